@@ -1,0 +1,1 @@
+"""The log side: record formats, the staged pump, readers and followers."""

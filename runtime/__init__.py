@@ -1,0 +1,1 @@
+"""The kernel side: synchronous, standard library only, no event loop, no logging."""

@@ -1,0 +1,142 @@
+"""One container's record: what was asked, where it is in its life, how it ended. No I/O.
+
+`ContainerConfig` never changes after create. `Life` is what changes; both together are what
+`supervisor/store.py` keeps in config.json.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from supervisor.states import State
+
+
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Limits, in the Engine API's units. 0 (or None for pids) means no limit.
+
+    Attributes:
+        memory: Bytes.
+        memory_swap: Bytes of memory and swap together; -1 is unlimited swap, 0 twice `memory`.
+        nano_cpus: Billionths of a CPU.
+        cpu_period: Microseconds.
+        cpu_quota: Microseconds in each period.
+        cpu_shares: Relative weight, 1024 is the default.
+        pids: Processes and threads; None, 0 or -1 is no limit.
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    nano_cpus: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    pids: int | None = None
+
+
+class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What was asked for, with the image's defaults already merged in.
+
+    Attributes:
+        image: The image's name as it was typed.
+        image_id: `sha256:…` of the image's configuration.
+        entrypoint: Words that stand before `cmd`; the payload's argv is both together.
+        env: `KEY=VALUE` words.
+        network_mode: "default", "none" or "host", as it was asked.
+        stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
+        stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
+        security_options: Docker's words, such as "no-new-privileges".
+    """
+
+    image: str
+    image_id: str
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    user: str = ""
+    hostname: str = ""
+    domainname: str = ""
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+    network_mode: str = "default"
+    resources: Resources = Resources()
+    log_driver: str = "json-file"
+    log_options: dict[str, str] = {}
+    auto_remove: bool = False
+    security_options: tuple[str, ...] = ()
+    shm_size: int = 64 * 1024 * 1024
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The payload's argv."""
+        return self.entrypoint + self.cmd
+
+
+class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Where the container is in its life. Times are ns since the epoch, 0 for never.
+
+    Attributes:
+        pid: The payload's process id on the host while it lives, else 0.
+        pid_start_ticks: Field 22 of /proc/PID/stat, so that a reused pid is not mistaken.
+        exit_code: Docker's number: the exit status, or 128 + signal.
+        signal: The signal that ended it, 0 for none.
+        error: Why the last start failed, empty if it did not.
+        stopped_by_request: A `stop` or `kill` asked for the end that it has now.
+    """
+
+    state: State = State.CREATED
+    pid: int = 0
+    pid_start_ticks: int = 0
+    started_ns: int = 0
+    finished_ns: int = 0
+    exit_code: int = 0
+    signal: int = 0
+    core_dumped: bool = False
+    oom_killed: bool = False
+    error: str = ""
+    restart_count: int = 0
+    stopped_by_request: bool = False
+
+
+class Container:
+    """A container that the engine knows. Only `supervisor/lifecycle.py` changes one.
+
+    Attributes:
+        id: 64 lower-case hex digits.
+        name: Without a leading slash.
+        created_ns: ns since the epoch.
+        log_path: Where its log is, empty if the driver keeps none.
+    """
+
+    __slots__ = ("config", "created_ns", "id", "life", "log_path", "name", "running")
+
+    def __init__(
+        self,
+        id: str,
+        name: str,
+        config: ContainerConfig,
+        created_ns: int,
+        life: Life | None = None,
+        log_path: str = "",
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.config = config
+        self.created_ns = created_ns
+        self.life = life or Life()
+        self.log_path = log_path
+        # supervisor.running.Run while it has a process: pidfd, log, taps, stop under way.
+        self.running: object | None = None
+
+    @property
+    def state(self) -> State:
+        """Shorthand for `life.state`."""
+        return self.life.state
+
+    @property
+    def short_id(self) -> str:
+        """The first 12 digits, as people see it."""
+        return self.id[:12]
