@@ -1,0 +1,315 @@
+"""cgroups: lifecycle in the v2 tree, limits where the controllers are (cgroups(7)).
+
+On a *hybrid* machine the v2 tree carries no controllers, but killing, counting and entering need
+none; limits go to the v1 trees, where a directory is made only for a controller that has one. On a
+*v2* machine one directory does all.
+
+    <v2 root>/<parent>/<container id>            always
+    <v1 memory|cpu|pids root>/<parent>/<id>      hybrid, and limited
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.cgroup_trees import Trees, find_trees
+from runtime.errors import CgroupsUnusable
+from runtime.spec import CgroupPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may use. 0 is no limit.
+
+    Attributes:
+        memory: Bytes.
+        memory_swap: Bytes of memory and swap together; 0 is twice `memory`, -1 no limit on swap.
+        cpu_period: Microseconds; 0 is the kernel's 100,000.
+        cpu_quota: Microseconds in each period.
+        cpu_shares: Relative weight as on v1: 2 to 262144, 1024 is the kernel's default.
+        pids: Processes and threads; None, 0 and -1 are no limit.
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    pids: int | None = None
+
+    def controllers(self) -> tuple[str, ...]:
+        """The controllers that have something to do."""
+        wanted = []
+        if self.memory or self.memory_swap > 0:
+            wanted.append("memory")
+        if self.cpu_quota > 0 or self.cpu_period or self.cpu_shares:
+            wanted.append("cpu")
+        if self.pids is not None and self.pids > 0:
+            wanted.append("pids")
+        return tuple(wanted)
+
+
+NO_LIMITS = Limits()
+
+
+class Cgroups:
+    """One engine's directories in the machine's cgroup trees.
+
+    Attributes:
+        parent: The name of the directory that holds the containers' in each tree.
+        trees: Where the machine's trees are mounted.
+    """
+
+    def __init__(self, parent: str, trees: Trees) -> None:
+        self.parent = parent
+        self.trees = trees
+        self._unified = trees.unified / parent
+
+    @classmethod
+    def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
+        """Find the trees and make `parent` in the v2 one.
+
+        Raises:
+            CgroupsUnusable: there is no v2 tree, or it can't be written.
+        """
+        trees = find_trees(mountinfo.read_text())
+        found = cls(parent, trees)
+        try:
+            found._unified.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CgroupsUnusable(
+                f"can't make {found._unified}: {error.strerror}; is the cgroup2 tree writable?"
+            ) from error
+        return found
+
+    @property
+    def hybrid(self) -> bool:
+        """Limits go to v1 controllers."""
+        return bool(self.trees.v1)
+
+    def create(self, container_id: str, limits: Limits = NO_LIMITS) -> CgroupPlan:
+        """Make the container's directories and write its limits; undone if that fails.
+
+        Raises:
+            CgroupsUnusable: a limit needs a controller that this machine doesn't offer.
+            OSError: the kernel refused a directory or a value; the error names the file.
+        """
+        self._unified.mkdir(exist_ok=True)
+        directory = self._unified / container_id
+        directory.mkdir(exist_ok=True)
+        try:
+            wanted = limits.controllers()
+            if not self.hybrid:
+                if wanted:
+                    self._enable(wanted)
+                    _write_all(directory, _v2_values(limits))
+                return CgroupPlan(str(directory))
+            joins = []
+            for controller in wanted:
+                tree = self.trees.v1.get(controller)
+                if tree is None:
+                    raise CgroupsUnusable(
+                        f"a {controller} limit needs the {controller} cgroup controller, "
+                        "which this machine has not mounted"
+                    )
+                (tree / self.parent / container_id).mkdir(parents=True, exist_ok=True)
+                _write_all(tree / self.parent / container_id, _v1_values(controller, limits))
+                joins.append(str(tree / self.parent / container_id))
+            return CgroupPlan(str(directory), tuple(dict.fromkeys(joins)))
+        except BaseException:
+            self.remove(container_id)
+            raise
+
+    def kill(self, container_id: str) -> None:
+        """SIGKILL to all that is in the container's cgroup; does not wait for their end.
+
+        `cgroup.kill` does it where the kernel has it (5.14). Otherwise each process is signalled
+        through a pidfd, until a look at the list shows nobody new.
+        """
+        directory = self._unified / container_id
+        try:
+            (directory / "cgroup.kill").write_text("1")
+            return
+        except FileNotFoundError:
+            if not directory.exists():
+                return
+        self._kill_each(directory)
+
+    def _kill_each(self, directory: Path) -> None:
+        told: set[int] = set()
+        while True:
+            here = {
+                int(pid)
+                for procs in directory.rglob("cgroup.procs")
+                for pid in procs.read_text().split()
+            }
+            fresh = here - told
+            if not fresh:
+                return
+            for pid in fresh:
+                told.add(pid)
+                try:
+                    pidfd = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    continue
+                try:
+                    # The pidfd is open, so if the pid is still listed here it is the right one.
+                    if str(pid) in _pids_below(directory):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # it ended by itself, which is as good
+                finally:
+                    os.close(pidfd)
+
+    def populated(self, container_id: str) -> bool:
+        """Whether a live process is in the container's cgroup or below it."""
+        try:
+            events = (self._unified / container_id / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return False
+        return _counter(events, "populated") == 1
+
+    def oom_kills(self, container_id: str) -> int:
+        """How many processes of the container its memory limit has killed so far."""
+        tree = self.trees.v1.get("memory")
+        if self.hybrid and tree is None:
+            return 0
+        file = (
+            tree / self.parent / container_id / "memory.oom_control"
+            if tree is not None
+            else self._unified / container_id / "memory.events"
+        )
+        try:
+            return _counter(file.read_text(), "oom_kill")
+        except FileNotFoundError:
+            return 0  # no memory limit, so no directory or no such file
+
+    def remove(self, container_id: str) -> None:
+        """Remove the container's directories in every tree, and what was made below them.
+
+        Raises:
+            OSError: EBUSY while a process is in one of them.
+        """
+        for base in (self._unified, *(tree / self.parent for tree in self.trees.v1.values())):
+            _remove_tree(base / container_id)
+
+    def remove_parent(self) -> None:
+        """Remove the engine's own directories where no container's is left in them."""
+        for base in (self._unified, *(tree / self.parent for tree in self.trees.v1.values())):
+            try:
+                base.rmdir()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):
+                    raise
+
+    def _enable(self, controllers: tuple[str, ...]) -> None:
+        """Let children of the v2 root and of our parent have `controllers`."""
+        for directory in (self.trees.unified, self._unified):
+            offered = (directory / "cgroup.controllers").read_text().split()
+            switched = (directory / "cgroup.subtree_control").read_text().split()
+            for controller in controllers:
+                if controller in switched:
+                    continue
+                if controller not in offered:
+                    raise CgroupsUnusable(
+                        f"a {controller} limit needs the {controller} controller, "
+                        f"which {directory} doesn't offer"
+                    )
+                _write(directory / "cgroup.subtree_control", f"+{controller}")
+
+
+def _pids_below(directory: Path) -> set[str]:
+    return {pid for procs in directory.rglob("cgroup.procs") for pid in procs.read_text().split()}
+
+
+def _counter(text: str, name: str) -> int:
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+def _v1_values(controller: str, limits: Limits) -> dict[str, str]:
+    """File and value for one v1 controller, in the order in which the kernel accepts them."""
+    values = {}
+    if controller == "memory":
+        if limits.memory:
+            values["memory.limit_in_bytes"] = str(limits.memory)
+        swap = limits.memory_swap or 2 * limits.memory
+        # The kernel wants memsw >= limit, and both start at their highest: limit first.
+        values["memory.memsw.limit_in_bytes" + ("" if limits.memory_swap else "?")] = str(swap)
+    elif controller == "cpu":
+        if limits.cpu_period:
+            values["cpu.cfs_period_us"] = str(limits.cpu_period)
+        if limits.cpu_quota > 0:
+            values["cpu.cfs_quota_us"] = str(limits.cpu_quota)
+        if limits.cpu_shares:
+            values["cpu.shares"] = str(limits.cpu_shares)
+    elif limits.pids:
+        values["pids.max"] = str(limits.pids)
+    return values
+
+
+def _v2_values(limits: Limits) -> dict[str, str]:
+    """File and value for v2, from v1's units."""
+    values = {}
+    if limits.memory:
+        values["memory.max"] = str(limits.memory)
+    if limits.memory_swap < 0:
+        values["memory.swap.max?"] = "max"
+    elif limits.memory_swap:
+        values["memory.swap.max"] = str(max(0, limits.memory_swap - limits.memory))
+    elif limits.memory:
+        values["memory.swap.max?"] = str(limits.memory)
+    if limits.cpu_quota > 0 or limits.cpu_period:
+        quota = str(limits.cpu_quota) if limits.cpu_quota > 0 else "max"
+        values["cpu.max"] = f"{quota} {limits.cpu_period or 100_000}"
+    if limits.cpu_shares:
+        # Linear from [2, 262144] to [1, 10000], as the OCI runtimes have agreed.
+        values["cpu.weight"] = str(1 + (limits.cpu_shares - 2) * 9999 // 262142)
+    if limits.pids is not None and limits.pids > 0:
+        values["pids.max"] = str(limits.pids)
+    return values
+
+
+def _write_all(directory: Path, values: dict[str, str]) -> None:
+    """Write each value; a name that ends in "?" may be missing (no swap accounting)."""
+    for name, value in values.items():
+        file = directory / name.rstrip("?")
+        if name.endswith("?") and not file.exists():
+            continue
+        _write(file, value)
+
+
+def _write(file: Path, value: str) -> None:
+    """One write(2), as the kernel wants it; never creates the file."""
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        words = f"can't write {value} ({error.strerror})"
+        raise OSError(error.errno, words, str(file)) from error
+
+
+def _remove_tree(directory: Path) -> None:
+    """rmdir bottom up; cgroup files vanish with their directory."""
+    try:
+        directory.rmdir()  # nearly always it has no children
+        return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+    for path, names, _ in os.walk(directory, topdown=False):
+        for name in names:
+            Path(path, name).rmdir()
+    directory.rmdir()

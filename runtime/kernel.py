@@ -1,0 +1,255 @@
+"""The one door to the kernel: every call the shim and the init make, as methods of `Kernel`.
+
+A call that fails raises `OSError(errno, text, path)`, so FileNotFoundError and friends arrive by
+themselves; the path is the one that a person would look at. Tests hand a subclass of `Kernel` to
+the same code and let its k-th call fail (tests/unit/runtime/doors.py).
+
+The module itself offers the default door's calls by name (`kernel.tee(…)`) for callers that have no
+need of a fake.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+
+from runtime import flags, libc
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
+_CAPABILITY_VERSION_3 = 0x20080522
+_F_ADD_SEALS = 1033
+_SEAL_EVERYTHING = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
+
+_NR_CLONE3 = libc.number("clone3")
+_NR_CLOSE_RANGE = libc.number("close_range")
+_NR_OPEN_TREE = libc.number("open_tree")
+_NR_MOVE_MOUNT = libc.number("move_mount")
+_NR_MOUNT_SETATTR = libc.number("mount_setattr")
+_NR_OPENAT2 = libc.number("openat2")
+_NR_PIVOT_ROOT = libc.number("pivot_root")
+_NR_CAPSET = libc.number("capset")
+
+
+def _failure(path: str | bytes | None = None) -> OSError:
+    code = ctypes.get_errno()
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    return OSError(code, os.strerror(code), path)
+
+
+class Kernel:
+    """The calls, each in the manual's section 2 under the same name unless said otherwise."""
+
+    # Calls that the os module makes as well as we could.
+    setsid = staticmethod(os.setsid)
+    dup2 = staticmethod(os.dup2)
+    open = staticmethod(os.open)
+    close = staticmethod(os.close)
+    write = staticmethod(os.write)
+    read = staticmethod(os.read)
+    fstat = staticmethod(os.fstat)
+    lstat = staticmethod(os.lstat)
+    mkdir = staticmethod(os.mkdir)
+    mknod = staticmethod(os.mknod)
+    symlink = staticmethod(os.symlink)
+    chdir = staticmethod(os.chdir)
+    getcwd = staticmethod(os.getcwd)
+    umask = staticmethod(os.umask)
+    setgroups = staticmethod(os.setgroups)
+    setresgid = staticmethod(os.setresgid)
+    setresuid = staticmethod(os.setresuid)
+    execve = staticmethod(os.execve)
+    statvfs = staticmethod(os.statvfs)
+    pidfd_open = staticmethod(os.pidfd_open)
+
+    def clone3(self, clone_flags: int, cgroup_fd: int) -> tuple[int, int]:
+        """Fork with `clone_flags`; returns (pid, pidfd), or (0, -1) in the child.
+
+        The child must not return into the caller's ordinary code: nothing of Python's after-fork
+        work has been done. CLONE_PIDFD must be among the flags; `cgroup_fd` counts if
+        CLONE_INTO_CGROUP is.
+        """
+        pidfd = ctypes.c_int(-1)
+        arguments = libc.CloneArgs(
+            flags=clone_flags,
+            pidfd=ctypes.addressof(pidfd),
+            exit_signal=17,  # SIGCHLD
+            cgroup=cgroup_fd if clone_flags & flags.CLONE_INTO_CGROUP else 0,
+        )
+        pid = libc.clone3(_NR_CLONE3, arguments, ctypes.sizeof(arguments))
+        if pid < 0:
+            raise _failure()
+        return (pid, pidfd.value) if pid else (0, -1)
+
+    def unshare(self, namespaces: int) -> None:
+        """Leave the namespaces named by CLONE_NEW* flags for new ones."""
+        if libc.unshare(namespaces) < 0:
+            raise _failure()
+
+    def setns(self, fd: int, kind: int) -> None:
+        """Join the namespace that `fd` stands for; `kind` is its CLONE_NEW* flag."""
+        if libc.setns(fd, kind) < 0:
+            raise _failure()
+
+    def mount(
+        self, source: bytes | None, target: bytes, kind: bytes | None, bits: int, data: bytes | None
+    ) -> None:
+        """mount(2); the error's text names the flags."""
+        if libc.mount(source, target, kind, bits, data) < 0:
+            code = ctypes.get_errno()
+            words = f"{os.strerror(code)} (mount {flags.mount_words(bits)})"
+            raise OSError(code, words, os.fsdecode(target))
+
+    def try_mount(
+        self, source: bytes | None, target: bytes, kind: bytes | None, bits: int, data: bytes | None
+    ) -> int:
+        """mount(2) where failure is ordinary: returns 0 or the errno."""
+        return ctypes.get_errno() if libc.mount(source, target, kind, bits, data) < 0 else 0
+
+    def umount2(self, target: bytes, bits: int) -> None:
+        """umount2(2)."""
+        if libc.umount2(target, bits) < 0:
+            raise _failure(target)
+
+    def pivot_root(self, new: bytes, put_old: bytes) -> None:
+        """pivot_root(2)."""
+        if libc.pivot_root(_NR_PIVOT_ROOT, new, put_old) < 0:
+            raise _failure(new)
+
+    def open_tree(self, path: bytes, bits: int) -> int:
+        """open_tree(2) from the working directory; returns a descriptor."""
+        fd: int = libc.open_tree(_NR_OPEN_TREE, flags.AT_FDCWD, path, bits)
+        if fd < 0:
+            raise _failure(path)
+        return fd
+
+    def move_mount(self, from_fd: int, to_fd: int, path: bytes) -> None:
+        """move_mount(2) of a detached tree onto what `to_fd` is; `path` is for the error only."""
+        bits = flags.MOVE_MOUNT_F_EMPTY_PATH | flags.MOVE_MOUNT_T_EMPTY_PATH
+        if libc.move_mount(_NR_MOVE_MOUNT, from_fd, b"", to_fd, b"", bits) < 0:
+            raise _failure(path)
+
+    def mount_setattr(self, fd: int, attributes: int) -> None:
+        """mount_setattr(2), Linux 5.12: set MOUNT_ATTR_* on `fd`'s mount and all below it."""
+        value = libc.MountAttr(attr_set=attributes)
+        bits = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
+        size = ctypes.sizeof(value)
+        if libc.mount_setattr(_NR_MOUNT_SETATTR, fd, b"", bits, value, size) < 0:
+            raise _failure()
+
+    def openat2(self, directory_fd: int, path: bytes, bits: int, resolve: int) -> int:
+        """openat2(2), Linux 5.6, with RESOLVE_* flags; returns a descriptor."""
+        how = libc.OpenHow(flags=bits | os.O_CLOEXEC, resolve=resolve)
+        size = ctypes.sizeof(how)
+        fd: int = libc.openat2(_NR_OPENAT2, directory_fd, path, how, size)
+        if fd < 0:
+            raise _failure(path)
+        return fd
+
+    def close_range(self, first: int, last: int, bits: int) -> None:
+        """close_range(2), Linux 5.9 (5.11 for CLOSE_RANGE_CLOEXEC)."""
+        if libc.close_range(_NR_CLOSE_RANGE, first, last, bits) < 0:
+            raise _failure()
+
+    def sethostname(self, name: bytes) -> None:
+        """sethostname(2), in the caller's UTS namespace."""
+        if libc.sethostname(name, len(name)) < 0:
+            raise _failure()
+
+    def setdomainname(self, name: bytes) -> None:
+        """setdomainname(2), in the caller's UTS namespace."""
+        if libc.setdomainname(name, len(name)) < 0:
+            raise _failure()
+
+    def prctl(self, option: int, value: int) -> None:
+        """prctl(2) with one number."""
+        if libc.prctl(option, value, 0, 0, 0) < 0:
+            raise _failure()
+
+    def set_name(self, name: bytes) -> None:
+        """PR_SET_NAME: at most 15 bytes."""
+        if libc.prctl_text(flags.PR_SET_NAME, name, 0, 0, 0) < 0:
+            raise _failure()
+
+    def set_child_subreaper(self) -> None:
+        """PR_SET_CHILD_SUBREAPER: orphaned descendants become the caller's children."""
+        self.prctl(flags.PR_SET_CHILD_SUBREAPER, 1)
+
+    def capset(self, effective: int, permitted: int, inheritable: int) -> None:
+        """capset(2) on the caller, each set as a bit mask."""
+        header = libc.CapHeader(version=_CAPABILITY_VERSION_3, pid=0)
+        data = (libc.CapData * 2)()
+        for half in (0, 1):
+            shift = 32 * half
+            data[half].effective = effective >> shift & 0xFFFFFFFF
+            data[half].permitted = permitted >> shift & 0xFFFFFFFF
+            data[half].inheritable = inheritable >> shift & 0xFFFFFFFF
+        if libc.capset(_NR_CAPSET, header, data) < 0:
+            raise _failure()
+
+    def interface_up(self, socket_fd: int, name: bytes) -> None:
+        """Set IFF_UP on a network interface of `socket_fd`'s namespace (netdevice(7))."""
+        request = name.ljust(16, b"\0") + bytes(24)
+        request = fcntl.ioctl(socket_fd, _SIOCGIFFLAGS, request)
+        raised = int.from_bytes(request[16:18], "little") | _IFF_UP
+        request = request[:16] + raised.to_bytes(2, "little") + request[18:]
+        fcntl.ioctl(socket_fd, _SIOCSIFFLAGS, request)
+
+    def tee(self, fd_in: int, fd_out: int, length: int, bits: int) -> int:
+        """tee(2): duplicate up to `length` bytes from one pipe to another; returns how many."""
+        while True:
+            moved: int = libc.tee(fd_in, fd_out, length, bits)
+            if moved >= 0:
+                return moved
+            if ctypes.get_errno() != errno.EINTR:
+                raise _failure()
+
+    def pidfd_send_signal(self, pidfd: int, signal_number: int) -> None:
+        """pidfd_send_signal(2), Linux 5.1."""
+        # Here, not above: the shim's forks pay for each module, and it sends no signals.
+        import signal
+
+        signal.pidfd_send_signal(pidfd, signal_number)
+
+    def wait_pidfd(self, pidfd: int) -> int | None:
+        """Reap the child behind `pidfd` if it has ended; returns wait(2)'s status, else None.
+
+        Raises:
+            ChildProcessError: it is no child of the caller, or somebody reaped it before.
+        """
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        return None if result is None else wait_status(result.si_code, result.si_status)
+
+    def memfd_sealed(self, name: str, data: bytes) -> int:
+        """A memfd with `data`, sealed against every change and positioned at its start."""
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            fcntl.fcntl(fd, _F_ADD_SEALS, _SEAL_EVERYTHING)
+            os.lseek(fd, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+def wait_status(code: int, status: int) -> int:
+    """Turn waitid(2)'s (si_code, si_status) into the number that wait(2) would have given."""
+    if code == os.CLD_EXITED:
+        return status << 8
+    return status | 0x80 if code == os.CLD_DUMPED else status
+
+
+DOOR = Kernel()
+tee = DOOR.tee
+pidfd_open = DOOR.pidfd_open
+pidfd_send_signal = DOOR.pidfd_send_signal
+set_child_subreaper = DOOR.set_child_subreaper
+memfd_sealed = DOOR.memfd_sealed
+wait_pidfd = DOOR.wait_pidfd

@@ -1,0 +1,158 @@
+"""What to run, where and with which limits: the frozen input of one container's start.
+
+The supervisor builds a `Spec`, writes `to_json` to a sealed memfd and sends it to the shim. Only
+the supervisor's side imports this module (dataclasses are dear to import); the shim reads the same
+JSON through `runtime.plan`, whose test feeds it every field of this class.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+DEFAULT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+"""What Docker leaves a container that asks for nothing."""
+
+DEFAULT_MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+"""Docker's list: what tells of, or steers, the machine and not the container."""
+
+DEFAULT_READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+"""Docker's list: what may be read but not written in the container's /proc."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of a container whose environment names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or directory of the host shown in the container, with what is mounted below it.
+
+    Attributes:
+        source: Absolute host path; symbolic links are followed on the host.
+        target: Absolute path in the container; made if it is missing, symbolic links in it are
+            followed inside the container's root and can't lead out of it.
+        readonly: Nothing below it can be written, mounts below the source included.
+    """
+
+    source: str
+    target: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupPlan:
+    """Where the init is born and what it joins; `runtime.cgroups` makes the directories.
+
+    Attributes:
+        unified: The v2 directory that clone3 puts the init into.
+        joins: v1 directories whose cgroup.procs the init writes itself to. Empty on pure v2, and
+            on hybrid hosts for a container without limits.
+    """
+
+    unified: str
+    joins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One container's start.
+
+    Attributes:
+        id: The container's id; it names it in every shim message.
+        args: The payload's argv; the first word is looked up in PATH inside the container.
+        env: `KEY=VALUE` words. PATH, HOME and HOSTNAME are added when they are missing.
+        cwd: Absolute directory in the container; a missing one is refused. "" means "/".
+        user: Docker's `user[:group]`, each by name or number; "" is root.
+        hostname: The UTS namespace's host name, which HOSTNAME in the environment repeats.
+        domainname: NIS domain name; "" leaves the kernel's "(none)".
+        lower: Read-only layers, the topmost first; one at least.
+        upper: The writable layer, on the same file system as `work`.
+        work: overlayfs's own directory.
+        merged: An empty directory; the overlay is mounted there, in the container's mount
+            namespace only.
+        binds: Mounted in this order, after the container's own mounts.
+        network: "none" (a namespace with nothing but loopback, which is up) or "host".
+        capabilities: What the payload may have at most (`CAP_…` names).
+        no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
+        masked_paths: Hidden if they exist: files by /dev/null, directories by an empty one.
+        readonly_paths: Made read-only if they exist.
+        shm_size: Bytes of /dev/shm.
+        cgroup: Where the init is born.
+        volatile: Don't write the upper layer back to the disk when the container ends or calls
+            fsync: right for a container that is removed when it ends.
+    """
+
+    id: str
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = ""
+    domainname: str = ""
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    merged: str
+    binds: tuple[Bind, ...] = ()
+    network: str = "none"
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    no_new_privileges: bool = False
+    masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
+    readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
+    shm_size: int = 64 * 1024 * 1024
+    cgroup: CgroupPlan
+    volatile: bool = False
+
+    def to_json(self) -> bytes:
+        """The spec as compact JSON, which `from_json` and the shim read."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Spec:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is no JSON.
+            TypeError: a field is missing or unknown.
+        """
+        values = json.loads(data)
+        for name in ("args", "env", "lower", "capabilities", "masked_paths", "readonly_paths"):
+            values[name] = tuple(values[name])
+        values["binds"] = tuple(Bind(**bind) for bind in values["binds"])
+        cgroup = values["cgroup"]
+        values["cgroup"] = CgroupPlan(cgroup["unified"], tuple(cgroup["joins"]))
+        return cls(**values)
