@@ -6,9 +6,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import anyio
 import msgspec
 
 from supervisor.states import State
+
+if TYPE_CHECKING:
+    from supervisor.attachments import Attachment
+    from supervisor.running import Run
+    from supervisor.waiting import Notice
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,16 +110,36 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Container:
-    """A container that the engine knows. Only `supervisor/lifecycle.py` changes one.
+    """A container that the engine knows. Only the phases in `supervisor/lifecycle.py` change one.
+
+    `life` is replaced, never changed in place, so whoever reads it has a consistent snapshot.
 
     Attributes:
         id: 64 lower-case hex digits.
         name: Without a leading slash.
         created_ns: ns since the epoch.
         log_path: Where its log is, empty if the driver keeps none.
+        run: Its process, pipes and log while it has any.
+        starting: A start is under way.
+        attachments: Clients that get its live output; they may be there before the first start.
+        next_exit: Told at the end of the run under way, or of the next one.
+        removal: Told when it is gone.
     """
 
-    __slots__ = ("config", "created_ns", "id", "life", "log_path", "name", "running")
+    __slots__ = (
+        "attachments",
+        "config",
+        "created_ns",
+        "id",
+        "life",
+        "lock",
+        "log_path",
+        "name",
+        "next_exit",
+        "removal",
+        "run",
+        "starting",
+    )
 
     def __init__(
         self,
@@ -128,8 +156,12 @@ class Container:
         self.created_ns = created_ns
         self.life = life or Life()
         self.log_path = log_path
-        # supervisor.running.Run while it has a process: pidfd, log, taps, stop under way.
-        self.running: object | None = None
+        self.run: Run | None = None
+        self.starting = False
+        self.lock: anyio.Lock | None = None
+        self.attachments: list[Attachment] = []
+        self.next_exit: Notice | None = None
+        self.removal: Notice | None = None
 
     @property
     def state(self) -> State:
@@ -140,3 +172,10 @@ class Container:
     def short_id(self) -> str:
         """The first 12 digits, as people see it."""
         return self.id[:12]
+
+    @property
+    def phase_lock(self) -> anyio.Lock:
+        """Held by the phase that is changing it: start, remove, rename. Made at first use."""
+        if self.lock is None:
+            self.lock = anyio.Lock()
+        return self.lock

@@ -1,0 +1,47 @@
+# README's two commands are `make demo` and `make test`; each sets up all that it needs by itself.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+
+.PHONY: demo test bench check format clean
+
+# PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
+export PYTHONDONTWRITEBYTECODE =
+
+demo: $(VENV)/.demo
+	$(PY) -m mdocker.demo
+
+test: $(VENV)/.test check
+	sh tests/install-tools
+	$(PY) -m pytest
+
+check: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.test
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.demo
+	$(PY) -m bench
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian keeps venv in a package of its own: get it where the first try fails.
+$(PY):
+	@command -v $(PYTHON) >/dev/null || { apt-get update -q && apt-get install -y -q python3 python3-venv; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get update -q && apt-get install -y -q python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/.demo: $(PY) pyproject.toml
+	$(PY) -m pip install -q --disable-pip-version-check -e .
+	$(PY) -m compileall -q mdocker supervisor runtime logs
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[test,check]'
+	@touch $@

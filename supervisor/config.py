@@ -1,0 +1,82 @@
+"""Where an engine lives: its root, its run directory, and what follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+BACKENDS = ("asyncio", "trio", "uvloop")
+
+
+class RefusedDirectory(Exception):
+    """A directory can't be the engine's; the text says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What the daemon was started with.
+
+    Attributes:
+        root: State that lasts: images, containers, logs.
+        run_dir: State that a reboot may forget: sockets, pids, the pump's marks.
+        backend: One of `BACKENDS`.
+        debug: Log at debug level.
+    """
+
+    root: Path
+    run_dir: Path
+    backend: str = "asyncio"
+    debug: bool = False
+
+    @property
+    def containers(self) -> Path:
+        """One directory for each container."""
+        return self.root / "containers"
+
+    @property
+    def socket(self) -> Path:
+        """The Engine API's socket."""
+        return self.run_dir / "mdocker.sock"
+
+    @property
+    def cgroup_parent(self) -> str:
+        """Name of the cgroup that holds all our containers' cgroups.
+
+        It follows from the root, so two engines on one machine never share one.
+        """
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()
+        return f"mdocker-{digest[:8]}"
+
+
+def claim_directories(settings: Settings) -> None:
+    """Make the engine's directories, or refuse ones that somebody else could tamper with.
+
+    Raises:
+        RefusedDirectory: One is owned by somebody else, is writable by others, is no directory,
+            or can't be made.
+    """
+    for directory, mode in (
+        (settings.root, 0o711),
+        (settings.run_dir, 0o755),
+        (settings.containers, 0o711),
+    ):
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            found = directory.stat()
+        except OSError as error:
+            raise RefusedDirectory(
+                f"cannot make {directory}: {error.strerror}; choose another by --root or --run-dir"
+            ) from error
+        if found.st_uid != os.geteuid():
+            raise RefusedDirectory(
+                f"{directory} is owned by uid {found.st_uid}, not by {os.geteuid()}: "
+                "chown it or choose another by --root or --run-dir"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o022:
+            raise RefusedDirectory(
+                f"{directory} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): "
+                "chmod go-w it or choose another"
+            )

@@ -1,0 +1,208 @@
+"""The supervisor's process: refuse early, open the socket, nest the tasks, shut down in order.
+
+    engine's tasks (one for each running container)          outermost: live longest
+      └── shim link's reader
+            └── API connections ── accept loop               innermost: end first
+
+SIGTERM and SIGINT end the supervisor and leave the containers running: the shim goes on holding
+their pipes and statuses, and the next supervisor takes them over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import grp
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+
+from logs.pump import MarkFile
+from runtime import kernel, kernel_check
+from runtime.cgroups import Cgroups, CgroupsUnavailable
+from runtime.images.store import ImageStore
+from supervisor import engine_log
+from supervisor.api.server import serve
+from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
+from supervisor.engine import Engine
+from supervisor.shim_link import ShimLink
+
+log = structlog.get_logger()
+
+BACKLOG = 4096
+SOCKET_MODE = 0o660
+DOCKER_GROUP = "docker"
+
+
+class CannotStart(Exception):
+    """The daemon refuses to start; the text says why and what to do."""
+
+
+def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: bool) -> int:
+    """Run the supervisor in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        root: Directory for what lasts.
+        run_dir: Directory for sockets and pids.
+        backend: One of `supervisor.config.BACKENDS`.
+        ready_fd: Gets `ready` and a newline once the socket listens, or else one line of error.
+        debug: Log more.
+
+    Returns:
+        0 after a clean shutdown, 1 where it could not start.
+    """
+    settings = Settings(Path(root).absolute(), Path(run_dir).absolute(), backend, debug)
+    engine_log.set_up(debug)
+    try:
+        with contextlib.ExitStack() as stack:
+            _check_machine(settings)
+            stack.enter_context(_only_one(settings))
+            _raise_descriptor_limit()
+            kernel.set_child_subreaper()
+            options: dict[str, Any] = {"use_uvloop": True} if backend == "uvloop" else {}
+            anyio.run(
+                _supervise,
+                settings,
+                ready_fd,
+                backend="asyncio" if backend == "uvloop" else backend,
+                backend_options=options,
+            )
+    except* (CannotStart, RefusedDirectory, CgroupsUnavailable, OSError) as group:
+        text = "; ".join(str(error) for error in _leaves(group))
+        print(f"mdocker daemon: {text}", file=sys.stderr)
+        _report(ready_fd, text)
+        return 1
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _report(ready_fd: int | None, text: str) -> None:
+    if ready_fd is None:
+        return
+    with contextlib.suppress(OSError):  # whoever started us is gone: there is nobody to tell
+        os.write(ready_fd, text.encode() + b"\n")
+        os.close(ready_fd)
+
+
+def _check_machine(settings: Settings) -> None:
+    if settings.backend not in BACKENDS:
+        raise CannotStart(
+            f"unknown backend {settings.backend!r}: choose one of {', '.join(BACKENDS)}"
+        )
+    if settings.backend == "uvloop":
+        try:
+            import uvloop  # noqa: F401
+        except ImportError:
+            raise CannotStart(
+                "the uvloop backend is not installed: pip install 'mdocker[uvloop]'"
+            ) from None
+    if os.geteuid() != 0:
+        raise CannotStart("containers need root: run it as root or by sudo")
+    missing = kernel_check.missing()
+    if missing:
+        raise CannotStart(
+            f"this kernel ({os.uname().release}) lacks {', '.join(missing)}: "
+            "mdocker needs Linux 5.10 or newer"
+        )
+
+
+@contextlib.contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the run directory's and the root's lock, and the pid file, for as long as we live."""
+    claim_directories(settings)
+    with contextlib.ExitStack() as stack:
+        for directory in (settings.run_dir, settings.root):
+            lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CannotStart(
+                    f"another supervisor uses {directory}: stop it, or choose other "
+                    "directories by --root and --run-dir"
+                ) from None
+        pid_file = settings.run_dir / "supervisor.pid"
+        pid_file.write_text(f"{os.getpid()}\n")
+        stack.callback(pid_file.unlink, missing_ok=True)
+        yield
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bind the API's socket: mode 0660, group docker where there is one."""
+    path = settings.socket
+    path.unlink(missing_ok=True)  # we hold the lock, so nobody listens on it
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old_mask = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise CannotStart(f"cannot listen on {path}: {error.strerror or error}") from error
+    finally:
+        os.umask(old_mask)
+    with contextlib.suppress(KeyError):
+        os.chown(path, 0, grp.getgrnam(DOCKER_GROUP).gr_gid)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+async def _supervise(settings: Settings, ready_fd: int | None) -> None:
+    cgroups = Cgroups.detect(settings.cgroup_parent)
+    images = ImageStore(settings.root)
+    images.refresh_host()
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:
+            engine = Engine(
+                settings, tasks, shim, images, cgroups, MarkFile(settings.run_dir / "marks")
+            )
+            await shim.hold("stage", engine.stage.fds)
+            await engine.recover()
+            listener = _listen(settings)
+            try:
+                # What lives from here on is worth collecting, what was imported is not.
+                gc.collect()
+                gc.freeze()
+                async with anyio.create_task_group() as connections:
+                    await connections.start(serve, engine, listener)
+                    log.info(
+                        "supervisor.ready",
+                        socket=str(settings.socket),
+                        backend=settings.backend,
+                        containers=len(engine.containers),
+                    )
+                    _report(ready_fd, "ready")
+                    async for number in received:
+                        log.info("supervisor.stopping", signal=signal.Signals(number).name)
+                        break
+                    connections.cancel_scope.cancel("shutdown")
+            finally:
+                listener.close()
+                settings.socket.unlink(missing_ok=True)
+                alive = engine.any_alive
+                tasks.cancel_scope.cancel("shutdown")
+            if not alive:
+                await shim.quit()
+                cgroups.remove_parent()
+    log.info("supervisor.stopped", containers_left_running=alive)

@@ -1,0 +1,446 @@
+"""The engine: what the Engine API can ask for, each as one method.
+
+It owns the containers, the task group that their tasks live in, the link to the shim, the image
+store and the event stream. It decides who may do what now; how a phase is done is in
+`supervisor/lifecycle.py`, how a stop goes in `supervisor/stop.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from logs.drivers import ContainerLog
+from logs.pump import MarkFile, Stage
+from runtime import kernel
+from runtime.cgroups import Cgroups
+from runtime.images.store import ImageNotFound, ImageStore, RootfsLayers
+from supervisor import lifecycle, names, signals, store, waiting
+from supervisor.attachments import Attachment
+from supervisor.config import Settings
+from supervisor.container import Container, ContainerConfig
+from supervisor.errors import BadParameter, Conflict, EngineFault, NoSuchImage, StartFailed
+from supervisor.events import EventBus
+from supervisor.limits import Limits
+from supervisor.registry import Registry
+from supervisor.shim_link import ShimLink
+from supervisor.states import ALIVE, Event, State
+from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
+
+log = structlog.get_logger()
+
+LONGEST_TIMEOUT_S = 2**31 - 1
+
+
+class Engine:
+    """One engine. Make it inside the event loop, with the task group its containers live in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: TaskGroup,
+        shim: ShimLink,
+        images: ImageStore,
+        cgroups: Cgroups,
+        marks: MarkFile,
+    ) -> None:
+        self.settings = settings
+        self.tasks = tasks
+        self.shim = shim
+        self.images = images
+        self.cgroups = cgroups
+        self.marks = marks
+        self.stage = Stage(marks, tee=kernel.tee)
+        self.containers = Registry()
+        self.events = EventBus()
+        self.limits = Limits()
+        self.started_ns = time.time_ns()
+        self.engine_id = _engine_id(settings.root)
+        self._layers: dict[str, RootfsLayers] = {}
+
+    @property
+    def root(self) -> Path:
+        """Where state that lasts is kept."""
+        return self.settings.root
+
+    @property
+    def run_dir(self) -> Path:
+        """Where sockets and pids are."""
+        return self.settings.run_dir
+
+    @property
+    def backend(self) -> str:
+        """asyncio, trio or uvloop."""
+        return self.settings.backend
+
+    def directory(self, container: Container) -> Path:
+        """A container's own directory."""
+        return self.settings.containers / container.id
+
+    def spare_stage(self) -> Stage:
+        """A stage for a thread of its own."""
+        return Stage(self.marks, tee=kernel.tee)
+
+    def layers(self, container: Container) -> RootfsLayers:
+        """The lower directories and binds of a container's image.
+
+        Raises:
+            NoSuchImage: The image was deleted behind the engine's back.
+        """
+        image_id = container.config.image_id
+        found = self._layers.get(image_id)
+        if found is None:
+            try:
+                found = self.images.layers(self.images.resolve(image_id))
+            except ImageNotFound as error:
+                raise NoSuchImage(container.config.image) from error
+            self._layers[image_id] = found
+        return found
+
+    # ── the life of a container ─────────────────────────────────────────────────────────────
+
+    async def create(self, name: str | None, config: ContainerConfig) -> Container:
+        """Make a container that does not run yet.
+
+        Args:
+            name: None or empty for a generated one.
+
+        Raises:
+            BadParameter: The name is not allowed.
+            NameInUse: Another container has it.
+            EngineFault: The disk refused.
+        """
+        await anyio.lowlevel.checkpoint()
+        chosen = names.check(name) if name else names.generate(self.containers.names)
+        container = Container(
+            id=os.urandom(32).hex(), name=chosen, config=config, created_ns=time.time_ns()
+        )
+        directory = self.directory(container)
+        if config.log_driver == "json-file":
+            container.log_path = str(directory / f"{container.id}-json.log")
+        elif config.log_driver == "k8s-file":
+            container.log_path = str(directory / "ctr.log")
+        self.containers.add(container)
+        try:
+            lifecycle.create(self, container)
+        except BaseException:
+            self.containers.discard(container)
+            raise
+        return container
+
+    async def start(self, container: Container) -> bool:
+        """Run a container's payload; returns once it has been executed.
+
+        Returns:
+            False where it runs already.
+
+        Raises:
+            StartFailed: The payload can't be executed (Docker's words and code).
+            Conflict: It is being removed.
+            EngineFault: The machine refused.
+        """
+        async with container.phase_lock:
+            if container.state in ALIVE:
+                return False
+            if container.state not in (State.CREATED, State.EXITED):
+                raise Conflict(
+                    f"cannot start container {container.name}: it is {container.state}; "
+                    "remove it and create it again"
+                )
+            try:
+                await lifecycle.start(self, container)
+            except (StartFailed, EngineFault) as error:
+                self._note_failed_start(container, error)
+                raise
+        return True
+
+    def _note_failed_start(self, container: Container, error: StartFailed | EngineFault) -> None:
+        code = error.exit_code if isinstance(error, StartFailed) else 128
+        container.life = lifecycle.with_failure(container.life, code, str(error))
+        log.warning("container.start_failed", container=container.short_id, error=str(error))
+        try:
+            store.save(self.directory(container), container)
+        except OSError as trouble:
+            log.error("container.failure_not_written", error=trouble.strerror)
+        if container.config.auto_remove:
+            self.tasks.start_soon(self._remove_quietly, container)
+
+    async def _remove_quietly(self, container: Container) -> None:
+        try:
+            await lifecycle.remove(self, container)
+        except (Conflict, EngineFault) as error:
+            log.error("container.auto_remove_failed", error=str(error))
+
+    async def stop(
+        self, container: Container, timeout: float | None = None, signal: str | None = None
+    ) -> bool:
+        """Stop a container: its stop signal, the timeout, then SIGKILL to all of it.
+
+        Args:
+            timeout: Seconds; None for the container's own (or 10); -1 to wait for ever.
+            signal: None for the container's own (or SIGTERM).
+
+        Returns:
+            False where it does not run.
+
+        Raises:
+            BadParameter: The timeout or the signal makes no sense.
+            EngineFault: The process outlived SIGKILL (uninterruptible sleep).
+        """
+        number = signals.parse(signal or container.config.stop_signal or "SIGTERM")
+        limit = _timeout(container, timeout)
+        run = container.run
+        if run is None or container.state not in ALIVE:
+            return False
+        escalation = run.escalation
+        if escalation is None or escalation.done.is_set():
+            escalation = run.escalation = Escalation(run, number, limit)
+            container.life = lifecycle.with_stop_request(container.life)
+            self.tasks.start_soon(self._escalate, container, escalation)
+        else:
+            escalation.hasten(limit)
+        await escalation.done.wait()
+        if escalation.stuck:
+            raise EngineFault(f"cannot stop container {container.name}: {escalation.stuck}")
+        await run.ended.wait()
+        return True
+
+    async def _escalate(self, container: Container, escalation: Escalation) -> None:
+        structlog.contextvars.bind_contextvars(container=container.short_id, phase="stop")
+        run = container.run
+        await escalation.run(on_signal=functools.partial(self._publish_kill, container))
+        if run is not None and not escalation.stuck:
+            await run.ended.wait()
+            self.events.publish("container", "stop", container.id, lifecycle.attributes(container))
+            log.info("container.stopped", killed=escalation.killed or None)
+
+    def _publish_kill(self, container: Container, number: int) -> None:
+        self.events.publish(
+            "container", "kill", container.id, lifecycle.attributes(container, signal=str(number))
+        )
+
+    async def kill(self, container: Container, signal: str = "SIGKILL") -> None:
+        """Send one signal; after SIGKILL, wait (bounded) for the end.
+
+        Raises:
+            BadParameter: There is no such signal.
+            Conflict: It does not run.
+            EngineFault: It outlived SIGKILL.
+        """
+        number = signals.parse(signal or "SIGKILL")
+        run = container.run
+        if run is None or container.state not in ALIVE:
+            raise Conflict(
+                f"cannot kill container: {container.name}: container {container.id} is not running"
+            )
+        container.life = lifecycle.with_stop_request(container.life)
+        if number != 9:
+            run.send_signal(number)
+            self._publish_kill(container, number)
+            return
+        run.kill_all()
+        self._publish_kill(container, number)
+        with anyio.move_on_after(KILL_LIMIT_S):
+            await run.ended.wait()
+        if not run.ended.is_set():
+            raise EngineFault(f"cannot kill container {container.name}: {run.stuck_words()}")
+
+    async def restart(
+        self, container: Container, timeout: float | None = None, signal: str | None = None
+    ) -> None:
+        """Stop it if it runs, then start it."""
+        await self.stop(container, timeout, signal)
+        await self.start(container)
+        self.events.publish("container", "restart", container.id, lifecycle.attributes(container))
+
+    def rename(self, container: Container, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            BadParameter: The name is not allowed, or is the one it has.
+            NameInUse: Another container has it.
+            EngineFault: The disk refused; the old name stays.
+        """
+        old, new = container.name, names.check(name)
+        if new == old:
+            raise BadParameter(
+                "Renaming a container with the same name as its current name"
+            )
+        self.containers.rename(container, new)
+        try:
+            store.save(self.directory(container), container)
+        except OSError as error:
+            self.containers.rename(container, old)
+            raise EngineFault(f"cannot rename container {old}: {error.strerror}") from error
+        self.events.publish(
+            "container", "rename", container.id, lifecycle.attributes(container, oldName=f"/{old}")
+        )
+
+    async def remove(self, container: Container, force: bool = False) -> None:
+        """Delete a container; `force` kills it first.
+
+        Raises:
+            Conflict: It runs and `force` is not set, or is being removed already.
+            EngineFault: It can't be killed, or its directory can't be deleted.
+        """
+        if force and container.state in ALIVE:
+            try:
+                await self.kill(container, "SIGKILL")
+            except Conflict:
+                log.debug("container.ended_meanwhile", container=container.short_id)
+            if container.config.auto_remove:
+                # Its own task removes it already: wait for that instead of racing with it.
+                await self.waiter(container, "removed").result()
+                return
+        await lifecycle.remove(self, container)
+
+    async def prune(
+        self, chosen: Callable[[Container], bool] = lambda container: True
+    ) -> tuple[list[str], int]:
+        """Remove every container that does not run and that `chosen` accepts.
+
+        Returns:
+            Their ids, and the bytes that were freed.
+        """
+        doomed = [
+            c
+            for c in self.containers
+            if c.state in (State.CREATED, State.EXITED, State.DEAD) and chosen(c)
+        ]
+        removed: list[str] = []
+        freed = 0
+
+        async def prune_one(container: Container) -> None:
+            nonlocal freed
+            size = await anyio.to_thread.run_sync(
+                directory_size, self.directory(container), limiter=self.limits.removals
+            )
+            try:
+                await lifecycle.remove(self, container)
+            except (Conflict, EngineFault) as error:
+                log.warning("container.not_pruned", error=str(error))
+                return
+            removed.append(container.id)
+            freed += size
+
+        async with anyio.create_task_group() as group:
+            for container in doomed:
+                group.start_soon(prune_one, container)
+        self.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return removed, freed
+
+    # ── looking on ──────────────────────────────────────────────────────────────────────────
+
+    def waiter(self, container: Container, condition: str) -> waiting.Notice:
+        """Register for an end, at once; see `supervisor.waiting.waiter`."""
+        return waiting.waiter(container, condition)
+
+    def log_of(self, container: Container) -> ContainerLog | None:
+        """The log that is being written, None where the container does not run."""
+        return container.run.log if container.run is not None else None
+
+    def attach(self, container: Container, stdout: bool, stderr: bool) -> Attachment:
+        """Get a container's output from now on; `detach` it when done."""
+        streams = frozenset(n for n, wanted in ((1, stdout), (2, stderr)) if wanted)
+        attachment = Attachment(self.directory(container), streams)
+        container.attachments.append(attachment)
+        return attachment
+
+    def detach(self, container: Container, attachment: Attachment) -> None:
+        """Let an attached client go."""
+        if attachment in container.attachments:
+            container.attachments.remove(attachment)
+        attachment.close()
+
+    # ── beginning and end ───────────────────────────────────────────────────────────────────
+
+    async def recover(self) -> None:
+        """Read what is on disk, sweep what a crash left, and go on with what still runs."""
+        self.images.sweep()
+        held = {one.id: one for one in await self.shim.adopt()}
+        for directory in sorted(self.settings.containers.iterdir()):
+            if directory.name.endswith(lifecycle.REMOVED_SUFFIX):
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
+            try:
+                self.containers.add(store.load(directory))
+            except store.UnreadableRecord as error:
+                self._set_aside(directory, str(error))
+            except Conflict as error:
+                self._set_aside(directory, str(error))
+        for container in self.containers:
+            one = held.pop(container.id, None)
+            if one is not None:
+                lifecycle.adopt(self, container, one)
+            elif container.state is State.REMOVING:
+                container.life = lifecycle.as_dead(container.life)
+                self.tasks.start_soon(self._remove_quietly, container)
+            elif container.state in ALIVE:
+                lifecycle.end_unseen(
+                    self, container, "its end was not seen: neither supervisor nor shim lived then"
+                )
+        for stray in held.values():
+            log.warning("shim.unknown_container", container=stray.id[:12])
+            await lifecycle.discard_stray(self, stray)
+
+    def _set_aside(self, directory: Path, reason: str) -> None:
+        if not any(directory.iterdir()) or not (directory / store.CONFIG_FILE).exists():
+            # A create that a kill -9 cut in half: nobody was told of it.
+            shutil.rmtree(directory, ignore_errors=True)
+            log.info("container.half_created_removed", directory=str(directory))
+            return
+        log.error("container.unreadable", reason=reason, directory=str(directory))
+
+    @property
+    def any_alive(self) -> bool:
+        """Whether a container runs."""
+        return any(container.run is not None for container in self.containers)
+
+
+def directory_size(directory: Path) -> int:
+    """Bytes that the files below a directory take on disk (st_blocks, in 512-byte units)."""
+    total = 0
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            try:
+                total += os.lstat(f"{folder}/{name}").st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _timeout(container: Container, asked: float | None) -> float:
+    limit = asked if asked is not None else container.config.stop_timeout
+    if limit is None:
+        return DEFAULT_TIMEOUT_S
+    if limit == -1:
+        return -1
+    if not 0 <= limit <= LONGEST_TIMEOUT_S:
+        raise BadParameter(
+            f"invalid timeout {limit:g}: use 0 to {LONGEST_TIMEOUT_S} seconds, "
+            "or -1 to wait without end"
+        )
+    return limit
+
+
+def _engine_id(root: Path) -> str:
+    """An id that stays the same for this root."""
+    path = root / "engine-id"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        fresh = str(uuid.uuid4())
+        path.write_text(fresh + "\n")
+        return fresh
+
+
+__all__ = ["Engine", "Event", "directory_size"]

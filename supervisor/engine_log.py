@@ -1,0 +1,33 @@
+"""structlog, set up once: JSON lines to a file or pipe, colours to a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def set_up(debug: bool, stream: TextIO | None = None) -> None:
+    """Send the engine's own log to `stream` (standard error by default)."""
+    target = stream or sys.stderr
+    last: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if target.isatty()
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if debug else logging.INFO
+        ),
+        logger_factory=structlog.PrintLoggerFactory(target),
+        cache_logger_on_first_use=False,
+    )

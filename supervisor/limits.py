@@ -1,0 +1,28 @@
+"""Every limit on work at the same time, by name and with its reason."""
+
+from __future__ import annotations
+
+import anyio
+
+STARTS_AT_ONCE = 48
+"""A start holds about ten descriptors and a process that is mounting: more than this at once
+makes none of them ready sooner on any machine we measured, and costs descriptors."""
+
+REMOVALS_AT_ONCE = 8
+"""Threads that delete container directories: disk work, and each holds a directory stream."""
+
+SLOW_LOGS_AT_ONCE = 256
+"""Threads for logs whose disk is slow: each waits in write(2) most of the time."""
+
+READERS_AT_ONCE = 16
+"""Threads that read old log records for clients."""
+
+
+class Limits:
+    """The limiters of one engine; made inside its event loop."""
+
+    def __init__(self) -> None:
+        self.starts = anyio.CapacityLimiter(STARTS_AT_ONCE)
+        self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
+        self.slow_logs = anyio.CapacityLimiter(SLOW_LOGS_AT_ONCE)
+        self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)

@@ -1,0 +1,93 @@
+"""What the engine holds of a container while it has a process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from logs.drivers import ContainerLog
+from runtime.cgroups import Cgroups
+
+if TYPE_CHECKING:
+    from supervisor.stop import Escalation
+
+
+class Run:
+    """One run of a container: its pidfd, the read ends of its pipes, its log.
+
+    Attributes:
+        pidfd: -1 where it had ended before an adoption.
+        exited: Set once the process has ended.
+        ended: Set once the end is on record: output drained, exit code known, state written.
+        escalation: The stop under way, if any.
+    """
+
+    __slots__ = (
+        "_cgroups",
+        "container_id",
+        "ended",
+        "escalation",
+        "exited",
+        "log",
+        "pid",
+        "pidfd",
+        "start_ticks",
+        "stderr",
+        "stdout",
+    )
+
+    def __init__(
+        self,
+        container_id: str,
+        cgroups: Cgroups,
+        pid: int,
+        start_ticks: int,
+        pidfd: int,
+        stdout: int,
+        stderr: int,
+        log: ContainerLog,
+    ) -> None:
+        self.container_id = container_id
+        self._cgroups = cgroups
+        self.pid = pid
+        self.start_ticks = start_ticks
+        self.pidfd = pidfd
+        self.stdout = stdout
+        self.stderr = stderr
+        self.log = log
+        self.exited = anyio.Event()
+        self.ended = anyio.Event()
+        self.escalation: Escalation | None = None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the init, by its pidfd; one that has ended already gets nothing."""
+        if self.pidfd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill_all(self) -> None:
+        """SIGKILL to the init and to whatever else is in the container's cgroup."""
+        self.send_signal(signal.SIGKILL)
+        self._cgroups.kill(self.container_id)
+
+    def stuck_words(self) -> str:
+        """Say in which state the kernel holds the init (proc(5), /proc/PID/stat field 3)."""
+        try:
+            text = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError as error:
+            return f"process {self.pid} does not end after SIGKILL ({error.strerror})"
+        state = text.rpartition(")")[2].split()[0]
+        kind = "uninterruptible sleep" if state == "D" else f"state {state}"
+        return f"process {self.pid} does not end after SIGKILL: it is in {kind}"
+
+    def close(self) -> None:
+        """Close our descriptors; the shim's duplicates are its own."""
+        for descriptor in (self.pidfd, self.stdout, self.stderr):
+            if descriptor >= 0:
+                os.close(descriptor)

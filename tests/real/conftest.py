@@ -1,0 +1,126 @@
+"""Real containers, as root, and a check at the end that nothing of ours is left on the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.real.engine_process import EngineProcess
+
+BUSYBOX = Path("/bin/busybox")
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if "tests/real" in item.path.as_posix():
+            item.add_marker(pytest.mark.skip(reason="real containers need root"))
+
+
+def our_processes():
+    """Command lines of supervisors and shims on this machine, by pid."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            name = (entry / "comm").read_text().strip()
+        except OSError:
+            continue
+        if "-m mdocker daemon" in words or name.startswith("mdocker"):
+            found[int(entry.name)] = words or name
+    return found
+
+
+def our_cgroups():
+    """Our directories below every cgroup hierarchy."""
+    return {
+        str(path)
+        for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/*")
+        for path in Path("/").glob(f"{root[1:]}/mdocker-*")
+        if path.is_dir()
+    }
+
+
+def our_mounts():
+    """Mounts in our own mount namespace that name mdocker."""
+    return {
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "mdocker" in line
+    }
+
+
+def leftovers():
+    """All that an engine could leave: processes, cgroups, mounts."""
+    return {
+        "processes": set(our_processes().items()),
+        "cgroups": our_cgroups(),
+        "mounts": our_mounts(),
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left():
+    """At the end of the suite the machine is as it was."""
+    before = leftovers()
+    yield
+    after = leftovers()
+    left = {kind: after[kind] - before[kind] for kind in after}
+    assert not any(left.values()), f"left behind: {left}"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """A supervisor for this module, on asyncio."""
+    process = EngineProcess(tmp_path_factory.mktemp("engine")).start()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def fresh_engine(tmp_path):
+    """A supervisor for this test alone, for those that kill it or fill its disk."""
+    process = EngineProcess(tmp_path / "engine").start()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def busybox_tar(tmp_path_factory):
+    """A root file system of busybox as a tar."""
+    if not BUSYBOX.exists():
+        pytest.skip("needs /bin/busybox (apt-get install busybox-static)")
+    folder = tmp_path_factory.mktemp("busybox")
+    tree = folder / "tree"
+    for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy2(BUSYBOX, tree / "bin/busybox")
+    for applet in subprocess.check_output([BUSYBOX, "--list"], text=True).split():
+        if applet != "busybox":
+            (tree / "bin" / applet).symlink_to("busybox")
+    (tree / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nbird:x:1234:5678::/tmp:/bin/sh\n")
+    (tree / "etc/group").write_text("root:x:0:\nbird:x:5678:\nflock:x:999:bird\n")
+    path = folder / "busybox.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(tree, ".")
+    return path
+
+
+@pytest.fixture(scope="module")
+def busybox(engine, busybox_tar):
+    """The image `busybox` in this module's engine."""
+    answer = engine.request(
+        "POST",
+        "/images/create?fromSrc=-&repo=busybox&tag=latest",
+        busybox_tar.read_bytes(),
+        {"Content-Type": "application/x-tar"},
+    )
+    assert answer.status == 200, answer
+    assert b"error" not in answer.body, answer
+    return "busybox"

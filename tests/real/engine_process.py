@@ -1,0 +1,222 @@
+"""A supervisor of the test's own, in directories of its own, and a plain client for it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """http.client over a unix socket."""
+
+    def __init__(self, path, timeout=30):
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Answer:
+    """Status, headers and body of one response."""
+
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def message(self):
+        return self.json["message"]
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:300]!r}>"
+
+
+class EngineProcess:
+    """`mdocker daemon` with a root and run-dir of its own."""
+
+    def __init__(self, base, backend="asyncio", root=None):
+        self.base = Path(base)
+        self.root = Path(root) if root else self.base / "root"
+        self.run_dir = self.base / "run"
+        self.backend = backend
+        self.process = None
+
+    @property
+    def socket(self):
+        return self.run_dir / "mdocker.sock"
+
+    @property
+    def environment(self):
+        """For command lines: which engine is meant, and where our packages are."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(CHECKOUT),
+            "MDOCKER_ROOT": str(self.root),
+            "MDOCKER_RUN_DIR": str(self.run_dir),
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "NO_COLOR": "1",
+        }
+
+    def start(self):
+        """Start it; returns once its socket listens.
+
+        Raises:
+            RuntimeError: It refused; the text is what it said.
+        """
+        self.base.mkdir(parents=True, exist_ok=True)
+        ready_r, ready_w = os.pipe()
+        with (self.base / "supervisor.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "mdocker", "daemon"),
+                    *("--root", str(self.root), "--run-dir", str(self.run_dir)),
+                    *("--backend", self.backend, "--ready-fd", str(ready_w), "--debug"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(ready_w,),
+                env=self.environment,
+                cwd="/",
+            )
+        os.close(ready_w)
+        with os.fdopen(ready_r, "rb") as ready:
+            told = ready.read()
+        if told != b"ready\n":
+            self.process.wait()
+            raise RuntimeError(told.decode() or self.log_text())
+        return self
+
+    def log_text(self):
+        """The supervisor's own log."""
+        return (self.base / "supervisor.log").read_text()
+
+    def terminate(self):
+        """SIGTERM, and wait for a clean end; containers live on."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0, self.log_text()[-3000:]
+
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        """Remove every container, end supervisor and shim."""
+        if self.process.poll() is not None:
+            self.start()
+        for container in self.get("/containers/json?all=1").json:
+            self.delete(f"/containers/{container['Id']}?force=1")
+        self.terminate()
+
+    @property
+    def shim_pid(self):
+        return int((self.run_dir / "shim.pid").read_text())
+
+    def request(self, method, path, body=None, headers=None):
+        """One request on a connection of its own."""
+        connection = UnixConnection(self.socket)
+        try:
+            encoded = body
+            sent = dict(headers or {})
+            if body is not None and not isinstance(body, bytes):
+                encoded = json.dumps(body).encode()
+                sent.setdefault("Content-Type", "application/json")
+            connection.request(method, f"/v1.50{path}", encoded, sent)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path):
+        return self.request("GET", path)
+
+    def post(self, path, body=None, headers=None):
+        return self.request("POST", path, body, headers)
+
+    def delete(self, path):
+        return self.request("DELETE", path)
+
+    @contextlib.contextmanager
+    def stream(self, method, path):
+        """A response that is read piece by piece."""
+        connection = UnixConnection(self.socket)
+        try:
+            connection.request(method, f"/v1.50{path}")
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+    def create(self, *command, name=None, image="host", **config):
+        """Create a container; returns its id."""
+        query = f"?name={name}" if name else ""
+        answer = self.post(
+            f"/containers/create{query}", {"Image": image, "Cmd": list(command), **config}
+        )
+        assert answer.status == 201, answer
+        return answer.json["Id"]
+
+    def run(self, *command, **options):
+        """Create and start; returns the id."""
+        container = self.create(*command, **options)
+        answer = self.post(f"/containers/{container}/start")
+        assert answer.status == 204, answer
+        return container
+
+    def wait(self, container, condition="not-running"):
+        """Wait for the end; returns the exit code."""
+        answer = self.post(f"/containers/{container}/wait?condition={condition}")
+        assert answer.status == 200, answer
+        return answer.json["StatusCode"]
+
+    def inspect(self, container):
+        answer = self.get(f"/containers/{container}/json")
+        assert answer.status == 200, answer
+        return answer.json
+
+    def output(self, container, query="stdout=1&stderr=1"):
+        """Its log as (stdout, stderr)."""
+        answer = self.get(f"/containers/{container}/logs?{query}")
+        assert answer.status == 200, answer
+        return demultiplexed(answer.body)
+
+    def result(self, *command, **options):
+        """Run to the end; returns (exit code, stdout, stderr) and removes it."""
+        container = self.run(*command, **options)
+        code = self.wait(container)
+        out, err = self.output(container)
+        assert self.delete(f"/containers/{container}").status == 204
+        return code, out.decode(), err.decode()
+
+    def descriptors(self):
+        """How many descriptors supervisor and shim hold."""
+        return tuple(
+            len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.process.pid, self.shim_pid)
+        )
+
+
+def demultiplexed(data):
+    """Split Docker's 8-byte frames into (stdout, stderr)."""
+    parts = {1: [], 2: []}
+    while data:
+        stream, length = data[0], int.from_bytes(data[4:8], "big")
+        assert len(data) >= 8 + length, "a torn frame"
+        parts[stream].append(data[8 : 8 + length])
+        data = data[8 + length :]
+    return b"".join(parts[1]), b"".join(parts[2])
