@@ -25,8 +25,8 @@ class Cli:
         enter: Callable[[], None] | None = None,
     ) -> None:
         self._argv = list(argv)
-        self._env = env
-        self._enter = enter
+        self.env = env
+        self.enter = enter
 
     def command(self, *arguments: str) -> list[str]:
         """The whole argument vector of a command."""
@@ -34,19 +34,19 @@ class Cli:
 
     def call(self, *arguments: str, timeout: float = 120.0) -> str:
         """Runs a command; its output without the last newline. BenchError when it fails."""
-        done = run(self.command(*arguments), env=self._env, enter=self._enter, timeout=timeout)
+        done = run(self.command(*arguments), env=self.env, enter=self.enter, timeout=timeout)
         return done.decode(errors="replace").strip()
 
     def timed(self, *arguments: str, timeout: float = 120.0) -> float:
         """The milliseconds of a command from fork to its end."""
         begun = time.monotonic()
-        run(self.command(*arguments), env=self._env, enter=self._enter, timeout=timeout)
+        run(self.command(*arguments), env=self.env, enter=self.enter, timeout=timeout)
         return (time.monotonic() - begun) * 1000
 
     def many(self, commands: Sequence[Sequence[str]], at_once: int) -> float:
         """The seconds of many commands, `at_once` at a time."""
         whole = [self.command(*arguments) for arguments in commands]
-        return run_many(whole, at_once, env=self._env, enter=self._enter)
+        return run_many(whole, at_once, env=self.env, enter=self.enter)
 
     def run_arguments(self, *command: str, options: Sequence[str] = ()) -> list[str]:
         """`run -d` of the benchmarks' image without a network."""

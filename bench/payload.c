@@ -1,6 +1,7 @@
 /* What runs in the containers of the log benchmarks; static, so that any root file system will do.
  *
- *   payload lines COUNT      COUNT lines of 100 bytes, numbered, by writes of 64 KiB
+ *   payload lines COUNT [NS] COUNT lines of 100 bytes, numbered, by writes of 64 KiB, not before
+ *                            CLOCK_MONOTONIC is NS (so that many writers begin together)
  *   payload slow-lines COUNT the same by one write for each line, as an unbuffered program does
  *   payload ticks COUNT US   every US microseconds one line of 100 bytes that begins with the time
  *                            (CLOCK_MONOTONIC in ns) at which it was written; COUNT of them
@@ -70,7 +71,16 @@ static void ticks(long long count, long long interval_us) {
     }
 }
 
+static void await_moment(long long ns) {
+    struct timespec moment = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &moment, NULL);
+}
+
 int main(int argc, char **argv) {
+    if (argc == 4 && !strcmp(argv[1], "lines")) {
+        await_moment(atoll(argv[3]));
+        argc = 3;
+    }
     if (argc == 3 && !strcmp(argv[1], "lines")) lines(atoll(argv[2]), 0);
     else if (argc == 3 && !strcmp(argv[1], "slow-lines")) lines(atoll(argv[2]), 1);
     else if (argc == 4 && !strcmp(argv[1], "ticks")) ticks(atoll(argv[2]), atoll(argv[3]));
