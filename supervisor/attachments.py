@@ -47,7 +47,7 @@ class Spool:
             return
         if self._file < 0:
             self._file, path = tempfile.mkstemp(prefix="attach-", dir=self._directory)
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)
         view = memoryview(data)
         while view:
             written = os.pwrite(self._file, view, self._write_at)

@@ -25,15 +25,16 @@ from typing import Any
 
 import anyio
 import structlog
+from runtime.images.store import ImageStore
 
 from logs.pump import MarkFile
 from runtime import kernel, kernel_check
 from runtime.cgroups import Cgroups, CgroupsUnavailable
-from runtime.images.store import ImageStore
 from supervisor import engine_log
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
+from supervisor.pumping import Stages
 from supervisor.shim_link import ShimLink
 
 log = structlog.get_logger()
@@ -128,7 +129,9 @@ def _only_one(settings: Settings) -> Iterator[None]:
     claim_directories(settings)
     with contextlib.ExitStack() as stack:
         for directory in (settings.run_dir, settings.root):
-            lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(
+                directory / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             stack.callback(os.close, lock)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,17 +171,26 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _stages(settings: Settings, found: dict[str, tuple[int, ...]]) -> Stages:
+    """The pump's stages; the main one goes on with the staging pipe that the shim has kept."""
+    reading, writing, *_ = *found.pop("stage", (-1, -1)), -1, -1
+    for stranger in found.values():
+        for descriptor in stranger:
+            os.close(descriptor)
+    return Stages(MarkFile(settings.run_dir / "marks"), None if reading < 0 else (reading, writing))
+
+
 async def _supervise(settings: Settings, ready_fd: int | None) -> None:
     cgroups = Cgroups.detect(settings.cgroup_parent)
     images = ImageStore(settings.root)
     images.refresh_host()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
         async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:
-            engine = Engine(
-                settings, tasks, shim, images, cgroups, MarkFile(settings.run_dir / "marks")
-            )
-            await shim.hold("stage", engine.stage.fds)
-            await engine.recover()
+            adopted, found = await shim.adopt()
+            stages = _stages(settings, found)
+            await shim.hold("stage", stages.main.fds)
+            engine = Engine(settings, tasks, shim, images, cgroups, stages)
+            await engine.recover(adopted)
             listener = _listen(settings)
             try:
                 # What lives from here on is worth collecting, what was imported is not.

@@ -18,12 +18,10 @@ from pathlib import Path
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-
-from logs.drivers import ContainerLog
-from logs.pump import MarkFile, Stage
-from runtime import kernel
-from runtime.cgroups import Cgroups
 from runtime.images.store import ImageNotFound, ImageStore, RootfsLayers
+
+from logs.drivers import ContainerLog, open_log
+from runtime.cgroups import Cgroups
 from supervisor import lifecycle, names, signals, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
@@ -31,8 +29,9 @@ from supervisor.container import Container, ContainerConfig
 from supervisor.errors import BadParameter, Conflict, EngineFault, NoSuchImage, StartFailed
 from supervisor.events import EventBus
 from supervisor.limits import Limits
+from supervisor.pumping import Stages
 from supervisor.registry import Registry
-from supervisor.shim_link import ShimLink
+from supervisor.shim_link import Adopted, ShimLink
 from supervisor.states import ALIVE, Event, State
 from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
 
@@ -51,15 +50,14 @@ class Engine:
         shim: ShimLink,
         images: ImageStore,
         cgroups: Cgroups,
-        marks: MarkFile,
+        stages: Stages,
     ) -> None:
         self.settings = settings
         self.tasks = tasks
         self.shim = shim
         self.images = images
         self.cgroups = cgroups
-        self.marks = marks
-        self.stage = Stage(marks, tee=kernel.tee)
+        self.stages = stages
         self.containers = Registry()
         self.events = EventBus()
         self.limits = Limits()
@@ -85,10 +83,6 @@ class Engine:
     def directory(self, container: Container) -> Path:
         """A container's own directory."""
         return self.settings.containers / container.id
-
-    def spare_stage(self) -> Stage:
-        """A stage for a thread of its own."""
-        return Stage(self.marks, tee=kernel.tee)
 
     def layers(self, container: Container) -> RootfsLayers:
         """The lower directories and binds of a container's image.
@@ -272,9 +266,7 @@ class Engine:
         """
         old, new = container.name, names.check(name)
         if new == old:
-            raise BadParameter(
-                "Renaming a container with the same name as its current name"
-            )
+            raise BadParameter("Renaming a container with the same name as its current name")
         self.containers.rename(container, new)
         try:
             store.save(self.directory(container), container)
@@ -363,24 +355,33 @@ class Engine:
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────
 
-    async def recover(self) -> None:
+    async def recover(self, adopted: list[Adopted]) -> None:
         """Read what is on disk, sweep what a crash left, and go on with what still runs."""
         self.images.sweep()
-        held = {one.id: one for one in await self.shim.adopt()}
         for directory in sorted(self.settings.containers.iterdir()):
             if directory.name.endswith(lifecycle.REMOVED_SUFFIX):
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
             try:
                 self.containers.add(store.load(directory))
-            except store.UnreadableRecord as error:
+            except (store.UnreadableRecord, Conflict) as error:
                 self._set_aside(directory, str(error))
-            except Conflict as error:
-                self._set_aside(directory, str(error))
+        held = {one.id: one for one in adopted}
+        known = {c.id: c for c in self.containers if c.id in held}
+        logs = {
+            c.id: open_log(c.config.log_driver, self.directory(c), c.id) for c in known.values()
+        }
+        recovered = self.stages.main.recover(logs.get)
+        if recovered.logs:
+            log.info(
+                "logs.recovered",
+                logs=recovered.logs,
+                cut_bytes=recovered.cut_bytes,
+                written_bytes=recovered.written_bytes,
+            )
         for container in self.containers:
-            one = held.pop(container.id, None)
-            if one is not None:
-                lifecycle.adopt(self, container, one)
+            if container.id in known:
+                lifecycle.adopt(self, container, held[container.id], logs[container.id])
             elif container.state is State.REMOVING:
                 container.life = lifecycle.as_dead(container.life)
                 self.tasks.start_soon(self._remove_quietly, container)
@@ -388,7 +389,7 @@ class Engine:
                 lifecycle.end_unseen(
                     self, container, "its end was not seen: neither supervisor nor shim lived then"
                 )
-        for stray in held.values():
+        for stray in (one for one in adopted if one.id not in known):
             log.warning("shim.unknown_container", container=stray.id[:12])
             await lifecycle.discard_stray(self, stray)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import msgspec
@@ -58,7 +58,7 @@ class EventBus:
 
     async def subscribe(
         self, since_ns: int | None = None, until_ns: int | None = None
-    ) -> AsyncIterator[EngineEvent]:
+    ) -> AsyncGenerator[EngineEvent, None]:
         """Yield remembered events from `since_ns` on, then live ones, until `until_ns`.
 
         Args:

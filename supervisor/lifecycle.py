@@ -23,15 +23,14 @@ import anyio.to_thread
 import msgspec
 import structlog
 
-from logs.drivers import ContainerLog, open_log
-from logs.pump import Stream
+from logs.drivers import ContainerLog, Stream, open_log
 from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.spec import Bind, CgroupPlan, Spec
 from supervisor import exits, network_files, store
 from supervisor.container import Container, Life, Resources
 from supervisor.errors import Conflict, EngineFault, StartFailed
-from supervisor.pumping import pump
+from supervisor.pumping import Lane, pump
 from supervisor.running import Run
 from supervisor.states import ALIVE, Event, State, after
 from supervisor.undo import Undo
@@ -230,8 +229,7 @@ async def _read_report(report: int) -> StartFailed | None:
         return None
     told = json.loads(words)
     return StartFailed(
-        "failed to create task for container: unable to start container process: "
-        f"{told['words']}",
+        f"failed to create task for container: unable to start container process: {told['words']}",
         told["exit_code"],
     )
 
@@ -284,10 +282,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
         merged=str(directory / "merged"),
         binds=(
             *layers.binds,
-            *(
-                Bind(str(directory / name), f"/etc/{name}")
-                for name in network_files.NAMES
-            ),
+            *(Bind(str(directory / name), f"/etc/{name}") for name in network_files.NAMES),
         ),
         network="host" if config.network_mode == "host" else "none",
         no_new_privileges=any(
@@ -308,22 +303,12 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
     What goes wrong here is this container's alone: it is logged and no neighbour notices.
     """
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
+    lane = Lane(engine.stages, engine.limits.slow_logs)
+    feeds = _Feeds(container)
     try:
         async with anyio.create_task_group() as group:
-            for number, source, stream in (
-                (1, run.stdout, run.log.stream(Stream.STDOUT)),
-                (2, run.stderr, run.log.stream(Stream.STDERR)),
-            ):
-                group.start_soon(
-                    pump,
-                    engine.stage,
-                    source,
-                    stream,
-                    number,
-                    _Feeds(container),
-                    engine.spare_stage,
-                    engine.limits.slow_logs,
-                )
+            group.start_soon(pump, lane, run.stdout, run.log.stream(Stream.STDOUT), feeds)
+            group.start_soon(pump, lane, run.stderr, run.log.stream(Stream.STDERR), feeds)
             if run.pidfd >= 0:
                 await anyio.wait_readable(run.pidfd)
             run.exited.set()
@@ -333,8 +318,10 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
     except Exception:
         log.exception("container.task_failed")
     finally:
+        lane.close()
         run.close()
-        run.log.close()
+        if not run.log.closed:
+            run.log.detach()  # we end, the container does not: its unfinished lines stay marked
     if container.config.auto_remove and container.state is State.EXITED:
         try:
             await remove(engine, container)
@@ -356,8 +343,7 @@ class _Feeds:
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:
     """Put a run's end on record, then tell everybody. No await: nobody sees half of it."""
-    for stream in (Stream.STDOUT, Stream.STDERR):
-        run.log.stream(stream).finish()
+    run.log.close()
     oom_kills = engine.cgroups.oom_kills(container.id)
     engine.cgroups.kill(container.id)
     oom_killed = oom_kills > 0 and ending.signal == signal.SIGKILL
@@ -396,7 +382,6 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         oom_killed=oom_killed or None,
         core_dumped=ending.core_dumped or None,
     )
-    run.log.close()
     for attachment in container.attachments:
         attachment.end()
     container.attachments.clear()
@@ -404,7 +389,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     run.ended.set()
 
 
-def adopt(engine: Engine, container: Container, held: Adopted) -> None:
+def adopt(engine: Engine, container: Container, held: Adopted, container_log: ContainerLog) -> None:
     """Go on with a container that outlived an earlier supervisor."""
     run = Run(
         container.id,
@@ -414,7 +399,7 @@ def adopt(engine: Engine, container: Container, held: Adopted) -> None:
         held.pidfd,
         held.stdout,
         held.stderr,
-        open_log(container.config.log_driver, engine.directory(container), container.id),
+        container_log,
     )
     if container.state not in ALIVE:
         # It died between the exec and the record of it: the shim knows better than the disk.

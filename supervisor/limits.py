@@ -11,8 +11,9 @@ makes none of them ready sooner on any machine we measured, and costs descriptor
 REMOVALS_AT_ONCE = 8
 """Threads that delete container directories: disk work, and each holds a directory stream."""
 
-SLOW_LOGS_AT_ONCE = 256
-"""Threads for logs whose disk is slow: each waits in write(2) most of the time."""
+SLOW_LOGS_AT_ONCE = 63
+"""Threads for logs whose disk is slow: each waits in write(2) most of the time. As many as the
+mark file has notes for stages, less the event loop's own."""
 
 READERS_AT_ONCE = 16
 """Threads that read old log records for clients."""

@@ -72,6 +72,7 @@ class ShimLink:
         self._endings: dict[str, Ending] = {}
         self._awaited: dict[str, anyio.Event] = {}
         self._adopted: list[Adopted] = []
+        self._found: dict[str, tuple[int, ...]] = {}
         self._adoption_told = anyio.Event()
         self._kept: dict[str, tuple[int, ...]] = {}
         self._forgotten: list[str] = []
@@ -171,12 +172,18 @@ class ShimLink:
         self._kept[name] = descriptors
         await self._send(protocol.Hold(name, descriptors))
 
-    async def adopt(self) -> list[Adopted]:
-        """Be handed everything that the shim holds of containers."""
+    async def adopt(self) -> tuple[list[Adopted], dict[str, tuple[int, ...]]]:
+        """Be handed everything that the shim holds.
+
+        Returns:
+            The containers, and what earlier calls of `hold` left with it, by name. All
+            descriptors are the caller's.
+        """
         await self._send(protocol.Adopt())
         await self._adoption_told.wait()
         adopted, self._adopted = self._adopted, []
-        return adopted
+        found, self._found = self._found, {}
+        return adopted, found
 
     async def quit(self) -> None:
         """Have the shim end (it does not while a container lives), and wait until it has."""
@@ -268,8 +275,7 @@ class ShimLink:
                 if message.wait_status is not None:
                     self._ended(message.id, message.wait_status, message.time_ns)
             case protocol.Held():
-                for descriptor in message.fds:
-                    os.close(descriptor)
+                self._found[message.name] = message.fds
             case protocol.AdoptEnd():
                 self._adoption_told.set()
             case _:

@@ -64,10 +64,10 @@ def save(directory: Path, container: Container) -> None:
                 data = data[os.write(descriptor, data) :]
         finally:
             os.close(descriptor)
-        os.rename(fresh, target)  # noqa: PTH104  (hot path: a Path object for each save is waste)
+        os.rename(fresh, target)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(fresh)  # noqa: PTH108
+            os.unlink(fresh)
         raise
 
 

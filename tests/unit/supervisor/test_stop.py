@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from supervisor.stop import KILL_LIMIT_S, Escalation
 
 
-
 @pytest.fixture
 def anyio_backend():
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
