@@ -1,4 +1,4 @@
-"""The engine's event stream: one order for all, a bounded past, and listeners that can't slow us."""
+"""The engine's event stream: one order, a bounded past, and listeners that can't slow us."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from runtime import kernel
 log = structlog.get_logger()
 
 SLOW_WRITE_S = 0.2
-"""A batch of at most 256 KiB takes well under a millisecond; a disk that needs this long is slow."""
+"""A batch (256 KiB at most) takes well under a millisecond; a disk that needs this is slow."""
 
 MAIN_STAGE = 0
 
