@@ -1,0 +1,109 @@
+"""repositories.json: which images the store has, and what they are called.
+
+    {"version": 1,
+     "images": {"sha256:<hex>": {"added_ns": <int>}},
+     "tags": {"busybox:latest": "sha256:<hex>"}}
+
+This file is the point of commit: a blob or layer that it leads to was complete before it was
+written, one that it does not lead to is garbage. Untagged images are in `images` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from runtime.images.durable import write_durably
+from runtime.images.errors import StoreCorrupted
+
+_VERSION = 1
+_ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """One state of the file; changes make a new one.
+
+    Attributes:
+        images: Image id -> ns since the epoch when it was added.
+        tags: `name:tag` in the short form -> image id.
+    """
+
+    images: dict[str, int] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def tags_of(self, image_id: str) -> tuple[str, ...]:
+        """The names of an image, sorted."""
+        return tuple(sorted(tag for tag, holder in self.tags.items() if holder == image_id))
+
+    def with_image(self, image_id: str, added_ns: int, tag: str = "") -> Catalogue:
+        """Adds an image; a tag that another image has moves to it."""
+        images = self.images | {image_id: self.images.get(image_id, added_ns)}
+        return replace(self, images=images, tags=self.tags | ({tag: image_id} if tag else {}))
+
+    def without_tags(self, tags: tuple[str, ...]) -> Catalogue:
+        """Takes names away; the images stay."""
+        return replace(self, tags={t: i for t, i in self.tags.items() if t not in tags})
+
+    def without_image(self, image_id: str) -> Catalogue:
+        """Removes an image and its names."""
+        return Catalogue(
+            images={i: added for i, added in self.images.items() if i != image_id},
+            tags={t: i for t, i in self.tags.items() if i != image_id},
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes the file durably.
+
+        Raises:
+            OSError: The old file is still there, whole.
+        """
+        document = {
+            "version": _VERSION,
+            "images": {image_id: {"added_ns": added} for image_id, added in self.images.items()},
+            "tags": self.tags,
+        }
+        write_durably(path, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def load(path: Path) -> Catalogue:
+    """Reads the file; a missing one is an empty catalogue.
+
+    Raises:
+        StoreCorrupted: It is not what `save` writes; it is left as it is.
+        OSError: It can't be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Catalogue()
+    try:
+        document = json.loads(data)
+        version = document["version"]
+        images = {
+            image_id: int(entry["added_ns"]) for image_id, entry in document["images"].items()
+        }
+        tags = {str(tag): str(image_id) for tag, image_id in document["tags"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _corrupted(path, f"{type(error).__name__}: {error}") from None
+    if version != _VERSION:
+        raise StoreCorrupted(
+            f"{path} has version {version}, this engine knows version {_VERSION}: "
+            "it was written by a newer engine"
+        )
+    for image_id in images:
+        if not _ID.fullmatch(image_id):
+            raise _corrupted(path, f"not an image id: {image_id}")
+    for tag, image_id in tags.items():
+        if image_id not in images:
+            raise _corrupted(path, f"{tag} names an image that is not listed")
+    return Catalogue(images, tags)
+
+
+def _corrupted(path: Path, words: str) -> StoreCorrupted:
+    return StoreCorrupted(
+        f"{path} is damaged ({words}); nothing was changed: restore it from a backup, or move it "
+        "away to start with no images"
+    )

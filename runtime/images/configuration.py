@@ -1,0 +1,101 @@
+"""The image configuration blob: Docker's and OCI's JSON, written and read.
+
+Fields: https://github.com/opencontainers/image-spec/blob/main/config.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from runtime.images.model import Image
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# uname(2) machine -> Go's GOARCH.
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "i386": "386",
+    "i686": "386",
+    "aarch64": "arm64",
+    "armv6l": "arm",
+    "armv7l": "arm",
+    "armv8l": "arm",
+    "loongarch64": "loong64",
+}
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+def architecture() -> str:
+    """This machine's architecture as images name it."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def encode(
+    inherited: Mapping[str, Any], created_ns: int, diff_ids: Iterable[str], comment: str
+) -> bytes:
+    """The blob of a new image with one step of history. The same input gives the same bytes."""
+    created = format_time(created_ns)
+    document = {
+        "architecture": architecture(),
+        "os": "linux",
+        "created": created,
+        "config": dict(inherited),
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        "history": [{"created": created, "comment": comment}],
+    }
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode(
+    image_id: str,
+    document: Mapping[str, Any],
+    tags: tuple[str, ...],
+    size: int,
+    built_in: bool = False,
+) -> Image:
+    """An image from its blob.
+
+    Raises:
+        KeyError, TypeError, ValueError: The document is no image configuration.
+    """
+    history = tuple(document.get("history") or ())
+    inherited = document.get("config") or {}
+    return Image(
+        id=image_id,
+        tags=tags,
+        created_ns=parse_time(document.get("created") or "1970-01-01T00:00:00Z"),
+        size=size,
+        config={key: value for key, value in inherited.items() if value not in (None, "")},
+        architecture=document["architecture"],
+        os=document["os"],
+        diff_ids=tuple(document["rootfs"]["diff_ids"]),
+        comment=history[-1].get("comment", "") if history else "",
+        built_in=built_in,
+        history=history,
+    )
+
+
+def format_time(ns: int) -> str:
+    """RFC 3339 in UTC with nanoseconds."""
+    seconds, fraction = divmod(ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def parse_time(text: str) -> int:
+    """ns since the epoch of an RFC 3339 time.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time: {text}")
+    moment, fraction, zone = match.groups()
+    whole = datetime.fromisoformat(moment + ("+00:00" if zone == "Z" else zone))
+    return int(whole.timestamp()) * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))

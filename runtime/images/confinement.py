@@ -1,0 +1,82 @@
+"""What the unpacking child gives up before it reads a byte that a stranger wrote."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+
+# capabilities(7): just what makes files of any owner, mode and kind.
+_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 3, 4, 27, 31
+_KEPT = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+# A hostile archive can ask a decompressor or a header for gigabytes; a real one never does.
+_ADDRESS_SPACE = 2 << 30
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Data(ctypes.Structure):
+    _fields_ = [
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    ]
+
+
+def die_with(parent_pid: int) -> None:
+    """SIGKILL for this process when the thread that started it ends (prctl(2)).
+
+    Raises:
+        OSError: The parent is gone already.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        raise ProcessLookupError("the engine is gone")
+
+
+def confine(root: str) -> None:
+    """Makes `root` this process's /, and drops all capabilities that unpacking doesn't need.
+
+    CAP_SYS_CHROOT and CAP_SYS_ADMIN are among them, so there is no way back (chroot(2), NOTES).
+    All that will be imported or loaded must have been before.
+
+    Raises:
+        OSError: Not root, or the directory is gone.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+    os.umask(0)
+    os.chroot(root)
+    os.chdir("/")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _keep_capabilities()
+
+
+def _keep_capabilities() -> None:
+    mask = sum(1 << number for number in _KEPT)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = (_Data * 2)(_Data(low, low, 0), _Data(high, high, 0))
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    if _libc.capset(ctypes.byref(header), ctypes.byref(data)) != 0:
+        raise _failure("capset")
+
+
+def _prctl(option: int, argument: int) -> None:
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero) != 0:
+        raise _failure("prctl")
+
+
+def _failure(call: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)

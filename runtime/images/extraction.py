@@ -1,0 +1,287 @@
+"""Tar entries become files. Runs inside the chroot, where "/" is the new layer.
+
+tarfile parses headers (and only that); every file is made here, so that nothing is followed,
+opened or overwritten by accident: what is in the way is unlinked, never opened; files are made
+with O_EXCL | O_NOFOLLOW; a directory's owner, mode and times are set at the very end, since
+filling it changes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import IO, TypeVar, cast
+
+from runtime.images.attributes import set_attributes
+from runtime.images.entry_names import (
+    Links,
+    check_symlink,
+    checked_link_source,
+    checked_name,
+    shown,
+)
+from runtime.images.entry_numbers import check_numbers, mtime_ns
+from runtime.images.tar_source import Refusal, TarSource, Truncated
+
+_ZEROS = bytes(tarfile.BLOCKSIZE)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DRAFT_DIRECTORY = 0o700
+_WHITEOUT = ".wh."
+
+_T = TypeVar("_T")
+
+
+class Extraction:
+    """One archive on its way to one layer.
+
+    Attributes:
+        size: Bytes of file content, holes of sparse files included.
+        entries: How many were made.
+        warnings: What could not be kept, counted, such as attributes of another file system.
+    """
+
+    def __init__(self, source: TarSource) -> None:
+        self.size = 0
+        self.entries = 0
+        self.warnings: Counter[str] = Counter()
+        self._source = source
+        self._links = Links()
+        self._directories: dict[str, tarfile.TarInfo] = {}
+
+    def run(self) -> None:
+        """Unpacks all entries, then reads the source to its end.
+
+        Raises:
+            Refusal: The archive is damaged, truncated or leads out; the text names the entry.
+            OSError: `filename` is the entry's name, always.
+        """
+        for entry in self._headers():
+            try:
+                self._unpack(entry)
+            except OSError as error:
+                error.filename = entry.name
+                raise
+            self.entries += 1
+        for place, entry in self._directories.items():
+            try:
+                self._finish_directory(place, entry)
+            except OSError as error:
+                error.filename = entry.name
+                raise
+        self._source.drain()
+
+    def _headers(self) -> Iterator[tarfile.TarInfo]:
+        """Entries in the archive's order; tarfile's errors become ours.
+
+        tarfile takes any bad header after the first for the end of the archive. The last block
+        that it read tells: zeros are an end, anything else is damage or truncation.
+        """
+        last = ""
+        try:
+            archive = tarfile.TarFile(
+                fileobj=cast(IO[bytes], self._source), encoding="utf-8", errors="surrogateescape"
+            )
+            while (entry := archive.next()) is not None:
+                last = entry.name
+                yield entry
+                # It keeps them all, for random access that a stream has no use for.
+                archive.members.clear()  # type: ignore[attr-defined]
+        except Truncated:
+            raise Truncated(f"the archive is truncated{_after(last)}") from None
+        except RecursionError:
+            raise Refusal(f"damaged archive: headers without end{_after(last)}") from None
+        except (tarfile.TarError, ValueError, OverflowError) as error:
+            raise self._bad_header(last, error) from None
+        block = self._source.last_block
+        if len(block) < tarfile.BLOCKSIZE:
+            raise Truncated(f"the archive is truncated{_after(last)}: its end mark is missing")
+        if block != _ZEROS:
+            raise Refusal(f"damaged archive: no valid header{_after(last)}")
+
+    def _bad_header(self, last: str, error: Exception) -> Refusal:
+        if last:
+            short = len(self._source.last_block) < tarfile.BLOCKSIZE
+            words = "the archive is truncated" if short else f"damaged archive ({error})"
+            return Refusal(f"{words}{_after(last)}")
+        if self._source.tell() == 0:
+            return Refusal("the archive is empty: not a single byte came")
+        return Refusal("this is not a tar archive (plain, gzip, bzip2 or xz)")
+
+    def _unpack(self, entry: tarfile.TarInfo) -> None:
+        name = checked_name(entry.name)
+        check_numbers(entry)
+        parent, slash, base = name.rpartition("/")
+        if base.startswith(_WHITEOUT):
+            # It hides a file of a layer below: there is none.
+            self.warnings["whiteouts hide nothing here and are left out"] += 1
+            return
+        place = f"{self._links.resolve_directory(parent)}/{base}".lstrip("/") if slash else base
+        if entry.isdir():
+            self._directory(place, entry)
+            return
+        if not place:
+            raise Refusal(f"{shown(entry.name)}: the root of an image must be a directory")
+        if entry.isreg():
+            self._file(place, entry)
+        elif entry.issym():
+            self._symlink(place, entry)
+        elif entry.islnk():
+            self._hard_link(place, entry)
+        elif entry.isfifo() or entry.isdev():
+            self._node(place, entry)
+        else:
+            kind = entry.type.decode("ascii", "backslashreplace")
+            raise Refusal(f"{shown(entry.name)}: unknown entry type '{shown(kind)}'")
+
+    def _directory(self, place: str, entry: tarfile.TarInfo) -> None:
+        if place:
+            path = f"/{place}"
+            try:
+                os.mkdir(path, _DRAFT_DIRECTORY)
+            except FileNotFoundError:
+                self._make_parents(place)
+                os.mkdir(path, _DRAFT_DIRECTORY)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                    self._clear(place)
+                    os.mkdir(path, _DRAFT_DIRECTORY)
+        # Of two entries for one directory the later one counts.
+        self._directories[place] = entry
+
+    def _file(self, place: str, entry: tarfile.TarInfo) -> None:
+        fd = self._make(place, lambda: os.open(f"/{place}", _NEW_FILE, 0o600))
+        try:
+            sparse = cast("list[tuple[int, int]] | None", entry.sparse)
+            if sparse is None:
+                self._write(fd, entry.size, entry)
+            else:
+                self._write_sparse(fd, sparse, entry)
+            if entry.uid or entry.gid:
+                os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode & 0o7777)
+            if entry.pax_headers:
+                set_attributes(fd, entry, self.warnings)
+            time = mtime_ns(entry)
+            os.utime(fd, ns=(time, time))
+        finally:
+            os.close(fd)
+        self.size += entry.size
+
+    def _write(self, fd: int, length: int, entry: tarfile.TarInfo) -> None:
+        while length:
+            piece = self._source.take(length)
+            if not piece:
+                raise Truncated(f"the archive is truncated within {shown(entry.name)}")
+            length -= len(piece)
+            while piece:
+                piece = piece[os.write(fd, piece) :]
+
+    def _write_sparse(self, fd: int, parts: list[tuple[int, int]], entry: tarfile.TarInfo) -> None:
+        end = 0
+        for offset, length in parts:
+            if offset < end or length < 0 or offset + length > entry.size:
+                raise Refusal(f"{shown(entry.name)}: impossible map of a sparse file")
+            end = offset + length
+            if length:
+                os.lseek(fd, offset, os.SEEK_SET)
+                self._write(fd, length, entry)
+        os.ftruncate(fd, entry.size)
+
+    def _symlink(self, place: str, entry: tarfile.TarInfo) -> None:
+        check_symlink(place, entry.linkname)
+        self._make(place, lambda: os.symlink(entry.linkname, f"/{place}"))
+        self._links.add(place, entry.linkname)
+        self._finish_unopened(f"/{place}", entry)
+
+    def _hard_link(self, place: str, entry: tarfile.TarInfo) -> None:
+        parent, _, base = checked_link_source(entry.name, entry.linkname).rpartition("/")
+        source = f"{self._links.resolve_directory(parent)}/{base}".lstrip("/")
+        try:
+            kind = os.lstat(f"/{source}").st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise Refusal(
+                f"{shown(entry.name)}: hard link to {shown(entry.linkname)},"
+                " which is not in the archive before it"
+            ) from None
+        if stat.S_ISDIR(kind):
+            raise Refusal(f"{shown(entry.name)}: hard link to a directory")
+        if source == place:
+            return
+        target = self._links.get(source)
+        if target is not None:
+            check_symlink(place, target)
+        self._make(place, lambda: os.link(f"/{source}", f"/{place}", follow_symlinks=False))
+        if target is not None:
+            self._links.add(place, target)
+
+    def _node(self, place: str, entry: tarfile.TarInfo) -> None:
+        kind = stat.S_IFIFO if entry.isfifo() else stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
+        device = 0 if entry.isfifo() else os.makedev(entry.devmajor, entry.devminor)
+        self._make(place, lambda: os.mknod(f"/{place}", kind | 0o600, device))
+        self._finish_unopened(f"/{place}", entry)
+
+    def _finish_unopened(self, path: str, entry: tarfile.TarInfo) -> None:
+        """Owner, mode and times of what must not be opened: links, fifos, devices."""
+        if entry.uid or entry.gid:
+            os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+        if not entry.issym():
+            # O_EXCL-made by us a moment ago, so it is no link.
+            os.chmod(path, entry.mode & 0o7777)
+        if entry.pax_headers:
+            set_attributes(path, entry, self.warnings)
+        time = mtime_ns(entry)
+        os.utime(path, ns=(time, time), follow_symlinks=False)
+
+    def _finish_directory(self, place: str, entry: tarfile.TarInfo) -> None:
+        fd = os.open(f"/{place}", _DIRECTORY)
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode & 0o7777)
+            set_attributes(fd, entry, self.warnings)
+            time = mtime_ns(entry)
+            os.utime(fd, ns=(time, time))
+        finally:
+            os.close(fd)
+
+    def _make(self, place: str, make: Callable[[], _T]) -> _T:
+        """Makes one file, after clearing its place or making its parents if that is needed."""
+        try:
+            return make()
+        except FileExistsError:
+            self._clear(place)
+        except FileNotFoundError:
+            self._make_parents(place)
+        return make()
+
+    def _make_parents(self, place: str) -> None:
+        """Directories that the archive uses but does not list (or not yet): root's, 0755."""
+        parts = place.split("/")[:-1]
+        path = ""
+        for part in parts:
+            path += f"/{part}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o755)
+
+    def _clear(self, place: str) -> None:
+        """Removes what an earlier entry put here: the later one wins."""
+        path = f"/{place}"
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+            self._links.discard_below(place)
+            self._directories.pop(place, None)
+            below = f"{place}/"
+            for name in [name for name in self._directories if name.startswith(below)]:
+                del self._directories[name]
+        else:
+            os.unlink(path)
+            self._links.discard(place)
+
+
+def _after(name: str) -> str:
+    return f" after {shown(name)}" if name else ""

@@ -1,0 +1,216 @@
+"""The parent's half of an import: start the unpacking child, feed it, commit what it made.
+
+    job = store.begin_import("name:tag", "", [])
+    write the archive to job.stdin_fd; BrokenPipeError means that the child has ended: stop
+    job.close_stdin()
+    wait until job.result_fd is readable
+    image = job.finish()            or, at any moment, job.abort()
+
+The child is the only one that parses what a stranger wrote; see `unpacker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.images.errors import ImportFailed, ImportRefused
+from runtime.images.model import Image
+
+_PIPE_SIZE = 1 << 20
+_CHECKOUT = str(Path(__file__).resolve().parents[2])
+# Appended, not put first: the standard library must win over whatever lies beside us.
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from runtime.images.unpacker import main;"
+    " main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A layer in staging that is complete.
+
+    Attributes:
+        directory: Holds `fs`.
+        diff_id: Hex digest of the uncompressed archive.
+        size: Bytes of file content.
+    """
+
+    directory: Path
+    diff_id: str
+    size: int
+
+
+class ImportJob:
+    """One import under way. Not thread-safe; `finish` or `abort` must be called, once.
+
+    Attributes:
+        result_fd: Readable once the child has ended, well or not.
+        warnings: After `finish`: what of the archive could not be kept, each with its count.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        commit: Callable[[Unpacked], Image],
+        forget: Callable[[Path], None],
+    ) -> None:
+        """Starts the child; it unpacks into `directory`/fs, which it makes.
+
+        Raises:
+            OSError: No descriptors, no disk, no process; nothing is left.
+        """
+        self.warnings: dict[str, int] = {}
+        self._directory = directory
+        self._commit = commit
+        self._forget = forget
+        self._ended = False
+        stdin_r, stdin_w, result_r = -1, -1, -1
+        try:
+            _make_layer_directory(directory)
+            stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # beyond the user's quota of pipe pages: go small
+                fcntl.fcntl(stdin_w, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            result_r, result_w = os.pipe2(os.O_CLOEXEC)
+            try:
+                self._process = _spawn(directory / "fs", stdin_r, result_w)
+            finally:
+                os.close(result_w)
+        except BaseException:
+            for fd in (stdin_w, result_r):
+                if fd >= 0:
+                    os.close(fd)
+            self._remove()
+            raise
+        finally:
+            if stdin_r >= 0:
+                os.close(stdin_r)
+        self._stdin_fd = stdin_w
+        self.result_fd = result_r
+
+    @property
+    def stdin_fd(self) -> int:
+        """Where the archive goes; may be set non-blocking. -1 once it is closed."""
+        return self._stdin_fd
+
+    @property
+    def pid(self) -> int:
+        """The child's."""
+        return self._process.pid
+
+    def close_stdin(self) -> None:
+        """Says that the archive is complete. Again is harmless."""
+        fd, self._stdin_fd = self._stdin_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def finish(self) -> Image:
+        """Waits for the child, then puts the image into the store (with fsync: tens of ms).
+
+        Blocks while the child works: wait for `result_fd` first. On a refusal the half layer is
+        removed, which takes as long as it is large: call it from a worker thread.
+
+        Raises:
+            ImportRefused: The archive is no good; the text names the entry.
+            ImportFailed: This machine failed: disk full, child killed.
+        """
+        self._take_end()
+        try:
+            report = self._report()
+            if "error" in report:
+                refused = report.get("kind") == "refused"
+                raise (ImportRefused if refused else ImportFailed)(str(report["error"]))
+            self.warnings = dict(report["warnings"])
+            return self._commit(Unpacked(self._directory, report["diff_id"], report["size"]))
+        except OSError as error:
+            raise ImportFailed(f"cannot store the image: {_words(error)}") from error
+        finally:
+            self._close()
+            self._remove()
+
+    def abort(self) -> None:
+        """Kills the child and removes the half layer. Harmless after `finish` or `abort`."""
+        if self._ended:
+            return
+        self._take_end()
+        self._process.kill()
+        self._process.wait()
+        self._close()
+        self._remove()
+
+    def _take_end(self) -> None:
+        if self._ended:
+            raise RuntimeError("this import has been finished or aborted")
+        self._ended = True
+        self.close_stdin()
+
+    def _report(self) -> dict[str, Any]:
+        os.set_blocking(self.result_fd, True)
+        data = b""
+        while piece := os.read(self.result_fd, 65536):
+            data += piece
+        code = self._process.wait()
+        if not data.endswith(b"\n"):
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise ImportFailed(f"the unpacking process ended without an answer ({how})")
+        report: dict[str, Any] = json.loads(data)
+        return report
+
+    def _close(self) -> None:
+        fd, self.result_fd = self.result_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _remove(self) -> None:
+        """What was committed has been renamed away and is not here any more."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._forget(self._directory)
+
+
+def _make_layer_directory(directory: Path) -> None:
+    """The mode and owner of a root directory that the archive does not mention."""
+    directory.mkdir(mode=0o700)
+    layer = directory / "fs"
+    layer.mkdir()
+    os.chown(layer, 0, 0)
+    layer.chmod(0o755)
+
+
+def _spawn(layer: Path, stdin_fd: int, result_fd: int) -> subprocess.Popen[bytes]:
+    """-S -E -I: no site-packages, no environment, so that nothing of the user's is run as root.
+
+    The child dies with the thread that starts it (prctl(2), PR_SET_PDEATHSIG), which is what we
+    want of the main thread alone: a worker thread may end while the engine lives on. Then the
+    end of its input, when we die, has to do.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    parent_pid = os.getpid() if in_main_thread else 0
+    words = [_CHECKOUT, str(layer), str(result_fd), str(parent_pid)]
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT, *words],
+        stdin=stdin_fd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(result_fd,),
+        env={"LC_ALL": "C"},
+        cwd="/",
+    )
+
+
+def _words(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no space left on device"
+    return str(error)

@@ -1,0 +1,87 @@
+"""What the store hands out. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from runtime.spec import Bind
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that the store holds.
+
+    Attributes:
+        id: `sha256:` and the digest of the configuration blob.
+        tags: `name:tag` in the short form, sorted; empty for an untagged image.
+        created_ns: ns since the epoch.
+        size: Bytes of file content in all layers (of `host`: of the generated tree).
+        config: What containers inherit, with Docker's keys: Env, Cmd, Entrypoint, WorkingDir,
+            User, Labels, StopSignal, ExposedPorts, Volumes; keys without a value are absent.
+        architecture: Go's word, such as amd64.
+        os: linux.
+        diff_ids: `sha256:…` of each layer's uncompressed tar, lowest first; none for `host`.
+        comment: From `import --message`.
+        built_in: True for `host` alone.
+        history: As in the configuration blob, oldest first.
+    """
+
+    id: str
+    tags: tuple[str, ...]
+    created_ns: int
+    size: int
+    config: dict[str, Any]
+    architecture: str
+    os: str
+    diff_ids: tuple[str, ...]
+    comment: str = ""
+    built_in: bool = False
+    history: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def hex(self) -> str:
+        """The id's digits."""
+        return self.id.removeprefix("sha256:")
+
+    @property
+    def short_id(self) -> str:
+        """The first 12 digits, as people see it."""
+        return self.hex[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class RootfsLayers:
+    """What a container's root file system is put together from.
+
+    Attributes:
+        lower: Overlay lower directories, topmost first.
+        binds: Mounted over the overlay.
+    """
+
+    lower: tuple[str, ...]
+    binds: tuple[Bind, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Untagged:
+    """A tag was taken away; `reference` is `name:tag`."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """An image or layer was removed; `id` is `sha256:…`."""
+
+    id: str
+
+
+Removal = Untagged | Deleted
+
+
+class ImageUser(NamedTuple):
+    """A container that uses an image; the store's caller tells of them."""
+
+    container_id: str
+    running: bool

@@ -1,0 +1,72 @@
+"""Docker's rules for `rmi`. Pure: what would be untagged and deleted, or who stands in the way.
+
+By name: takes that name away; the last name takes the image with it.
+By id:   takes the image with its one name; several names, or a stopped container that uses it,
+         need force; a running container can't be overruled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from runtime.images import references
+from runtime.images.errors import ImageConflict
+from runtime.images.model import Image, ImageUser
+
+
+class Plan(NamedTuple):
+    """What to do."""
+
+    untag: tuple[str, ...]
+    delete: bool
+
+
+def is_id_of(image: Image, reference: str) -> bool:
+    """Whether the reference means the image by its id, or by the beginning of it."""
+    digits = references.id_prefix(reference)
+    return digits is not None and image.hex.startswith(digits)
+
+
+def plan(image: Image, reference: str, force: bool, users: Iterable[ImageUser]) -> Plan:
+    """What deleting `reference`, which resolved to `image`, does.
+
+    Raises:
+        ImageConflict: With Docker's text.
+    """
+    users = list(users)
+    if is_id_of(image, reference):
+        _check_by_id(image, force, users)
+        return Plan(image.tags, delete=True)
+    tag = references.parse(reference).tagged()
+    if len(image.tags) > 1:
+        return Plan((tag,), delete=False)
+    if users and not force:
+        raise ImageConflict(
+            f'conflict: unable to remove repository reference "{reference}" (must force) - '
+            f"container {users[0].container_id[:12]} is using its referenced image "
+            f"{image.short_id}"
+        )
+    # A forced untag of an image in use leaves it there without a name.
+    return Plan((tag,), delete=not any(user.running for user in users))
+
+
+def _check_by_id(image: Image, force: bool, users: list[ImageUser]) -> None:
+    conflict = f"conflict: unable to delete {image.short_id}"
+    for user in users:
+        if user.running:
+            raise ImageConflict(
+                f"{conflict} (cannot be forced) - image is being used by running container "
+                f"{user.container_id[:12]}"
+            )
+    if force:
+        return
+    if len(image.tags) > 1:
+        raise ImageConflict(
+            f"{conflict} (must be forced) - image is referenced in multiple repositories"
+        )
+    if users:
+        raise ImageConflict(
+            f"{conflict} (must be forced) - image is being used by stopped container "
+            f"{users[0].container_id[:12]}"
+        )

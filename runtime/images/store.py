@@ -1,0 +1,387 @@
+"""The image store: what the engine asks for images.
+
+    <root>/repositories.json         the catalogue; see `catalogue`
+    <root>/blobs/sha256/<hex>        image configurations by digest (OCI's layout; manifests and
+                                     compressed layers can lie beside them)
+    <root>/layers/<diff id>/fs       unpacked layers, overlay lower directories
+    <root>/layers/<diff id>/layer.json   {"diff_id", "size"}
+    <root>/host/…                    the built-in image; see `host`
+    <root>/staging/…                 half-made things; what is here at start-up is garbage
+
+An image comes to be in this order: layer renamed out of staging, blob, catalogue. It goes in the
+opposite one. So a crash at any moment leaves garbage at worst, which `sweep` removes.
+
+All methods may be called from any thread. Those that write sync to disk (tens of ms), and those
+that remove a layer take as long as it is large: call `delete`, `sweep`, `ImportJob.finish` and
+`ImportJob.abort` from a worker thread, the others from the event loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runtime.images import catalogue, configuration, references, removal
+from runtime.images.changes import apply_changes
+from runtime.images.durable import sync_directory, write_durably
+from runtime.images.errors import (
+    AmbiguousImage,
+    BuiltInImage,
+    ImageNotFound,
+    ImportFailed,
+    InvalidReference,
+    StoreCorrupted,
+)
+from runtime.images.host import NAME as HOST_NAME
+from runtime.images.host import HostImage
+from runtime.images.importing import ImportJob, Unpacked
+from runtime.images.model import Deleted, Image, ImageUser, Removal, RootfsLayers, Untagged
+
+_COPY = 1 << 20
+
+
+def nobody(image_id: str) -> Iterable[ImageUser]:
+    """No container uses any image: the default for `ImageStore.delete`."""
+    return ()
+
+
+class ImageStore:
+    """All images of one engine.
+
+    Attributes:
+        broken: Image id -> why it can't be used; such images are left as they are on disk.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Opens the store, or makes an empty one.
+
+        Raises:
+            StoreCorrupted: repositories.json is not what the store writes.
+            OSError: The directories can't be made or read.
+        """
+        self._root = Path(root)
+        self._blobs = self._root / "blobs" / "sha256"
+        self._layers = self._root / "layers"
+        self._staging = self._root / "staging"
+        self._index = self._root / "repositories.json"
+        # 0700: layers hold setuid programs that users of this machine must not reach.
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self._blobs, self._layers, self._staging):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._host = HostImage(self._root / "host", self._staging)
+        self._jobs: set[Path] = set()
+        self._catalogue = catalogue.load(self._index)
+        self._images: dict[str, Image] = {}
+        self.broken: dict[str, str] = {}
+        for image_id in self._catalogue.images:
+            try:
+                self._images[image_id] = self._read(image_id)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                self.broken[image_id] = f"{type(error).__name__}: {error}"
+
+    # --- looking ---
+
+    def host(self) -> Image:
+        """The built-in image `host:latest`, built now if it never was."""
+        with self._lock:
+            return self._host.image()
+
+    def refresh_host(self) -> Image:
+        """Builds the `host` image anew if this machine's /etc changed; about 1 ms if not.
+
+        Raises:
+            OSError: It could not be built; the previous one still counts.
+        """
+        with self._lock:
+            return self._host.refresh()
+
+    def images(self) -> list[Image]:
+        """All images, `host` among them, the newest first."""
+        with self._lock:
+            found = [self._host.image(), *self._images.values()]
+        return sorted(found, key=lambda image: (-image.created_ns, image.id))
+
+    def resolve(self, reference: str) -> Image:
+        """The image that a name[:tag], an id or an unambiguous beginning of an id means.
+
+        Raises:
+            ImageNotFound, AmbiguousImage, InvalidReference: Docker's texts.
+            StoreCorrupted: The image is listed but can't be used.
+        """
+        with self._lock:
+            return self._resolve(reference)
+
+    def layers(self, image: Image) -> RootfsLayers:
+        """What a container of this image is mounted from."""
+        if image.built_in:
+            with self._lock:
+                return self._host.layers()
+        lower = tuple(str(self._layer(diff_id) / "fs") for diff_id in reversed(image.diff_ids))
+        return RootfsLayers(lower)
+
+    # --- changing ---
+
+    def begin_import(
+        self, name: str = "", message: str = "", changes: Sequence[str] = ()
+    ) -> ImportJob:
+        """Starts an import; see `importing` for how it goes on.
+
+        Args:
+            name: `name[:tag]`, or empty for an untagged image.
+            message: The comment in the image's history; empty for Docker's "Imported from -".
+            changes: Dockerfile instructions.
+
+        Raises:
+            InvalidReference, InvalidChange, BuiltInImage: Before anything is started.
+            ImportFailed: The child can't be started.
+        """
+        tag = self._importable(name)
+        inherited = apply_changes(changes)
+        comment = message or "Imported from -"
+        directory = self._staging / f"import-{secrets.token_hex(8)}"
+        with self._lock:
+            self._jobs.add(directory)
+
+        def commit(unpacked: Unpacked) -> Image:
+            return self._commit(unpacked, tag, inherited, comment)
+
+        try:
+            return ImportJob(directory, commit, self._jobs.discard)
+        except OSError as error:
+            raise ImportFailed(f"cannot start the import: {error}") from error
+
+    def import_file(
+        self,
+        path: Path,
+        name: str = "",
+        progress: Callable[[int], None] | None = None,
+        message: str = "",
+        changes: Sequence[str] = (),
+    ) -> Image:
+        """Imports an archive from a file and waits for it.
+
+        Args:
+            progress: Called with the number of bytes handed over so far.
+
+        Raises:
+            ImageError: As `begin_import` and `ImportJob.finish`.
+            OSError: The file can't be read.
+        """
+        with open(path, "rb", buffering=0) as archive:
+            job = self.begin_import(name, message, changes)
+            try:
+                sent = 0
+                while piece := archive.read(_COPY):
+                    try:
+                        sent += _write_all(job.stdin_fd, piece)
+                    except BrokenPipeError:
+                        break
+                    if progress is not None:
+                        progress(sent)
+                return job.finish()
+            finally:
+                job.abort()
+
+    def delete(
+        self,
+        reference: str,
+        force: bool = False,
+        in_use: Callable[[str], Iterable[ImageUser]] = nobody,
+    ) -> list[Removal]:
+        """Removes a name, and the image with its last name; see `removal` for the rules.
+
+        Args:
+            in_use: Tells, for an image id, which containers use it.
+
+        Raises:
+            ImageConflict: Docker's text; BuiltInImage for `host`.
+            ImageNotFound, AmbiguousImage, InvalidReference: As `resolve`.
+        """
+        with self._lock:
+            image = self._resolve(reference)
+            if image.built_in:
+                raise BuiltInImage(
+                    f"conflict: unable to delete {HOST_NAME} (cannot be forced) - "
+                    "it is the image of this machine that the engine brings along"
+                )
+            plan = removal.plan(image, reference, force, in_use(image.id))
+            done: list[Removal] = [Untagged(tag) for tag in plan.untag]
+            if not plan.delete:
+                self._save(self._catalogue.without_tags(plan.untag))
+                return done
+            self._save(self._catalogue.without_image(image.id))
+            (self._blobs / image.hex).unlink(missing_ok=True)
+            done.append(Deleted(image.id))
+            garbage = self._take_layers(image.diff_ids)
+        done.extend(Deleted(f"sha256:{diff_id}") for diff_id, _ in garbage)
+        for _, directory in garbage:
+            shutil.rmtree(directory, ignore_errors=True)
+        return done
+
+    def sweep(self) -> list[str]:
+        """Removes what a crash left: half imports, and layers and blobs that no image leads to.
+
+        Returns:
+            What was removed, as paths within the store. Nothing but staging is touched while an
+            image is broken, so that it can be repaired.
+        """
+        with self._lock:
+            garbage = [path for path in self._staging.iterdir() if path not in self._jobs]
+            if not self.broken:
+                used = {diff_id for image in self._images.values() for diff_id in image.diff_ids}
+                garbage += [
+                    path for path in self._layers.iterdir() if f"sha256:{path.name}" not in used
+                ]
+                garbage += [
+                    path
+                    for path in self._blobs.iterdir()
+                    if f"sha256:{path.name}" not in self._catalogue.images
+                ]
+            for path in garbage:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        return [str(path.relative_to(self._root)) for path in garbage]
+
+    # --- inside ---
+
+    def _layer(self, diff_id: str) -> Path:
+        return self._layers / diff_id.removeprefix("sha256:")
+
+    def _resolve(self, reference: str) -> Image:
+        digits = references.id_prefix(reference)
+        if digits is not None and len(digits) == 64:
+            return self._by_id(f"sha256:{digits}", reference)
+        shown = reference
+        try:
+            tag = references.parse(reference).tagged()
+        except InvalidReference:
+            if digits is None:
+                raise
+        else:
+            shown = tag
+            if tag == HOST_NAME:
+                return self._host.image()
+            if tag in self._catalogue.tags:
+                return self._by_id(self._catalogue.tags[tag], tag)
+        if digits is None:
+            raise ImageNotFound(shown)
+        prefix = f"sha256:{digits}"
+        ids = {*self._catalogue.images, self._host.image().id}
+        found = [image_id for image_id in ids if image_id.startswith(prefix)]
+        if len(found) > 1:
+            raise AmbiguousImage(reference)
+        if not found:
+            raise ImageNotFound(shown)
+        return self._by_id(found[0], reference)
+
+    def _by_id(self, image_id: str, reference: str) -> Image:
+        image = self._images.get(image_id)
+        if image is not None:
+            return image
+        if image_id in self.broken:
+            raise StoreCorrupted(f"image {reference} is damaged: {self.broken[image_id]}")
+        host = self._host.image()
+        if host.id == image_id:
+            return host
+        raise ImageNotFound(reference)
+
+    def _read(self, image_id: str) -> Image:
+        """An image from its blob and layers, checked against their digests and names."""
+        digits = image_id.removeprefix("sha256:")
+        blob = (self._blobs / digits).read_bytes()
+        if hashlib.sha256(blob).hexdigest() != digits:
+            raise ValueError(f"blob {digits} does not match its digest")
+        document: dict[str, Any] = json.loads(blob)
+        size = 0
+        for diff_id in document["rootfs"]["diff_ids"]:
+            size += json.loads((self._layer(diff_id) / "layer.json").read_bytes())["size"]
+        return configuration.decode(image_id, document, self._catalogue.tags_of(image_id), size)
+
+    def _importable(self, name: str) -> str:
+        if not name:
+            return ""
+        reference = references.parse(name)
+        if reference.digest:
+            raise InvalidReference("cannot import digest reference")
+        tag = reference.tagged()
+        if tag == HOST_NAME:
+            raise BuiltInImage(
+                f"the name {HOST_NAME} is taken by the built-in image: choose another"
+            )
+        return tag
+
+    def _commit(
+        self, unpacked: Unpacked, tag: str, inherited: dict[str, Any], comment: str
+    ) -> Image:
+        """Layer, blob, catalogue; undone in case of an error, so that nothing half is left."""
+        diff_id = f"sha256:{unpacked.diff_id}"
+        created_ns = time.time_ns()
+        blob = configuration.encode(inherited, created_ns, (diff_id,), comment)
+        digits = hashlib.sha256(blob).hexdigest()
+        image_id = f"sha256:{digits}"
+        layer_record = {"diff_id": diff_id, "size": unpacked.size}
+        write_durably(unpacked.directory / "layer.json", json.dumps(layer_record).encode())
+        with self._lock:
+            # Two archives with the same bytes are one layer.
+            new_layer = not self._layer(diff_id).exists()
+            try:
+                if new_layer:
+                    unpacked.directory.rename(self._layer(diff_id))
+                    sync_directory(self._layers)
+                write_durably(self._blobs / digits, blob)
+                image = self._read(image_id)
+                self._images[image_id] = image
+                self._save(self._catalogue.with_image(image_id, created_ns, tag))
+            except BaseException:
+                self._images.pop(image_id, None)
+                (self._blobs / digits).unlink(missing_ok=True)
+                if new_layer and self._layer(diff_id).exists():
+                    self._layer(diff_id).rename(unpacked.directory)
+                raise
+            return self._images[image_id]
+
+    def _save(self, changed: catalogue.Catalogue) -> None:
+        """Commits: first on disk, then in memory."""
+        changed.save(self._index)
+        self._catalogue = changed
+        self._images = {
+            image_id: image
+            if image.tags == (tags := changed.tags_of(image_id))
+            else replace(image, tags=tags)
+            for image_id, image in self._images.items()
+            if image_id in changed.images
+        }
+
+    def _take_layers(self, diff_ids: Iterable[str]) -> list[tuple[str, Path]]:
+        """Moves layers that no image uses any more into staging: (diff id hex, where)."""
+        used = {diff_id for image in self._images.values() for diff_id in image.diff_ids}
+        taken = []
+        for diff_id in diff_ids:
+            if diff_id in used:
+                continue
+            directory = self._staging / f"removed-{secrets.token_hex(8)}"
+            try:
+                self._layer(diff_id).rename(directory)
+            except FileNotFoundError:
+                continue
+            taken.append((diff_id.removeprefix("sha256:"), directory))
+        return taken
+
+
+def _write_all(fd: int, data: bytes) -> int:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    return len(data)

@@ -1,0 +1,68 @@
+"""The unpacking child: confined to its layer before it parses a byte.
+
+    argv     LAYER_DIRECTORY RESULT_FD PARENT_PID|0
+    stdin    the archive
+    result   one line of JSON: {"diff_id", "size", "entries", "warnings": {text: count}}
+             or {"error": text, "kind": "refused" | "failed"}; nothing if it was killed
+
+It ends when its input ends; if PARENT_PID is given it also dies with the thread that started it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from typing import Any
+
+from runtime.images.confinement import confine, die_with
+from runtime.images.entry_names import shown
+from runtime.images.extraction import Extraction
+from runtime.images.tar_source import Refusal, TarSource
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_INPUT = 0
+
+
+def main(layer: str, result_fd: int, parent_pid: int) -> None:
+    """Unpacks stdin into `layer` and reports. Never raises: the report is the answer."""
+    try:
+        if parent_pid:
+            die_with(parent_pid)
+        confine(layer)
+        report = _unpack()
+    except Refusal as refusal:
+        report = {"error": str(refusal), "kind": "refused"}
+    except OSError as error:
+        report = _of_os_error(error)
+    except MemoryError:
+        report = {"error": "the archive needs too much memory to unpack", "kind": "refused"}
+    except Exception as error:  # noqa: BLE001 - a bug of ours must reach the user as words
+        report = {"error": f"cannot unpack: {type(error).__name__}: {error}", "kind": "failed"}
+    os.write(result_fd, json.dumps(report).encode() + b"\n")
+    # No clean-up of the interpreter: the reading thread may be blocked on stdin.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _unpack() -> dict[str, Any]:
+    source = TarSource(_INPUT)
+    extraction = Extraction(source)
+    extraction.run()
+    return {
+        "diff_id": source.diff_id(),
+        "size": extraction.size,
+        "entries": extraction.entries,
+        "warnings": dict(extraction.warnings),
+    }
+
+
+def _of_os_error(error: OSError) -> dict[str, Any]:
+    name = shown(str(error.filename or "the archive"))
+    words = (error.strerror or "input/output error").lower()
+    if error.errno in _DISK_FULL:
+        return {"error": f"no space left on device while unpacking {name}", "kind": "failed"}
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EFBIG, errno.EMLINK):
+        return {"error": f"cannot unpack {name}: {words}", "kind": "refused"}
+    return {"error": f"cannot unpack {name}: {words}", "kind": "failed"}
