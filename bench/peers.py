@@ -75,7 +75,7 @@ class Peer(Cli):
         raise NotImplementedError
 
     def join(self, without: tuple[str, ...] = ()) -> MountNamespace:
-        self._space = MountNamespace(without)
+        self._space = MountNamespace(self.directory / "private", without)
         return self._space
 
     def finish(self) -> None:
@@ -228,7 +228,7 @@ class Bundle:
     def __init__(self, name: str, directory: Path, rootfs: Path, *command: str) -> None:
         self._program = program(name)
         self._directory = directory
-        self._space = MountNamespace((UNIFIED,))
+        self._space = MountNamespace(directory / "private", (UNIFIED,))
         try:
             self._prepare(rootfs, command)
         except BaseException:
@@ -236,7 +236,6 @@ class Bundle:
             raise
 
     def _prepare(self, rootfs: Path, command: tuple[str, ...]) -> None:
-        self._directory.mkdir()
         # joining a mount namespace sets the working directory to /, so the bundle is named
         run([self._program, "spec", "-b", str(self._directory)], enter=self._space.enter)
         path = self._directory / "config.json"
