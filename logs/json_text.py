@@ -1,0 +1,193 @@
+"""From `json-file` records back to text.
+
+A pump's batch shares one constant between its lines, so a run of records is found by looking at its
+ends, proven by counting that constant, and stripped without looking at a line. Records that stand
+alone are matched by one expression; what others wrote goes through the json module, and what is no
+record is skipped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from operator import itemgetter
+
+from logs.framing import Stream
+from logs.json_file import HEAD, STREAM_KEY
+from logs.selection import Sieve
+
+_STREAMS = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
+_TAIL = re.compile(rb'","stream":"(stdout|stderr)","time":"([^"\\\n]{1,64})"\}\n')
+_RECORD = re.compile(
+    rb'\{"log":"([^"\\\n]*(?:\\.[^"\\\n]*)*)"'
+    rb',"stream":"(stdout|stderr)","time":"([^"\\\n]{1,64})"\}\n'
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_FIRST_SPAN = 4096
+_SHORT_RUN = 1024
+_SINGLES = 16384
+
+_decode = json.JSONDecoder(strict=False).decode
+
+
+def unescape(text: bytes) -> bytes:
+    """Undo the escapes in the contents, or the joined contents, of JSON strings.
+
+    Raises:
+        ValueError: a broken escape, or a bare quotation mark.
+    """
+    escapes = text.count(b"\\")
+    if escapes == text.count(b"\\n"):
+        return text.replace(b"\\n", b"\n") if escapes else text
+    whole = str(_decode('"' + text.decode("utf-8", "replace") + '"'))
+    try:
+        return whole.encode()
+    except UnicodeEncodeError:
+        # Half of a UTF-16 pair, which Go reads as U+FFFD too.
+        return _SURROGATE.sub("\ufffd", whole).encode()
+
+
+class JsonText:
+    """Takes whole lines of a `json-file` log and passes the text of the wanted ones on.
+
+    Attributes:
+        skipped: Lines that were no records.
+    """
+
+    __slots__ = ("_sieve", "skipped")
+
+    def __init__(self, sieve: Sieve) -> None:
+        self._sieve = sieve
+        self.skipped = 0
+
+    def feed(self, block: bytes) -> None:
+        """Take a block, which ends with a newline. Stops early once the sieve has finished."""
+        sieve = self._sieve
+        pos, end = 0, len(block)
+        while pos < end and not sieve.finished:
+            newline = block.find(b"\n", pos)
+            match = None
+            if block.startswith(HEAD, pos):
+                at = block.find(STREAM_KEY, pos, newline)
+                if at >= 0:
+                    match = _TAIL.fullmatch(block, at, newline + 1)
+            if match is not None:
+                stop = _run_end(block, newline + 1, match[0])
+                if stop - pos >= _SHORT_RUN and self._run(block, pos, stop, match):
+                    pos = stop
+                    continue
+            stop = block.find(b"\n", min(pos + _SINGLES, end - 1)) + 1
+            self._singles(block[pos:stop])
+            pos = stop
+
+    def _run(self, block: bytes, pos: int, stop: int, match: re.Match[bytes]) -> bool:
+        """Take records that differ in their text only. False if it turns out that they don't."""
+        tail, name, stamp = match[0], match[1], match[2]
+        sieve = self._sieve
+        lines = block[pos:stop].split(b"\n")
+        lines.pop()
+        between = len(lines) - 1
+        stream = _STREAMS[name]
+        try:
+            if not sieve.takes(stream, stamp):
+                return block.count(tail + HEAD, pos, stop) == between
+            prefix = sieve.prefix(stamp)
+        except ValueError:
+            return False
+        ended = b"\\n" + tail
+        if block.endswith(ended, pos, stop) and block.count(ended + HEAD, pos, stop) == between:
+            bare = itemgetter(slice(len(HEAD), 1 - len(ended)))
+            text = prefix + (b"\n" + prefix).join(map(bare, lines)) + b"\n"
+            if b"\\" not in text:
+                sieve.output.add(stream, text)
+                return True
+        elif block.count(tail + HEAD, pos, stop) != between:
+            return False
+        bare = itemgetter(slice(len(HEAD), 1 - len(tail)))
+        try:
+            sieve.output.add(stream, unescape(prefix + prefix.join(map(bare, lines))))
+        except ValueError:
+            return False
+        return True
+
+    def _singles(self, block: bytes) -> None:
+        """Take records of which each may be different."""
+        records = _RECORD.findall(block)
+        if len(records) != block.count(b"\n"):
+            for line in block.split(b"\n")[:-1]:
+                single = _RECORD.fullmatch(line + b"\n")
+                if single is None:
+                    self._foreign(line)
+                else:
+                    self._take(*single.groups())
+                if self._sieve.finished:
+                    return
+            return
+        if self._sieve.timed:
+            for content, name, stamp in records:
+                self._take(content, name, stamp)
+                if self._sieve.finished:
+                    return
+            return
+        pos, total = 0, len(records)
+        while pos < total:
+            name = records[pos][1]
+            stop = pos + 1
+            while stop < total and records[stop][1] == name:
+                stop += 1
+            stream = _STREAMS[name]
+            if self._sieve.takes(stream, b""):
+                contents = b"".join([record[0] for record in records[pos:stop]])
+                try:
+                    self._sieve.output.add(stream, unescape(contents))
+                except ValueError:
+                    for record in records[pos:stop]:
+                        self._take(*record)
+            pos = stop
+
+    def _take(self, content: bytes, name: bytes, stamp: bytes) -> None:
+        stream = _STREAMS[name]
+        try:
+            if self._sieve.takes(stream, stamp):
+                text = self._sieve.prefix(stamp) + unescape(content)
+                self._sieve.output.add(stream, text)
+        except ValueError:
+            self.skipped += 1
+
+    def _foreign(self, line: bytes) -> None:
+        """Take a record that we would have written otherwise, or skip what is none."""
+        try:
+            record = json.loads(line.decode("utf-8", "replace"))
+            text = record["log"]
+            stream = _STREAMS[record["stream"].encode()]
+            stamp = record["time"].encode()
+            if not self._sieve.takes(stream, stamp):
+                return
+            prefix = self._sieve.prefix(stamp)
+            content = _SURROGATE.sub("\ufffd", text).encode()
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            self.skipped += 1
+            return
+        self._sieve.output.add(stream, prefix + content)
+
+
+def _run_end(block: bytes, pos: int, tail: bytes) -> int:
+    """Where the records that end in `tail` end, of which one ends at `pos`; at least `pos`.
+
+    Looks at the next record first and then ever farther, so that a record that stands alone is
+    cheap.
+    """
+    newline = block.find(b"\n", pos)
+    if newline < 0 or not block.endswith(tail, pos, newline + 1):
+        return pos
+    pos, span, end = newline + 1, _FIRST_SPAN, len(block)
+    while pos < end:
+        probe = min(pos + span, end)
+        found = block.rfind(tail, pos, probe)
+        if found < 0:
+            break
+        pos = found + len(tail)
+        if probe - pos > len(tail) and probe < end and block.find(b"\n", pos, probe) >= 0:
+            break
+        span *= 4
+    return pos

@@ -1,0 +1,156 @@
+"""Reading a log: its text, or a chosen part of it, in chunks that are ready to send."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from logs.framing import Stream
+from logs.json_text import JsonText
+from logs.k8s_text import K8sText
+from logs.selection import BOTH, Selection, Sieve
+from logs.tailing import tail_offset
+
+__all__ = ["BLOCK_SIZE", "LogNotReadable", "LogReader", "Selection", "read"]
+
+BLOCK_SIZE = 1 << 20
+_LONGEST_LINE = 1 << 24
+
+
+class LogNotReadable(Exception):
+    """The container's log driver keeps nothing that could be read."""
+
+
+class LogReader:
+    """Reads a log from one offset on, as far as it is told.
+
+    Attributes:
+        offset: How far it has read.
+        finished: A record younger than `until` was met: there is nothing more to come.
+    """
+
+    __slots__ = ("_rest", "_sieve", "_text", "fd", "finished", "offset")
+
+    def __init__(self, driver: str, fd: int, selection: Selection, offset: int = 0) -> None:
+        """Begin at `offset`, where a record must begin.
+
+        Raises:
+            LogNotReadable: the driver keeps no log.
+        """
+        self.fd = fd
+        self.offset = offset
+        self.finished = False
+        self._rest = b""
+        self._sieve = Sieve(selection)
+        self._text = text_of(driver, self._sieve)
+
+    @property
+    def skipped(self) -> int:
+        """Lines so far that were no records."""
+        return self._text.skipped
+
+    def step(self, end: int, block_size: int = BLOCK_SIZE) -> bytes:
+        """Read one block, not beyond `end`, and give back what is wanted of it, maybe nothing.
+
+        A file that turns out shorter counts as read to `end`.
+
+        Raises:
+            OSError: reading fails.
+        """
+        block = os.pread(self.fd, min(block_size, end - self.offset), self.offset)
+        return self.take(block, end)
+
+    def take(self, block: bytes, end: int) -> bytes:
+        """Like `step`, with a block that was read elsewhere; b"" if the file has ended early."""
+        self.offset = self.offset + len(block) if block else end
+        if self._rest:
+            block = self._rest + block
+        cut = block.rfind(b"\n") + 1
+        self._rest = block[cut:]
+        if len(self._rest) > _LONGEST_LINE:
+            self._rest = b""
+            self._text.skipped += 1
+        if cut:
+            self._text.feed(block if cut == len(block) else block[:cut])
+        self.finished = self._sieve.finished
+        return self._sieve.output.take()
+
+
+def text_of(driver: str, sieve: Sieve) -> JsonText | K8sText:
+    """The parser for a driver's format.
+
+    Raises:
+        LogNotReadable: it has none.
+    """
+    if driver == "json-file":
+        return JsonText(sieve)
+    if driver == "k8s-file":
+        return K8sText(sieve)
+    raise LogNotReadable("configured logging driver does not support reading")
+
+
+def start_offset(fd: int, end: int, tail: int | None) -> int:
+    """Where a reader of the last `tail` records begins; None and negative numbers mean all."""
+    return 0 if tail is None or tail < 0 else tail_offset(fd, end, tail)
+
+
+def read(
+    log_path: Path | str,
+    driver: str,
+    *,
+    streams: Collection[Stream] = BOTH,
+    tail: int | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    timestamps: bool = False,
+    framed: bool = False,
+    end_offset: int | None = None,
+    block_size: int = BLOCK_SIZE,
+) -> Iterator[bytes]:
+    """Read a log file that need not belong to a running container.
+
+    Args:
+        log_path: The file.
+        driver: Name of the driver that wrote it.
+        streams: The streams to show.
+        tail: Only this many records at the end, counted before anything else is left out, as Docker
+            counts. None for all.
+        since_ns: Leave records older than this out (ns since 1970). None or 0 for none.
+        until_ns: End before the first record younger than this. None or 0 for no end.
+        timestamps: Begin each record with its time.
+        framed: Give stdcopy frames, not bare text.
+        end_offset: Read so far only: `ContainerLog.size` of a log that is being written.
+        block_size: Bytes of the file that are read at once; a chunk is never larger.
+
+    Yields:
+        Chunks that hold whole records (and whole frames), never empty ones.
+
+    Raises:
+        LogNotReadable: the driver keeps no log.
+        OSError: the file can't be opened or read.
+    """
+    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
+    text_of(driver, Sieve(selection))
+    fd = os.open(log_path, os.O_RDONLY | os.O_CLOEXEC)
+    return _chunks(fd, driver, selection, tail, end_offset, block_size)
+
+
+def _chunks(
+    fd: int,
+    driver: str,
+    selection: Selection,
+    tail: int | None,
+    end_offset: int | None,
+    block_size: int,
+) -> Iterator[bytes]:
+    try:
+        size = os.fstat(fd).st_size
+        end = size if end_offset is None else min(end_offset, size)
+        reader = LogReader(driver, fd, selection, start_offset(fd, end, tail))
+        while reader.offset < end and not reader.finished:
+            chunk = reader.step(end, block_size)
+            if chunk:
+                yield chunk
+    finally:
+        os.close(fd)

@@ -1,0 +1,105 @@
+"""Which records a reader wants and in what shape it wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from logs import stamps
+from logs.framing import MAX_PAYLOAD, Stream, frame
+
+BOTH = (Stream.STDOUT, Stream.STDERR)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A reader's wishes.
+
+    Attributes:
+        streams: The streams to show.
+        since_ns: Records older than this are left out. 0 keeps all.
+        until_ns: The first record younger than this is the end. 0 means no end.
+        timestamps: Begin each record with its time.
+        framed: Give stdcopy frames, not bare text.
+    """
+
+    streams: Collection[Stream] = BOTH
+    since_ns: int = 0
+    until_ns: int = 0
+    timestamps: bool = False
+    framed: bool = False
+
+
+class Output:
+    """Collects rendered text, in frames if they are wanted.
+
+    Neighbouring records of one stream share a frame: clients only join the payloads.
+    """
+
+    __slots__ = ("_done", "_framed", "_parts", "_size", "_stream")
+
+    def __init__(self, framed: bool) -> None:
+        self._framed = framed
+        self._done: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._stream = Stream.STDOUT
+
+    def add(self, stream: Stream, text: bytes) -> None:
+        """Append the text of some records."""
+        if not self._framed:
+            self._done.append(text)
+            return
+        if stream is not self._stream or self._size + len(text) > MAX_PAYLOAD:
+            self._close_frame()
+            self._stream = stream
+        self._parts.append(text)
+        self._size += len(text)
+
+    def take(self) -> bytes:
+        """All that was added since the last call."""
+        self._close_frame()
+        done, self._done = self._done, []
+        return done[0] if len(done) == 1 else b"".join(done)
+
+    def _close_frame(self) -> None:
+        if self._size:
+            self._done.append(frame(self._stream, b"".join(self._parts)))
+        self._parts = []
+        self._size = 0
+
+
+class Sieve:
+    """Decides on records by their stream and time, and adds the chosen ones to the output."""
+
+    __slots__ = ("_want", "finished", "output", "selection", "timed")
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.output = Output(selection.framed)
+        self.finished = False
+        self._want = frozenset(selection.streams)
+        self.timed = bool(selection.since_ns or selection.until_ns or selection.timestamps)
+
+    def takes(self, stream: Stream, stamp: bytes) -> bool:
+        """Whether records of this stream and time are wanted; sets `finished` at the end.
+
+        Raises:
+            ValueError: the time can't be read.
+        """
+        if not self.timed:
+            return stream in self._want
+        time_ns = stamps.parse(stamp)
+        chosen = self.selection
+        if time_ns < chosen.since_ns:
+            return False
+        if chosen.until_ns and time_ns > chosen.until_ns:
+            self.finished = True
+            return False
+        return stream in self._want
+
+    def prefix(self, stamp: bytes) -> bytes:
+        """What stands before the text of a record of this time."""
+        if not self.selection.timestamps:
+            return b""
+        return stamps.fixed(stamps.parse(stamp)) + b" "
