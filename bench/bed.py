@@ -71,6 +71,13 @@ class Bed:
     ) -> None:
         self._stack.close()
 
+    @property
+    def part(self) -> str:
+        """Who alone is measured: "ours", "peers", or nobody alone."""
+        if not self.with_ours:
+            return "peers"
+        return "" if self._wanted else "ours"
+
     def number(self, quick: int, full: int) -> int:
         """How many: the first in quick mode, else the second."""
         return quick if self.quick else full
@@ -141,7 +148,7 @@ def answer(bed: Bed, name: str, documentation: str, run: Question) -> None:
     """Runs one script in a bed, prints its table and keeps its record."""
     question = documentation.strip().splitlines()[0]
     print(f"\n{name}: {question}", flush=True)
-    record = Record(name, question, bed.quick, check_load())
+    record = Record(name, question, bed.quick, check_load(), bed.part)
     record.rows = run(bed)
     print(table(record.rows), flush=True)
     print(f"  kept in {os.path.relpath(record.write())}", flush=True)

@@ -193,27 +193,31 @@ class Record:
     question: str
     quick: bool
     load_before: float
+    part: str = ""  # "ours" or "peers" when only they were measured
     rows: list[Row] = field(default_factory=list)
 
     def write(self) -> Path:
         """Keeps the record as results/<date>-<name>.json and returns its path.
 
-        A second run on the same day replaces the first unless one is quick and the other is not.
+        A second run on the same day replaces the first, if it is as long and of the same parts.
         """
+        length = [] if self.quick else ["full"]
+        part = [self.part] if self.part else []
+        flags = [*length, *(f"{part}-only" for part in part)]
         now = datetime.datetime.now(datetime.UTC)
         content = {
             "name": self.name,
             "question": self.question,
             "date": now.isoformat(timespec="seconds"),
             "quick": self.quick,
-            "command": f"python -m bench.{self.name}" + ("" if self.quick else " --full"),
+            "command": f"python -m bench.{self.name}" + "".join(f" --{flag}" for flag in flags),
             "machine": facts(),
             "load": {"before": self.load_before, "after": load_average()},
             "versions": versions(),
             "rows": [row.as_json() for row in self.rows],
         }
         RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{now:%Y-%m-%d}-{self.name}{'' if self.quick else '-full'}.json"
+        path = RESULTS / f"{'-'.join([f'{now:%Y-%m-%d}', self.name, *length, *part])}.json"
         text = json.dumps(content, indent=1, ensure_ascii=False)
         # the values of a sample on one line: a record is read by people too
         text = re.sub(r"\[\s+([-\d.,\s]+?)\s+\]", _one_line, text)

@@ -142,6 +142,7 @@ def run(bed: Bed) -> list[Row]:
             if (peer.name, driver) in (("docker", "k8s-file"), ("podman", "json-file")):
                 continue  # docker has no such driver; podman's json-file is its k8s-file
             with bed.column(peer.name, wall[driver], cpu[driver]):
+                payload()
                 speed, economy = theirs(peer, driver, fewer)
                 wall[driver].put(peer.name, speed)
                 cpu[driver].put(peer.name, economy)

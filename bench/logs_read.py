@@ -78,6 +78,7 @@ def run(bed: Bed) -> list[Row]:
     fewer = bed.number(24 << 20, 1 << 30) // LINE
     for peer in bed.each_peer(by_docker, by_ours):
         with bed.column(peer.name, by_docker, by_ours):
+            payload()
             container = peer.detach("payload", "lines", str(fewer))
             peer.call("wait", container)
             by_docker.put(peer.name, by_command(peer, container, fewer * LINE))

@@ -50,6 +50,7 @@ class Peer(Cli):
     """A peer as a context manager; leaving it ends and removes all that it made."""
 
     def __init__(self, directory: Path, archive: Path) -> None:
+        super().__init__(())
         self.directory = directory
         self._archive = archive
         self._space: MountNamespace | None = None
@@ -79,8 +80,9 @@ class Peer(Cli):
         return self._space
 
     def finish(self) -> None:
-        with contextlib.suppress(BenchError, OSError):
-            self.remove_all()
+        if self._space is not None:
+            with contextlib.suppress(BenchError, OSError):
+                self.remove_all()
         self.end_daemons()
         with contextlib.suppress(BenchError):
             end(tagged(str(self.directory)))

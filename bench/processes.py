@@ -151,7 +151,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"{' '.join(command[:6])}: still running after {timeout} s") from error
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip() or "no words"
+        words = (done.stderr or done.stdout).decode(errors="replace").strip() or "no words"
         raise BenchError(f"{' '.join(command[:6])}: exit code {done.returncode}: {words[-600:]}")
     return done.stdout
 
