@@ -25,11 +25,13 @@ from typing import Any
 
 import anyio
 import structlog
+from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
 
 from logs.pump import MarkFile
 from runtime import kernel, kernel_check
-from runtime.cgroups import Cgroups, CgroupsUnavailable
+from runtime.cgroups import Cgroups
+from runtime.errors import RuntimeRefused
 from supervisor import engine_log
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
@@ -46,6 +48,10 @@ DOCKER_GROUP = "docker"
 
 class CannotStart(Exception):
     """The daemon refuses to start; the text says why and what to do."""
+
+
+REFUSALS = (CannotStart, RefusedDirectory, RuntimeRefused, ImageError, OSError)
+"""What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
 
 def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: bool) -> int:
@@ -77,20 +83,23 @@ def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: boo
                 backend="asyncio" if backend == "uvloop" else backend,
                 backend_options=options,
             )
-    except* (CannotStart, RefusedDirectory, CgroupsUnavailable, OSError) as group:
-        text = "; ".join(str(error) for error in _leaves(group))
+    except (*REFUSALS, BaseExceptionGroup) as error:
+        refusals = list(_leaves(error))
+        if not all(isinstance(one, REFUSALS) for one in refusals):
+            raise
+        text = "; ".join(str(one) for one in refusals)
         print(f"mdocker daemon: {text}", file=sys.stderr)
         _report(ready_fd, text)
         return 1
     return 0
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 def _report(ready_fd: int | None, text: str) -> None:
@@ -182,7 +191,7 @@ def _stages(settings: Settings, found: dict[str, tuple[int, ...]]) -> Stages:
 
 async def _supervise(settings: Settings, ready_fd: int | None) -> None:
     cgroups = Cgroups.detect(settings.cgroup_parent)
-    images = ImageStore(settings.root)
+    images = ImageStore(settings.root / "images")
     images.refresh_host()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
         async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:

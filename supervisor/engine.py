@@ -18,7 +18,9 @@ from pathlib import Path
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from runtime.images.store import ImageNotFound, ImageStore, RootfsLayers
+from runtime.images.errors import ImageNotFound
+from runtime.images.model import RootfsLayers
+from runtime.images.store import ImageStore
 
 from logs.drivers import ContainerLog, open_log
 from runtime.cgroups import Cgroups

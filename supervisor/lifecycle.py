@@ -26,6 +26,7 @@ import structlog
 from logs.drivers import ContainerLog, Stream, open_log
 from runtime import kernel
 from runtime.cgroups import Limits
+from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec
 from supervisor import exits, network_files, store
 from supervisor.container import Container, Life, Resources
@@ -145,6 +146,8 @@ async def start(engine: Engine, container: Container) -> None:
                     error="",
                     stopped_by_request=False,
                 )
+            except RuntimeRefused as error:
+                raise EngineFault(f"cannot start container {container.name}: {error}") from error
             except OSError as error:
                 raise EngineFault(
                     f"cannot start container {container.name}: {error.strerror or error}"

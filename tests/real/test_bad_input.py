@@ -1,0 +1,268 @@
+"""What bad input gets: the status, the words that say what to do, and nothing left behind."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.real.engine_process import EngineProcess
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_by_the_request(engine):
+    """After each case no container is there that was not there before, and no descriptor."""
+    before = engine.get("/containers/json?all=1").json
+    yield
+    left = engine.get("/containers/json?all=1").json
+    assert [c["Id"] for c in left] == [c["Id"] for c in before]
+
+
+def refused(engine, body, name=""):
+    query = f"?name={name}" if name else ""
+    return engine.post(f"/containers/create{query}", {"Image": "host", "Cmd": ["true"], **body})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"Image": "nosuch"}, 404, "No such image: nosuch:latest"),
+        ({"Image": "Bad Name"}, 400, "invalid reference format"),
+        ({"HostConfig": {"Memory": 1024}}, 400, "Minimum memory limit allowed is 6MB"),
+        ({"HostConfig": {"Memory": -5}}, 400, "emory"),
+        ({"HostConfig": {"NanoCpus": 10**15}}, 400, "CPUs"),
+        ({"StopSignal": "FOO"}, 400, "Invalid signal: FOO"),
+        ({"WorkingDir": "relative"}, 400, "relative"),
+        ({"HostConfig": {"Privileged": True}}, 501, "Privileged"),
+        ({"HostConfig": {"Binds": ["/a:/b"]}}, 501, "Binds"),
+        ({"HostConfig": {"NetworkMode": "bridge"}}, 501, "bridge"),
+        ({"HostConfig": {"CapAdd": ["SYS_ADMIN"]}}, 501, "CapAdd"),
+        ({"HostConfig": {"RestartPolicy": {"Name": "always"}}}, 501, "RestartPolicy"),
+        ({"HostConfig": {"LogConfig": {"Type": "syslog", "Config": {}}}}, 400, "syslog"),
+        ({"HostConfig": {"Init": True}}, 501, "Init"),
+        ({"Tty": True}, 501, "Tty"),
+        ({"OpenStdin": True}, 501, "OpenStdin"),
+        ({"Healthcheck": {"Test": ["CMD", "true"]}}, 501, "Healthcheck"),
+    ],
+)
+def test_create_refuses(engine, body, status, words):
+    answer = refused(engine, body)
+    assert (answer.status, words in answer.message) == (status, True), answer
+
+
+@pytest.mark.parametrize("name", ["a%20b", "-x", "x", "%2F", "x%0A"])
+def test_bad_names(engine, name):
+    answer = refused(engine, {}, name)
+    assert answer.status == 400
+    assert "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "code"),
+    [
+        (
+            {"Cmd": ["nosuchcmd"]},
+            'exec: "nosuchcmd": executable file not found in $PATH',
+            127,
+        ),
+        ({"Cmd": ["/nosuch/cmd"]}, "no such file or directory", 127),
+        ({"Cmd": ["/etc/passwd"]}, "permission denied", 126),
+        ({"Cmd": ["true"], "WorkingDir": "/nosuch"}, "no such file or directory", 127),
+        ({"Cmd": ["true"], "User": "nobodyhere"}, "unable to find user nobodyhere", None),
+        ({"Cmd": ["true"], "User": "root:nogrouphere"}, "unable to find group nogrouphere", None),
+    ],
+)
+def test_start_refuses_and_says_which_step(engine, config, words, code):
+    answer = engine.post("/containers/create?name=doomed", {"Image": "host", **config})
+    assert answer.status == 201, answer
+    before = engine.descriptors()
+    started = engine.post("/containers/doomed/start")
+    assert started.status in (400, 500)
+    assert words in started.message
+    state = engine.inspect("doomed")["State"]
+    assert state["Status"] == "created"
+    assert words in state["Error"]
+    if code is not None:
+        assert state["ExitCode"] == code
+    after = engine.descriptors()
+    assert after[0] <= before[0] + 1
+    assert after[1] <= before[1]
+    assert engine.delete("/containers/doomed").status == 204
+
+
+@pytest.mark.parametrize("t", ["-2", "99999999999", "1.5", "soon", "1e3"])
+def test_absurd_timeouts(engine, t):
+    container = engine.run("sleep", "1000", name="timed")
+    answer = engine.post(f"/containers/timed/stop?t={t}")
+    assert answer.status == 400
+    assert t.split(".")[0] in answer.message
+    assert engine.inspect(container)["State"]["Running"]
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"garbage\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"400"),
+        (b"GET /_ping HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"a" * 200_000 + b"\r\n\r\n", b"4"),
+        (
+            b"POST /v1.50/containers/create HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 5\r\n\r\n{bad}",
+            b"400",
+        ),
+        (
+            b"POST /v1.50/containers/create HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n[]",
+            b"400",
+        ),
+        (
+            b"POST /v1.50/containers/create HTTP/1.1\r\nHost: x\r\n"
+            b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
+            b"400",
+        ),
+    ],
+)
+def test_garbage_requests(engine, request_bytes, status):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(engine.socket))
+        client.sendall(request_bytes)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b'"message"' in answer
+    assert engine.get("/_ping").body == b"OK"
+
+
+def test_clients_that_hang_up_or_say_nothing_harm_nobody(engine):
+    before = engine.descriptors()[0]
+    silent = []
+    for part in (b"", b"POST /v1.50/containers/create HTTP/1.1\r\nHost: x\r\nContent-Le", b"GET /"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(engine.socket))
+        client.sendall(part)
+        silent.append(client)
+    assert engine.get("/_ping").body == b"OK"
+    for client in silent:
+        client.close()
+    for _ in range(200):
+        if engine.descriptors()[0] <= before + 1:
+            break
+        engine.get("/_ping")
+    assert engine.descriptors()[0] <= before + 1
+
+
+def daemon(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "mdocker", "daemon", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        **options,
+    )
+
+
+def test_a_second_supervisor_is_refused(engine):
+    told = daemon(
+        *("--root", str(engine.root), "--run-dir", str(engine.run_dir)), env=engine.environment
+    )
+    assert told.returncode == 1
+    assert "another supervisor uses" in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+    assert engine.get("/_ping").body == b"OK"
+
+
+def test_a_run_dir_of_somebody_else_is_refused(engine, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    os.chown(foreign, 12345, 12345)
+    told = daemon("--root", str(tmp_path / "r"), "--run-dir", str(foreign), env=engine.environment)
+    assert told.returncode == 1
+    assert f"{foreign} is owned by uid 12345" in told.stderr
+
+
+def test_a_run_dir_that_others_can_write_is_refused(engine, tmp_path):
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    loose.chmod(0o777)
+    told = daemon("--root", str(tmp_path / "r"), "--run-dir", str(loose), env=engine.environment)
+    assert told.returncode == 1
+    assert "can be written by others" in told.stderr
+
+
+def test_without_root_it_says_so(engine, tmp_path):
+    tmp_path.chmod(0o777)
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; os.setgid(65534); os.setuid(65534)\n"
+            "from supervisor.daemon import main\n"
+            f"sys.exit(main('{tmp_path}/r', '{tmp_path}/d', 'asyncio', None, False))",
+        ],
+        capture_output=True,
+        text=True,
+        env=engine.environment,
+        timeout=60,
+    )
+    assert told.returncode == 1
+    assert "need root" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_broken_record_is_set_aside_and_said(fresh_engine):
+    keep = fresh_engine.create("true", name="keep")
+    fresh_engine.terminate()
+    broken = fresh_engine.root / "containers" / ("f" * 64)
+    broken.mkdir()
+    (broken / "config.json").write_text("{torn")
+    fresh_engine.start()
+    shown = fresh_engine.get("/containers/json?all=1").json
+    assert [c["Id"] for c in shown] == [keep]
+    assert "is not a container's record" in fresh_engine.log_text()
+    assert (broken / "config.json").exists()
+
+
+def test_a_full_disk_refuses_and_leaves_nothing(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=755", "tmpfs", disk], check=True)
+    try:
+        engine = EngineProcess(tmp_path / "engine", root=disk / "root").start()
+        filler = disk / "filler"
+        try:
+            with filler.open("wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(b"\0" * 65536)
+                except OSError:
+                    pass
+                try:
+                    while True:
+                        file.write(b"\0" * 512)
+                except OSError:
+                    pass
+            answer = engine.post("/containers/create", {"Image": "host", "Cmd": ["true"]})
+            assert answer.status == 500
+            assert "No space left on device" in answer.message
+            assert list((engine.root / "containers").iterdir()) == []
+            filler.unlink()
+            assert engine.result("echo", "again") == (0, "again\n", "")
+        finally:
+            engine.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_errors_are_json_of_exactly_dockers_type(engine):
+    answer = engine.get("/containers/nosuch/json")
+    assert answer.status == 404
+    assert answer.headers["Content-Type"] == "application/json"
+    assert json.loads(answer.body) == {"message": "No such container: nosuch"}
