@@ -1,0 +1,94 @@
+"""Starting the engine when none listens, exactly once.
+
+Two clients that find no engine at the same moment both come here. A lock on a file in the run
+directory lets one in; the other waits, looks again, and finds the first one's engine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+from socket import socket
+
+from mdocker import client
+from mdocker.errors import EngineUnreachable
+from mdocker.settings import Settings
+
+
+def start(place: Settings) -> socket:
+    """Start an engine for these settings and connect to it.
+
+    Returns when the engine has said that it listens. It is detached: a session of its own, no
+    terminal, its words in RUN_DIR/supervisor.log.
+
+    Raises:
+        EngineUnreachable: It can't be started; the text is the engine's own, if it had one.
+    """
+    if os.geteuid() != 0:
+        raise EngineUnreachable(
+            f"no engine listens at {place.socket}, and only root can start one: "
+            "run this as root, or start 'mdocker daemon' as root first"
+        )
+    run_dir = Path(place.run_dir).absolute()
+    try:
+        run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = os.open(run_dir / "autostart.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineUnreachable(
+            f"unable to use {run_dir} as the run directory: {error.strerror or error}; "
+            "name another by --run-dir or MDOCKER_RUN_DIR"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return client.dial(place.socket)
+        except OSError:
+            # Still none: it is ours to start.
+            _start(place, run_dir)
+        try:
+            return client.dial(place.socket)
+        except OSError as error:
+            raise EngineUnreachable(
+                f"the engine was started and does not answer at {place.socket} "
+                f"({error.strerror}): see {run_dir / 'supervisor.log'}"
+            ) from error
+    finally:
+        os.close(lock)
+
+
+def _start(place: Settings, run_dir: Path) -> None:
+    log_path = run_dir / "supervisor.log"
+    sys.stderr.write(f"mdocker: no engine runs yet, starting one (log: {log_path})\n")
+    sys.stderr.flush()
+    root = str(Path(place.root).absolute())
+    ready, ready_w = os.pipe2(os.O_CLOEXEC)
+    try:
+        with log_path.open("ab") as log:
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-m", "mdocker", "daemon"),
+                    *("--root", root, "--run-dir", str(run_dir), "--ready-fd", str(ready_w)),
+                ],
+                # -m looks for the package in the working directory first: a checkout stays one.
+                cwd=Path(__file__).parent.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(ready_w,),
+                start_new_session=True,
+            )
+    except OSError as error:
+        os.close(ready)
+        raise EngineUnreachable(f"unable to start the engine: {error}") from error
+    finally:
+        os.close(ready_w)
+    with os.fdopen(ready, "rb") as pipe:
+        # Ends when the engine closes its end, or dies.
+        word = pipe.read().decode(errors="replace").strip()
+    if word != "ready":
+        reason = word or "it ended without a word"
+        raise EngineUnreachable(f"unable to start the engine: {reason} (log: {log_path})")

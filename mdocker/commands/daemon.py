@@ -1,0 +1,54 @@
+"""`daemon`: the engine in the foreground."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+from typing import Annotated
+
+from mdocker.client import Engine
+from mdocker.errors import FAILED, UsageError
+from mdocker.options import flag, injected
+
+_ENGINE = "supervisor.daemon:main"
+_BACKENDS = ("asyncio", "trio", "uvloop")
+
+
+def daemon(
+    *,
+    root: Annotated[
+        str, flag("--root", help="Where containers and images are kept (/var/lib/mdocker)")
+    ] = "",
+    run_dir: Annotated[
+        str, flag("--run-dir", help="Where the socket and the pid files are (/run/mdocker)")
+    ] = "",
+    backend: Annotated[
+        str, flag("--backend", help="Event loop: asyncio (default), trio or uvloop")
+    ] = "asyncio",
+    debug: Annotated[bool, flag("--debug", "-D", help="Say more on stderr")] = False,
+    ready_fd: Annotated[
+        int | None,
+        flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
+    ] = None,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Run the engine in the foreground. It says on stderr what it does.
+
+    SIGTERM or Ctrl-C ends it; containers go on, and the next engine with the same --root and
+    --run-dir takes them over. Other commands start one by themselves when none listens.
+    """
+    if backend not in _BACKENDS:
+        raise UsageError(
+            f'invalid argument "{backend}" for "--backend": must be {" or ".join(_BACKENDS)}',
+            FAILED,
+        )
+    # The client turned the collector off, for good reasons that end here.
+    gc.enable()
+    root = os.path.abspath(root or engine.place.root)
+    run_dir = os.path.abspath(run_dir or engine.place.run_dir)
+    module, _, function = _ENGINE.partition(":")
+    main = getattr(importlib.import_module(module), function)
+    os.chdir("/")
+    code: int = main(root, run_dir, backend, ready_fd, debug)
+    return code

@@ -1,0 +1,203 @@
+"""`start`, `stop`, `kill`, `restart`, `rm`, `wait`, `rename`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from mdocker.client import Engine, Query, Reply, container_path
+from mdocker.errors import FAILED, CliError, EngineRefused, UsageError, start_failure_code
+from mdocker.fanout import EVERYTHING, Request, fan_out
+from mdocker.options import flag, injected
+from mdocker.output import complain, say
+
+
+def start(
+    container: str,
+    /,
+    *more: str,
+    attach: Annotated[
+        bool, flag("--attach", "-a", help="Show its output, hand signals on, exit as it does")
+    ] = False,
+    sig_proxy: Annotated[
+        bool, flag("--sig-proxy", help="With --attach: hand signals on (true)")
+    ] = True,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Start containers that were created or have stopped."""
+    if not attach:
+        return _each(engine, (container, *more), lambda one: _post(one, "start"))
+    if more:
+        raise UsageError("one container at a time can be attached to", FAILED)
+    from mdocker.foreground import start_attached
+
+    about = engine.json("GET", container_path(container, "json"))
+    if about["State"]["Running"]:
+        raise UsageError(f"{container} runs already: see 'mdocker logs -f {container}'", FAILED)
+    try:
+        return start_attached(
+            engine,
+            about["Id"],
+            sig_proxy=sig_proxy,
+            until_removed=bool(about["HostConfig"].get("AutoRemove")),
+        )
+    except EngineRefused as error:
+        complain(str(error))
+        return start_failure_code(error.message)
+
+
+def stop(
+    *containers: str,
+    timeout: Annotated[
+        int | None,
+        flag("--timeout", "-t", "--time", help="Seconds until SIGKILL; -1 is never (10)"),
+    ] = None,
+    signal: Annotated[str, flag("--signal", "-s", help="What to send first (SIGTERM)")] = "",
+    all: Annotated[bool, flag("--all", "-a", help="Every container that runs")] = False,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Stop containers, all at once: a signal first, SIGKILL after the timeout."""
+    query = {"t": timeout, "signal": signal or None}
+    names = _chosen(engine, "stop", containers, all, everything=False)
+    return _each(engine, names, lambda one: _post(one, "stop", query))
+
+
+def kill(
+    *containers: str,
+    signal: Annotated[str, flag("--signal", "-s", help="The signal to send (SIGKILL)")] = "",
+    all: Annotated[bool, flag("--all", "-a", help="Every container that runs")] = False,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Send a signal to containers."""
+    query = {"signal": signal or None}
+    names = _chosen(engine, "kill", containers, all, everything=False)
+    return _each(engine, names, lambda one: _post(one, "kill", query))
+
+
+def restart(
+    container: str,
+    /,
+    *more: str,
+    timeout: Annotated[
+        int | None,
+        flag("--timeout", "-t", "--time", help="Seconds until SIGKILL; -1 is never (10)"),
+    ] = None,
+    signal: Annotated[str, flag("--signal", "-s", help="What to send first (SIGTERM)")] = "",
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Stop and start containers again."""
+    query = {"t": timeout, "signal": signal or None}
+    return _each(engine, (container, *more), lambda one: _post(one, "restart", query))
+
+
+def rm(
+    *containers: str,
+    force: Annotated[bool, flag("--force", "-f", help="Kill those that run")] = False,
+    volumes: Annotated[bool, flag("--volumes", "-v", help="And their anonymous volumes")] = False,
+    all: Annotated[
+        bool, flag("--all", "-a", help="Every container that does not run; all with --force")
+    ] = False,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Remove containers."""
+    query = {"force": True if force else None, "v": True if volumes else None}
+    names = _chosen(engine, "rm", containers, all, everything=True)
+    if all and not force:
+        running = set(_chosen(engine, "rm", (), True, everything=False))
+        names = [name for name in names if name not in running]
+
+    def request(one: str) -> Request:
+        return Request.make("DELETE", container_path(one), query)
+
+    def failed(error: CliError) -> bool:
+        # Docker: with --force, what is gone already is as good as removed (and said so).
+        return not (force and isinstance(error, EngineRefused) and error.status == 404)
+
+    return _each(engine, names, request, failed=failed)
+
+
+def wait(container: str, /, *more: str, engine: Annotated[Engine, injected()]) -> int:
+    """Wait for containers to end, print their exit codes in order."""
+
+    def code(_: str, reply: Reply) -> str:
+        return str(reply.json()["StatusCode"])
+
+    return _each(engine, (container, *more), lambda one: _post(one, "wait"), show=code)
+
+
+def rename(container: str, new_name: str, /, *, engine: Annotated[Engine, injected()]) -> int:
+    """Give a container another name."""
+    engine.call("POST", container_path(container, "rename"), {"name": new_name})
+    return 0
+
+
+def _post(container: str, verb: str, query: Query | None = None) -> Request:
+    return Request.make("POST", container_path(container, verb), query)
+
+
+def _chosen(
+    engine: Engine, command: str, names: tuple[str, ...], all: bool, *, everything: bool
+) -> Sequence[str]:
+    """Return the containers that a line means: those it names, or all of them."""
+    if all:
+        if names:
+            raise UsageError(f"'mdocker {command}' takes names or --all, not both", FAILED)
+        listed = engine.json("GET", "/containers/json", {"all": everything or None})
+        return [_name(container) for container in listed]
+    if not names:
+        raise UsageError(f"'mdocker {command}' requires at least 1 argument, or --all", FAILED)
+    return names
+
+
+def _name(container: dict[str, list[str] | str]) -> str:
+    names = container.get("Names")
+    return names[0].removeprefix("/") if isinstance(names, list) and names else str(container["Id"])
+
+
+def _each(
+    engine: Engine,
+    names: Sequence[str],
+    request: Callable[[str], Request],
+    *,
+    show: Callable[[str, Reply], str] = lambda name, reply: name,
+    failed: Callable[[CliError], bool] = lambda error: True,
+) -> int:
+    """Make one request for each container, all at once; print what succeeded, then what not.
+
+    Lines are printed in the order in which the names were typed, each as soon as those before
+    it are known.
+    """
+    outcomes: list[str | CliError | None] = [None] * len(names)
+    jobs: list[Request] = []
+    places: list[int] = []
+    for index, name in enumerate(names):
+        try:
+            jobs.append(request(name))
+        except CliError as error:
+            outcomes[index] = error
+        else:
+            places.append(index)
+    printed = 0
+    code = 0
+
+    def flush() -> None:
+        nonlocal printed, code
+        while printed < len(names) and (outcome := outcomes[printed]) is not None:
+            if isinstance(outcome, str):
+                say(outcome)
+            else:
+                complain(str(outcome))
+                code = FAILED if failed(outcome) else code
+            printed += 1
+
+    def answer(job: int, outcome: Reply | CliError) -> None:
+        index = places[job]
+        if isinstance(outcome, CliError):
+            outcomes[index] = outcome
+        else:
+            outcomes[index] = show(names[index], outcome)
+        flush()
+
+    fan_out(engine, jobs, answer, width=EVERYTHING)
+    flush()
+    return code

@@ -1,0 +1,168 @@
+"""`ps` and `inspect`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+from mdocker.client import Engine, Json, container_path, quote
+from mdocker.errors import FAILED, EngineRefused, UsageError
+from mdocker.listing import Row, label_field, labels_text, parse_filters, shorten, show
+from mdocker.options import flag, injected
+from mdocker.output import complain, say
+from mdocker.times import to_go_string
+from mdocker.units import human_duration
+
+_HEADINGS: Row = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "Ports": "PORTS",
+    "State": "STATE",
+    "Status": "STATUS",
+    "Names": "NAMES",
+    "Labels": "LABELS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+    # The heading of one label is the last part of its key.
+    "Label": lambda key: key.rpartition(".")[2].replace("-", " ").replace("_", " "),
+}
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_COMMAND_WIDTH = 20
+
+
+def ps(
+    *,
+    all: Annotated[bool, flag("--all", "-a", help="Also those that do not run")] = False,
+    quiet: Annotated[bool, flag("--quiet", "-q", help="Ids only")] = False,
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", "-f", help="Such as status=exited or label=KEY=VALUE")
+    ] = (),
+    format: Annotated[str, flag("--format", help="json, a Go template, or 'table TEMPLATE'")] = "",
+    no_trunc: Annotated[bool, flag("--no-trunc", help="Cut nothing short")] = False,
+    last: Annotated[
+        int, flag("--last", "-n", help="The last N that were created, in any state")
+    ] = -1,
+    latest: Annotated[
+        bool, flag("--latest", "-l", help="The last that was created, in any state")
+    ] = False,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """List containers."""
+    limit = 1 if latest and last < 0 else last
+    query = {
+        "all": True if all else None,
+        "limit": limit if limit > 0 else None,
+        "filters": parse_filters(filter),
+    }
+    listed: list[dict[str, Any]] = engine.json("GET", "/containers/json", query)
+    if quiet and not format:
+        for container in listed:
+            say(container["Id"] if no_trunc else container["Id"][:12])
+        return 0
+    now = time.time()
+    rows = [_row(container, now, no_trunc=no_trunc) for container in listed]
+    show(rows, _HEADINGS, _COLUMNS, format)
+    return 0
+
+
+def _row(container: dict[str, Any], now: float, *, no_trunc: bool) -> Row:
+    command = str(container.get("Command", ""))
+    labels = container.get("Labels")
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    mounts = [
+        str(mount.get("Name") or mount.get("Source") or "")
+        for mount in container.get("Mounts") or []
+    ]
+    return {
+        "ID": container["Id"] if no_trunc else container["Id"][:12],
+        "Image": container.get("Image") or "<no image>",
+        "Command": json.dumps(
+            command if no_trunc else shorten(command, _COMMAND_WIDTH), ensure_ascii=False
+        ),
+        "CreatedAt": to_go_string(container.get("Created", 0)),
+        "RunningFor": f"{human_duration(now - container.get('Created', 0))} ago",
+        "Ports": _ports(container.get("Ports") or []),
+        "State": container.get("State", ""),
+        "Status": container.get("Status", ""),
+        "Names": ",".join(
+            name.removeprefix("/") for name in container.get("Names") or [] if name.count("/") < 2
+        ),
+        "Labels": labels_text(labels),
+        "LocalVolumes": str(
+            sum(mount.get("Driver") == "local" for mount in container.get("Mounts") or [])
+        ),
+        "Mounts": ",".join(mounts if no_trunc else (shorten(mount, 15) for mount in mounts)),
+        "Networks": ",".join(networks),
+        "Label": label_field(labels),
+    }
+
+
+def _ports(ports: list[dict[str, Any]]) -> str:
+    texts = []
+    for port in ports:
+        text = f"{port.get('PrivatePort')}/{port.get('Type', 'tcp')}"
+        if port.get("PublicPort"):
+            text = f"{port.get('IP', '')}:{port['PublicPort']}->{text}"
+        texts.append(text)
+    return ", ".join(texts)
+
+
+def inspect(
+    name: str,
+    /,
+    *more: str,
+    format: Annotated[
+        str, flag("--format", "-f", help="json, or a Go template such as {{.State.Status}}")
+    ] = "",
+    type: Annotated[str, flag("--type", help="container or image")] = "",
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Show everything about containers or images, as JSON or by a template.
+
+    A name is looked for among the containers first, then among the images.
+    """
+    if type not in ("", "container", "image"):
+        raise UsageError(f'invalid argument "{type}" for "--type": must be container or image')
+    template = None
+    if format and format != "json":
+        from mdocker.template import Template
+
+        template = Template(format)
+    found: list[Any] = []
+    failures: list[str] = []
+    for wanted in (name, *more):
+        try:
+            found.append(_look_up(engine, wanted, type))
+        except EngineRefused as error:
+            failures.append(str(error))
+    if template is not None:
+        for thing in found:
+            say(template.render(thing))
+    elif format == "json":
+        for thing in found:
+            say(json.dumps(thing, separators=(",", ":"), ensure_ascii=False))
+    else:
+        say(json.dumps(found, indent=4, ensure_ascii=False))
+    for failure in failures:
+        complain(failure)
+    return FAILED if failures else 0
+
+
+def _look_up(engine: Engine, wanted: str, type: str) -> Json:
+    if type != "image":
+        try:
+            return engine.json("GET", container_path(wanted, "json"))
+        except EngineRefused as error:
+            if error.status != 404 or type == "container":
+                raise
+    try:
+        return engine.json("GET", f"/images/{quote(wanted, b'/:@')}/json")
+    except EngineRefused as error:
+        if error.status != 404 or type == "image":
+            raise
+        raise EngineRefused(404, f"no container and no image is called {wanted}") from error

@@ -1,0 +1,129 @@
+"""`run` and `create`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from mdocker.client import Engine, container_path
+from mdocker.container_options import ContainerOptions
+from mdocker.create_request import create_body
+from mdocker.errors import (
+    INTERRUPTED,
+    REFUSED,
+    CliError,
+    EngineRefused,
+    UsageError,
+    start_failure_code,
+)
+from mdocker.foreground import start_attached
+from mdocker.options import flag, flattened, injected
+from mdocker.output import complain, say
+
+_PLAIN = ContainerOptions()
+
+
+def run(
+    image: str,
+    /,
+    *command: str,
+    detach: Annotated[bool, flag("--detach", "-d", help="Print the id, go on without it")] = False,
+    replicas: Annotated[
+        int | None,
+        flag("--replicas", help="Start N at once, as NAME-1 ... NAME-N (with --detach)"),
+    ] = None,
+    sig_proxy: Annotated[
+        bool, flag("--sig-proxy", help="Hand signals on to the container (true)")
+    ] = True,
+    options: Annotated[ContainerOptions, flattened()] = _PLAIN,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Create and start a container, or N at once.
+
+    Everything after IMAGE belongs to the container's own command line.
+    """
+    if replicas is not None:
+        from mdocker.replicas import run_replicas
+
+        if not detach:
+            raise UsageError("--replicas needs --detach: N outputs can't share this terminal")
+        return run_replicas(engine, image, command, options, replicas)
+    try:
+        container = _create(engine, image, command, options, attach=not detach)
+    except (EngineRefused, CliError) as error:
+        return _refused(error, REFUSED)
+    try:
+        if detach:
+            engine.call("POST", container_path(container, "start"))
+            say(container)
+            return 0
+        return start_attached(engine, container, sig_proxy=sig_proxy, until_removed=options.rm)
+    except EngineRefused as error:
+        return _refused(error, start_failure_code(error.message))
+    except CliError as error:
+        return _refused(error, REFUSED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def create(
+    image: str,
+    /,
+    *command: str,
+    options: Annotated[ContainerOptions, flattened()] = _PLAIN,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Create a container without starting it.
+
+    Everything after IMAGE belongs to the container's own command line.
+    """
+    try:
+        say(_create(engine, image, command, options, attach=False))
+    except CliError as error:
+        return _refused(error, REFUSED)
+    return 0
+
+
+def _create(
+    engine: Engine,
+    image: str,
+    command: tuple[str, ...],
+    options: ContainerOptions,
+    *,
+    attach: bool,
+) -> str:
+    """Create the container and return its id; warnings go to stderr."""
+    body = create_body(image, command, options, attach=attach)
+    id_file = Path(options.cidfile) if options.cidfile else None
+    if id_file is not None and id_file.exists():
+        raise UsageError(
+            f"the file of --cidfile exists already: remove {id_file} if its container is gone"
+        )
+    answer = engine.json("POST", "/containers/create", {"name": options.name or None}, body)
+    for warning in answer.get("Warnings") or []:
+        complain(f"warning: {warning}")
+    container = str(answer["Id"])
+    if id_file is not None:
+        try:
+            id_file.write_text(container)
+        except OSError as error:
+            engine.call("DELETE", container_path(container), {"force": 1})
+            raise UsageError(f"unable to write {id_file}: {error.strerror}") from error
+    return container
+
+
+def _refused(error: CliError, code: int) -> int:
+    if isinstance(error, UsageError):
+        raise error
+    complain(explain(error))
+    return code
+
+
+def explain(error: CliError) -> str:
+    """Return the engine's words, with what to do where they do not say so."""
+    if isinstance(error, EngineRefused) and error.message.startswith("No such image"):
+        return (
+            f"{error} (see 'mdocker images'; make one with 'mdocker import', "
+            "or use the built-in image: host)"
+        )
+    return str(error)

@@ -1,0 +1,139 @@
+"""`logs` and `events`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+from mdocker.client import Engine, Query, container_path, each_line
+from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
+from mdocker.listing import parse_filters
+from mdocker.options import flag, injected
+from mdocker.output import complain
+from mdocker.times import parse_moment, to_rfc3339_local
+
+
+def logs(
+    container: str,
+    /,
+    *more: str,
+    follow: Annotated[bool, flag("--follow", "-f", help="Go on as more is printed")] = False,
+    tail: Annotated[
+        str, flag("--tail", "-n", help="The last N lines of each container only (all)")
+    ] = "all",
+    since: Annotated[
+        str, flag("--since", help="From this time on: RFC 3339, Unix seconds, or 10m ago")
+    ] = "",
+    until: Annotated[
+        str, flag("--until", help="Up to this time: RFC 3339, Unix seconds, or 10m ago")
+    ] = "",
+    timestamps: Annotated[bool, flag("--timestamps", "-t", help="With the time of each")] = False,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Show what containers have printed.
+
+    Several containers are merged by time, and each line begins with its container's name.
+    """
+    query = {
+        "stdout": True,
+        "stderr": True,
+        "follow": True if follow else None,
+        "tail": _tail(tail),
+        **_period(since, until),
+    }
+    if not more:
+        from mdocker.pump import show
+
+        query["timestamps"] = True if timestamps else None
+        with engine.stream("GET", container_path(container, "logs"), query) as stream:
+            show(stream)
+        return 0
+    from mdocker.merge import Source, show_merged
+
+    query["timestamps"] = True
+    sources = []
+    code = 0
+    with ExitStack() as stack:
+        for name in dict.fromkeys((container, *more)):
+            try:
+                about = engine.json("GET", container_path(name, "json"))
+                stream = engine.stream("GET", container_path(about["Id"], "logs"), query)
+            except EngineRefused as error:
+                complain(str(error))
+                code = FAILED
+                continue
+            sources.append(Source(about["Name"].removeprefix("/"), stack.enter_context(stream)))
+        show_merged(sources, follow=follow, timestamps=timestamps)
+    return code
+
+
+def _tail(text: str) -> str:
+    digits = text.removeprefix("-")
+    if text != "all" and not (digits.isascii() and digits.isdigit()):
+        raise UsageError(f'invalid argument "{text}" for "-n, --tail": must be a number or all')
+    return "all" if text.startswith("-") else text
+
+
+def _period(since: str, until: str) -> dict[str, str | int | bool | None]:
+    now = time.time_ns()
+    return {
+        "since": parse_moment(since, "--since", now) if since else None,
+        "until": parse_moment(until, "--until", now) if until else None,
+    }
+
+
+def events(
+    *,
+    since: Annotated[
+        str, flag("--since", help="From this time on: RFC 3339, Unix seconds, or 10m ago")
+    ] = "",
+    until: Annotated[
+        str, flag("--until", help="Up to this time, then end: RFC 3339, Unix seconds, or 10m ago")
+    ] = "",
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", "-f", help="Such as event=die or container=NAME")
+    ] = (),
+    format: Annotated[str, flag("--format", help="json, or a Go template for each")] = "",
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Show what happens, as it happens, until Ctrl-C."""
+    from mdocker.template import Template
+
+    template = Template(format) if format and format != "json" else None
+    query: Query = {**_period(since, until), "filters": parse_filters(filter)}
+
+    def take(line: bytes) -> bool:
+        if not line.strip():
+            return True
+        if format == "json":
+            text = line.decode(errors="replace")
+        else:
+            try:
+                event: dict[str, Any] = json.loads(line)
+            except ValueError:
+                raise EngineUnreachable(f"the engine's event is no JSON: {line[:80]!r}") from None
+            text = template.render(event) if template is not None else _event(event)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        return True
+
+    with engine.stream("GET", "/events", query) as stream:
+        each_line(stream, take)
+    return 0
+
+
+def _event(event: dict[str, Any]) -> str:
+    actor = event.get("Actor") or {}
+    moment = event.get("timeNano") or event.get("time", 0) * 10**9
+    words = [
+        to_rfc3339_local(moment),
+        event.get("Type", ""),
+        event.get("Action", ""),
+        actor.get("ID", ""),
+    ]
+    attributes = actor.get("Attributes") or {}
+    text = ", ".join(f"{key}={attributes[key]}" for key in sorted(attributes))
+    return " ".join(words) + (f" ({text})" if text else "")

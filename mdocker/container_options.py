@@ -1,0 +1,63 @@
+"""The options that `run` and `create` share: what the container shall be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from mdocker.options import flag
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """All as typed; `mdocker/create_request.py` turns them into the API's request."""
+
+    name: Annotated[str, flag("--name", help="Give the container a name")] = ""
+    rm: Annotated[bool, flag("--rm", help="Remove the container when it exits")] = False
+    env: Annotated[
+        tuple[str, ...], flag("--env", "-e", help="Set an environment variable, NAME=VALUE")
+    ] = ()
+    env_file: Annotated[
+        tuple[str, ...], flag("--env-file", help="Read environment variables from a file")
+    ] = ()
+    workdir: Annotated[str, flag("--workdir", "-w", help="Working directory in it")] = ""
+    user: Annotated[
+        str, flag("--user", "-u", help="Run as this user (name or uid, with :group)")
+    ] = ""
+    label: Annotated[tuple[str, ...], flag("--label", "-l", help="Set a label, KEY=VALUE")] = ()
+    label_file: Annotated[
+        tuple[str, ...], flag("--label-file", help="Read labels from a file")
+    ] = ()
+    hostname: Annotated[str, flag("--hostname", "-h", help="Its host name")] = ""
+    domainname: Annotated[str, flag("--domainname", help="Its NIS domain name")] = ""
+    entrypoint: Annotated[
+        str | None, flag("--entrypoint", help="Replace the image's entrypoint")
+    ] = None
+    network: Annotated[
+        tuple[str, ...], flag("--network", "--net", help="none or host (bridge comes later)")
+    ] = ()
+    memory: Annotated[str, flag("--memory", "-m", help="Memory limit, such as 512m")] = ""
+    memory_swap: Annotated[
+        str, flag("--memory-swap", help="Memory and swap together; -1 is no limit of swap")
+    ] = ""
+    cpus: Annotated[str, flag("--cpus", help="Number of CPUs, such as 0.5")] = ""
+    cpu_shares: Annotated[int, flag("--cpu-shares", "-c", help="CPU weight (1024)")] = 0
+    cpu_period: Annotated[int, flag("--cpu-period", help="CFS period in microseconds")] = 0
+    cpu_quota: Annotated[int, flag("--cpu-quota", help="CFS quota in microseconds")] = 0
+    pids_limit: Annotated[
+        int | None, flag("--pids-limit", help="Processes at most; -1 is no limit")
+    ] = None
+    stop_signal: Annotated[str, flag("--stop-signal", help="What `stop` sends first")] = ""
+    stop_timeout: Annotated[
+        int | None, flag("--stop-timeout", help="Seconds until `stop` kills; -1 is never")
+    ] = None
+    log_driver: Annotated[
+        str, flag("--log-driver", help="json-file (default), k8s-file or none")
+    ] = ""
+    log_opt: Annotated[tuple[str, ...], flag("--log-opt", help="Option of the log driver")] = ()
+    security_opt: Annotated[
+        tuple[str, ...], flag("--security-opt", help="Such as no-new-privileges")
+    ] = ()
+    shm_size: Annotated[str, flag("--shm-size", help="Size of /dev/shm (64m)")] = ""
+    cidfile: Annotated[str, flag("--cidfile", help="Write the container's id to a file")] = ""
+    quiet: Annotated[bool, flag("--quiet", "-q", help="Print no progress")] = False

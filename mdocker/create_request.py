@@ -1,0 +1,145 @@
+"""From the options of `run` and `create` to the body of POST /containers/create. Pure but for
+the files that the options name and the environment that `-e NAME` copies from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mdocker.container_options import ContainerOptions
+from mdocker.errors import UsageError
+from mdocker.units import parse_cpus, parse_size
+
+
+def create_body(
+    image: str, command: tuple[str, ...], options: ContainerOptions, *, attach: bool
+) -> dict[str, Any]:
+    """Build the request's body. Only what was asked is in it; the engine has the defaults.
+
+    Args:
+        image: As typed.
+        command: The words behind it.
+        options: The options of the command line.
+        attach: Whether the client will follow its output (the foreground `run`).
+
+    Raises:
+        UsageError: A value is wrong, or a file can't be read.
+    """
+    environment = _entries(options.env_file, options.env, os.environ)
+    config: dict[str, Any] = {
+        "Image": image,
+        "AttachStdout": attach,
+        "AttachStderr": attach,
+        "Hostname": options.hostname,
+        "Domainname": options.domainname,
+        "User": options.user,
+        "WorkingDir": options.workdir,
+        "Env": environment,
+        "Labels": _labels(options),
+        "StopSignal": options.stop_signal,
+        "HostConfig": _host_config(options),
+    }
+    if command:
+        config["Cmd"] = list(command)
+    if options.entrypoint is not None:
+        # An empty word is how the API takes the image's entrypoint away.
+        config["Entrypoint"] = [options.entrypoint]
+    if options.stop_timeout is not None:
+        config["StopTimeout"] = options.stop_timeout
+    return {key: value for key, value in config.items() if value not in ("", False, [], {})}
+
+
+def _host_config(options: ContainerOptions) -> dict[str, Any]:
+    if len(options.network) > 1:
+        raise UsageError("a container can have one --network only")
+    limits: dict[str, Any] = {
+        "Memory": parse_size(options.memory, "-m, --memory") if options.memory else 0,
+        "MemorySwap": _memory_swap(options.memory_swap),
+        "NanoCpus": parse_cpus(options.cpus, "--cpus") if options.cpus else 0,
+        "CpuShares": options.cpu_shares,
+        "CpuPeriod": options.cpu_period,
+        "CpuQuota": options.cpu_quota,
+        "ShmSize": parse_size(options.shm_size, "--shm-size") if options.shm_size else 0,
+    }
+    host: dict[str, Any] = {key: value for key, value in limits.items() if value}
+    host["NetworkMode"] = options.network[0] if options.network else "default"
+    if options.rm:
+        host["AutoRemove"] = True
+    if options.pids_limit is not None:
+        host["PidsLimit"] = options.pids_limit
+    if options.security_opt:
+        host["SecurityOpt"] = list(options.security_opt)
+    if options.log_driver or options.log_opt:
+        host["LogConfig"] = {
+            "Type": options.log_driver,
+            "Config": _pairs(options.log_opt, "--log-opt"),
+        }
+    return host
+
+
+def _memory_swap(text: str) -> int:
+    if text == "-1":
+        return -1
+    return parse_size(text, "--memory-swap") if text else 0
+
+
+def _pairs(words: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise UsageError(f'invalid argument "{word}" for "{option}": must be KEY=VALUE')
+        pairs[key] = value
+    return pairs
+
+
+def _labels(options: ContainerOptions) -> dict[str, str]:
+    labels = {}
+    for entry in _entries(options.label_file, options.label, {}):
+        key, _, value = entry.partition("=")
+        labels[key] = value
+    return labels
+
+
+def _entries(
+    files: tuple[str, ...], words: tuple[str, ...], environment: Mapping[str, str]
+) -> list[str]:
+    """Collect NAME=VALUE entries, those of files first; a bare NAME is looked up."""
+    entries = []
+    for name in files:
+        entries.extend(_read_file(name))
+    entries.extend(words)
+    resolved = []
+    for entry in entries:
+        key, equals, _ = entry.partition("=")
+        if not key:
+            raise UsageError(f'invalid entry "{entry}": there is no name before the "="')
+        if equals or key not in environment:
+            resolved.append(entry)
+        else:
+            resolved.append(f"{key}={environment[key]}")
+    return resolved
+
+
+def _read_file(name: str) -> list[str]:
+    try:
+        text = Path(name).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"unable to read {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"unable to read {name}: it is no UTF-8 text") from error
+    entries = []
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = line.rstrip("\r").lstrip()
+        if not entry or entry.startswith("#"):
+            continue
+        key = entry.partition("=")[0]
+        if not key or any(letter.isspace() for letter in key):
+            raise UsageError(
+                f'{name}, line {number}: "{key}" is no name (it is empty or has white space)'
+            )
+        entries.append(entry)
+    return entries

@@ -1,0 +1,67 @@
+"""The 8-byte frames in which the engine mixes stdout and stderr, taken apart. Pure.
+
+    byte 0       1 stdout, 2 stderr, 3 an error of the engine's own
+    bytes 1-3    zero
+    bytes 4-7    length of the payload, big-endian
+
+Payloads are handed on as they come, not frame by frame: a frame may be longer than any buffer,
+and what has arrived is what a person wants to see.
+"""
+
+from __future__ import annotations
+
+from mdocker.errors import EngineUnreachable
+
+STDOUT = 1
+STDERR = 2
+SYSTEM_ERROR = 3
+_HEAD = 8
+
+
+class Demultiplexer:
+    """Feed it the stream, get (stream, view) pairs; neighbours of one stream may follow."""
+
+    __slots__ = ("_head", "_left", "_stream")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+        self._stream = STDOUT
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether the input so far ends at the end of a frame."""
+        return not self._left and not self._head
+
+    def feed(self, data: memoryview) -> list[tuple[int, memoryview]]:
+        """Take apart more input. The views live as long as the buffer they point into.
+
+        Raises:
+            EngineUnreachable: A frame's head is none.
+        """
+        pieces: list[tuple[int, memoryview]] = []
+        position = 0
+        size = len(data)
+        while position < size:
+            if self._left:
+                taken = min(self._left, size - position)
+                pieces.append((self._stream, data[position : position + taken]))
+                position += taken
+                self._left -= taken
+                continue
+            wanted = _HEAD - len(self._head)
+            head = self._head + bytes(data[position : position + wanted])
+            position += wanted
+            if len(head) < _HEAD:
+                self._head = head
+                break
+            self._head = b""
+            stream = head[0]
+            if stream > SYSTEM_ERROR or head[1:4] != b"\0\0\0":
+                raise EngineUnreachable(
+                    f"the engine's stream is garbled: {head!r} is no frame's head"
+                )
+            # 0 is stdin, which some engines echo; Docker's client shows it on stdout.
+            self._stream = stream or STDOUT
+            self._left = int.from_bytes(head[4:8], "big")
+        return pieces

@@ -1,0 +1,85 @@
+"""Options of Docker's that this client knows and does not do yet: refused by name, with why.
+
+An option that is parsed and ignored would be a lie, and "unknown flag" would send people
+looking for a typing mistake.
+"""
+
+from __future__ import annotations
+
+from mdocker.errors import FAILED, REFUSED, UsageError
+from mdocker.table import Command
+
+_STDIN = "standard input and terminals come later; the container's stdin is /dev/null"
+_PORTS = "networks and published ports come later; use --network host"
+_VOLUMES = "volumes and mounts come later; bake the files into an image with 'mdocker import'"
+_HEALTH = "health checks come later"
+_PRIVILEGES = "changing capabilities, devices and namespaces comes later"
+_LIMITS = "this limit comes later; there are --memory, --cpus, --cpu-shares and --pids-limit"
+
+_RUN = {
+    **dict.fromkeys(("--interactive", "-i", "--tty", "-t", "--attach", "-a"), _STDIN),
+    "--detach-keys": _STDIN,
+    "--init": "an init inside the container comes later; the payload is PID 1",
+    **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
+    **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
+    **dict.fromkeys(("--dns", "--dns-option", "--dns-search", "--add-host"), _PORTS),
+    **dict.fromkeys(("--volume", "-v", "--mount", "--tmpfs", "--volumes-from"), _VOLUMES),
+    **dict.fromkeys(("--volume-driver", "--storage-opt"), _VOLUMES),
+    "--read-only": "a read-only root file system comes later",
+    "--restart": "restart policies come later; there is 'mdocker restart'",
+    **dict.fromkeys(
+        (
+            *("--health-cmd", "--health-interval", "--health-retries", "--no-healthcheck"),
+            *("--health-start-interval", "--health-start-period", "--health-timeout"),
+        ),
+        _HEALTH,
+    ),
+    **dict.fromkeys(
+        (
+            *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
+            *("--group-add", "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--gpus"),
+        ),
+        _PRIVILEGES,
+    ),
+    **dict.fromkeys(
+        (
+            *("--cpuset-cpus", "--cpuset-mems", "--blkio-weight", "--blkio-weight-device"),
+            *("--cpu-rt-period", "--cpu-rt-runtime", "--memory-reservation", "--kernel-memory"),
+            *("--memory-swappiness", "--oom-kill-disable", "--oom-score-adj", "--ulimit"),
+            *("--device-read-bps", "--device-read-iops", "--device-write-bps"),
+            *("--device-write-iops", "--sysctl", "--cgroup-parent"),
+        ),
+        _LIMITS,
+    ),
+    **dict.fromkeys(("--pull", "--platform"), "registries come later; there is 'mdocker import'"),
+    "--runtime": "there is one runtime, mdocker's own",
+    "--isolation": "that is for Windows",
+}
+
+_OTHERS = {
+    "start": dict.fromkeys(("--interactive", "-i", "--detach-keys"), _STDIN),
+    "ps": dict.fromkeys(("--size", "-s"), "sizes of containers come later"),
+    "inspect": dict.fromkeys(("--size", "-s"), "sizes of containers come later"),
+    "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
+    "logs": {"--details": "--details comes later; see 'mdocker inspect' for labels"},
+    "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
+    "import": {"--platform": "an image is always for this machine's platform"},
+}
+
+_GLOBAL = frozenset({"--host", "-H", "--root", "--run-dir"})
+
+
+def refuse(command: Command, spelling: str) -> None:
+    """Raise what is to say about an option that the command does not have, if anything is.
+
+    Raises:
+        UsageError: It comes later, or stands at the wrong place.
+    """
+    known = _RUN if command.payload else _OTHERS.get(command.name, {})
+    if spelling in known:
+        code = REFUSED if command.payload else FAILED
+        raise UsageError(f"{spelling} is not supported yet: {known[spelling]}", code)
+    if spelling in _GLOBAL:
+        raise UsageError(
+            f"{spelling} must stand before the command: mdocker {spelling} … {command.name}"
+        )

@@ -1,0 +1,163 @@
+"""One command line from words to an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mdocker import binding, settings
+from mdocker.errors import BROKEN_PIPE, FAILED, INTERRUPTED, CliError, UsageError
+from mdocker.table import COMMANDS, Command
+
+_GLOBAL = {
+    spelling: option
+    for option in (
+        binding.Option("host", "", ("--host", "-H"), str),
+        binding.Option("root", "", ("--root",), str),
+        binding.Option("run_dir", "", ("--run-dir",), str),
+        binding.Option("help", "", ("--help", "-h"), bool),
+        binding.Option("version", "", ("--version", "-v"), bool),
+    )
+    for spelling in option.names
+}
+
+
+def launch(words: Sequence[str]) -> int:
+    """Run a command line, print what went wrong as one line, return the exit code."""
+    typed = ""
+    try:
+        parsed = binding.parse(words, _GLOBAL, interspersed=False)
+        given: dict[str, Any] = {option.field: value for option, value in parsed.values}
+        if given.pop("version", False):
+            return _print_version()
+        helping = given.pop("help", False)
+        place = settings.resolve(**given)
+        if not parsed.words:
+            return _show_help([])
+        typed, *arguments = parsed.words
+        if typed == "help":
+            return _show_help(arguments)
+        command = _find(typed)
+        if helping:
+            return _show_help([typed])
+        return _run(command, arguments, place)
+    except UsageError as error:
+        _say(str(error))
+        _hint(typed)
+        return error.code
+    except CliError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        # What the commands did not foresee, such as a full disk behind stdout.
+        _say(str(error))
+        return FAILED
+
+
+def _find(typed: str) -> Command:
+    for command in COMMANDS:
+        if command.name == typed:
+            return command
+    raise UsageError(f"unknown command: {typed}", FAILED)
+
+
+def load(command: Command) -> Callable[..., Any]:
+    """Import a command's function."""
+    module, _, function = command.path.partition(":")
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return loaded
+
+
+def _run(command: Command, words: Sequence[str], place: settings.Settings) -> int:
+    function = load(command)
+    shape = binding.shape_of(function)
+    if _asks_for_help(command, shape, words):
+        return _show_help([command.name])
+
+    def later(spelling: str) -> None:
+        from mdocker.later import refuse
+
+        refuse(command, spelling)
+
+    parsed = binding.parse(words, shape.options, interspersed=not command.payload, later=later)
+    binding.check_words(command.name, shape, parsed)
+    try:
+        arguments: Sequence[Any]
+        arguments, options = binding.bind(shape, parsed)
+    except binding.NotPlain:
+        arguments, options = _bind_by_cyclopts(command, parsed)
+    from mdocker.client import Engine
+
+    with Engine(place) as engine:
+        code: int = function(*arguments, **options, engine=engine)
+    return code
+
+
+def _asks_for_help(command: Command, shape: binding.Shape, words: Sequence[str]) -> bool:
+    """Tell whether --help (or -h, where that is nothing else) stands among the options.
+
+    Walks the words as `binding.parse` does, with the help switches added.
+    """
+    names = tuple(name for name in ("--help", "-h") if name not in shape.options)
+    switch = binding.Option("", "", names, bool)
+    options = {**shape.options, **dict.fromkeys(names, switch)}
+    if not any(word.startswith("-") and ("h" in word) for word in words):
+        return False
+    try:
+        parsed = binding.parse(words, options, interspersed=not command.payload)
+    except UsageError:
+        return False
+    return any(option is switch and value for option, value in parsed.values)
+
+
+def _bind_by_cyclopts(
+    command: Command, parsed: binding.Parsed
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    from cyclopts import CycloptsError
+
+    from mdocker.cli import make_app
+
+    try:
+        _, bound, _ = make_app().parse_args(
+            [command.name, *binding.canonical(parsed)], exit_on_error=False, print_error=False
+        )
+    except CycloptsError as error:
+        raise UsageError(" ".join(str(error).split()).rstrip(".")) from error
+    return bound.args, dict(bound.kwargs)
+
+
+def _show_help(words: Sequence[str]) -> int:
+    from inspect import cleandoc
+
+    from mdocker.cli import make_app
+
+    app = make_app()
+    if words:
+        command = _find(words[0])
+        # The list has one line for each command; its own page says everything.
+        app[command.name].help = cleandoc(load(command).__doc__ or command.help)
+    app.help_print(list(words[:1]))
+    return 0
+
+
+def _print_version() -> int:
+    from mdocker import __version__
+
+    sys.stdout.write(f"mdocker version {__version__}\n")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"mdocker: {text}\n")
+
+
+def _hint(typed: str) -> None:
+    known = any(command.name == typed for command in COMMANDS)
+    sys.stderr.write(f"See 'mdocker {typed + ' ' if known else ''}--help'.\n")

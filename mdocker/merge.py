@@ -1,0 +1,155 @@
+"""The logs of several containers as one: in the order of time, each line with its name.
+
+Every source is asked for timestamps, and the lines are merged by them. Without --follow that is
+exact: nothing is printed before each source has shown its next line or its end. With --follow a
+source that stays silent would hold up all others for ever, so one that has had nothing to say
+for a moment is taken for *live*: its history is through, and nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+from collections import deque
+from collections.abc import Sequence
+
+from mdocker.client import Stream
+from mdocker.frames import STDERR, STDOUT, Demultiplexer
+from mdocker.output import reader_left, wants_colour, write_all
+from mdocker.pump import RAW
+
+_QUIET_MS = 50
+_MOST_QUEUED = 20_000
+_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
+
+
+class Source:
+    """One container's log.
+
+    Attributes:
+        name: What stands before each line.
+        live: Its history is through (or nobody follows, and this stays False).
+    """
+
+    def __init__(self, name: str, stream: Stream) -> None:
+        self.name = name
+        self.stream = stream
+        self.live = False
+        self.lines: deque[tuple[bytes, int, bytes]] = deque()
+        self._frames = None if stream.headers.get("content-type") == RAW else Demultiplexer()
+        self._rests = {STDOUT: b"", STDERR: b""}
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the next line in time may still come from here."""
+        return not self.lines and not self.live and not self.stream.ended
+
+    def read(self) -> None:
+        """Take what has come and cut it into lines."""
+        for piece in self.stream.read():
+            parts = self._frames.feed(piece) if self._frames else [(STDOUT, piece)]
+            for stream, part in parts:
+                self._cut(STDERR if stream >= STDERR else STDOUT, bytes(part))
+        if self.stream.ended:
+            for stream, rest in self._rests.items():
+                if rest:
+                    self._add(stream, rest)
+
+    def _cut(self, stream: int, data: bytes) -> None:
+        *lines, rest = (self._rests[stream] + data).split(b"\n")
+        self._rests[stream] = rest
+        for line in lines:
+            self._add(stream, line)
+
+    def _add(self, stream: int, line: bytes) -> None:
+        moment, _, text = line.partition(b" ")
+        self.lines.append((moment, stream, text))
+
+
+def show_merged(sources: Sequence[Source], *, follow: bool, timestamps: bool) -> None:
+    """Write the logs out until all have ended.
+
+    Args:
+        sources: Logs that were asked for with timestamps.
+        follow: Whether they go on.
+        timestamps: Whether to show the moments, too.
+
+    Raises:
+        BrokenPipeError: Who read our stdout has gone.
+        EngineUnreachable: The engine went away in the middle.
+    """
+    poller = select.poll()
+    reader_left(poller)
+    by_descriptor = {source.stream.fileno(): source for source in sources}
+    polled: set[int] = set()
+    prefixes = _prefixes([source.name for source in sources])
+    while True:
+        for descriptor, source in by_descriptor.items():
+            # A source far ahead of the others waits with its bytes in the socket.
+            wanted = not source.stream.ended and len(source.lines) < _MOST_QUEUED
+            if wanted and descriptor not in polled:
+                poller.register(descriptor, select.POLLIN)
+                polled.add(descriptor)
+            elif not wanted and descriptor in polled:
+                poller.unregister(descriptor)
+                polled.discard(descriptor)
+        _emit(sources, prefixes, timestamps)
+        if not polled and all(source.stream.ended for source in sources):
+            return
+        pending = [source for source in sources if source.stream.pending]
+        blocked = any(source.blocks for source in sources)
+        ready = dict(poller.poll(0 if pending else _QUIET_MS if follow and blocked else None))
+        if 1 in ready:
+            raise BrokenPipeError
+        for source in sources:
+            if source in pending or source.stream.fileno() in ready:
+                source.read()
+            elif follow and not ready and not pending:
+                source.live = True
+
+
+def _emit(
+    sources: Sequence[Source], prefixes: Sequence[tuple[bytes, bytes]], timestamps: bool
+) -> None:
+    """Write every line that no earlier one can follow."""
+    if any(source.blocks for source in sources):
+        return
+    heads = [(source.lines[0][0], index) for index, source in enumerate(sources) if source.lines]
+    heapq.heapify(heads)
+    out: list[bytes] = []
+    current = STDOUT
+    while heads:
+        _, index = heads[0]
+        source = sources[index]
+        moment, stream, text = source.lines.popleft()
+        if stream != current and out:
+            write_all(current, [b"".join(out)])
+            out = []
+        current = stream
+        stamp = moment + b" " if timestamps else b""
+        out.append(b"%b%b%b\n" % (prefixes[index][stream - 1], stamp, text))
+        if source.lines:
+            heapq.heapreplace(heads, (source.lines[0][0], index))
+        elif source.blocks:
+            break
+        else:
+            heapq.heappop(heads)
+    if out:
+        write_all(current, [b"".join(out)])
+
+
+def _prefixes(names: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """Return each source's prefix on stdout and on stderr."""
+    width = max(map(len, names), default=0)
+    prefixes = []
+    for index, name in enumerate(names):
+        plain = f"{name:<{width}} | ".encode()
+        colour = _COLOURS[index % len(_COLOURS)].encode()
+        coloured = b"\x1b[%bm%b\x1b[0m" % (colour, plain)
+        prefixes.append(
+            (
+                coloured if wants_colour(STDOUT) else plain,
+                coloured if wants_colour(STDERR) else plain,
+            )
+        )
+    return prefixes

@@ -1,0 +1,139 @@
+"""`run --replicas N`: N containers at once, over a few connections."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from mdocker.client import Engine, Reply, container_path
+from mdocker.container_options import ContainerOptions
+from mdocker.create_request import create_body
+from mdocker.errors import INTERRUPTED, REFUSED, CliError, EngineUnreachable, UsageError
+from mdocker.fanout import Request, fan_out
+from mdocker.output import complain, is_terminal
+
+MOST = 100_000
+WIDTH = 16
+"""Connections. Measured: create + start is bound by the engine; more only makes it switch more."""
+
+
+def run_replicas(
+    engine: Engine,
+    image: str,
+    command: tuple[str, ...],
+    options: ContainerOptions,
+    count: int,
+) -> int:
+    """Create and start `count` containers, print their ids in order, return the exit code.
+
+    A failure is reported and does not keep the others from starting. Ctrl-C starts no more, and
+    says how many run.
+
+    Raises:
+        UsageError: The number makes no sense, or an option can't be had N times.
+    """
+    if not 1 <= count <= MOST:
+        raise UsageError(f'invalid argument "{count}" for "--replicas": must be 1 to {MOST}')
+    if options.cidfile:
+        raise UsageError("--cidfile can't be used with --replicas: there are N ids")
+    body = create_body(image, command, options, attach=False)
+    base = options.name or f"{_word(image)}-{time.time_ns() // 1000 % 16**6:06x}"
+    first = Request.make("POST", "/containers/create", None, body)
+    jobs = [
+        first._replace(path=f"{first.path}?name={base}-{number}") for number in range(1, count + 1)
+    ]
+    batch = _Batch(base, count)
+    interrupted = False
+    with _progress(count) as batch.advance:
+        try:
+            fan_out(engine, jobs, batch.answer, width=WIDTH)
+        except KeyboardInterrupt:
+            interrupted = True
+        except EngineUnreachable as error:
+            batch.problems.setdefault(str(error), []).append(0)
+    return batch.report(interrupted)
+
+
+def _word(image: str) -> str:
+    """Make a name's beginning of an image's name."""
+    last = image.rpartition("/")[2].partition(":")[0]
+    word = "".join(letter for letter in last if letter.isascii() and letter.isalnum())
+    return word or "replica"
+
+
+class _Batch:
+    """What has become of each replica."""
+
+    def __init__(self, base: str, count: int) -> None:
+        self.base = base
+        self.ids: list[str] = [""] * count
+        self.running: list[bool] = [False] * count
+        self.problems: dict[str, list[int]] = {}
+        self.warnings: dict[str, None] = {}
+        self.advance: Callable[[], None] = lambda: None
+
+    def answer(self, index: int, outcome: Reply | CliError) -> Request | None:
+        if isinstance(outcome, CliError):
+            self.problems.setdefault(str(outcome), []).append(index + 1)
+            self.advance()
+            return None
+        if not self.ids[index]:
+            created = outcome.json()
+            self.ids[index] = str(created["Id"])
+            self.warnings.update(dict.fromkeys(created.get("Warnings") or ()))
+            return Request("POST", container_path(self.ids[index], "start"))
+        self.running[index] = True
+        self.advance()
+        return None
+
+    def report(self, interrupted: bool) -> int:
+        """Print ids and problems; return the exit code."""
+        sys.stdout.write(
+            "".join(
+                f"{identifier}\n"
+                for identifier, runs in zip(self.ids, self.running, strict=True)
+                if runs
+            )
+        )
+        sys.stdout.flush()
+        for warning in self.warnings:
+            complain(f"warning: {warning}")
+        for problem, numbers in self.problems.items():
+            whose = ", ".join(f"{self.base}-{number}" for number in numbers[:3] if number)
+            more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+            complain(f"{whose}{more}: {problem}" if whose else problem)
+        running, count = sum(self.running), len(self.running)
+        if interrupted:
+            complain(
+                f"interrupted: {running} of {count} run, as {self.base}-N; "
+                f"'mdocker stop --all' stops every container"
+            )
+            return INTERRUPTED
+        if self.problems:
+            complain(f"{running} of {count} run")
+            return REFUSED
+        return 0
+
+
+class _progress:
+    """A progress bar on stderr, if a terminal is there and there is something to wait for."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._bar: object | None = None
+
+    def __enter__(self) -> Callable[[], None]:
+        if self._count < 20 or not is_terminal(2):
+            return lambda: None
+        from mdocker.progress import Bar
+
+        bar = Bar("Starting", self._count)
+        self._bar = bar
+        return bar.advance
+
+    def __exit__(self, *error: object) -> None:
+        from mdocker.progress import Bar
+
+        if isinstance(self._bar, Bar):
+            self._bar.close()

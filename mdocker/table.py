@@ -1,0 +1,163 @@
+"""Every command: its name, where it lives, one line of help, its group. Strings only.
+
+`mdocker/cli.py` makes the cyclopts App of it; `mdocker/launch.py` finds the one command that
+was typed, and imports that alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+CONTAINERS = "Containers"
+LOOK = "Look"
+IMAGES = "Images"
+ENGINE = "Engine"
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        name: What a person types.
+        path: `module:function`.
+        help: One line, for the list of commands.
+        group: The heading it stands under.
+        usage: The words after its name, for the help page.
+        payload: Whether everything after the first plain word belongs to the payload.
+    """
+
+    name: str
+    path: str
+    help: str
+    group: str
+    usage: str
+    payload: bool = False
+
+
+_C = "CONTAINER [CONTAINER...]"
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "run",
+        "mdocker.commands.run:run",
+        "Create and start a container, or N at once",
+        CONTAINERS,
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        True,
+    ),
+    Command(
+        "create",
+        "mdocker.commands.run:create",
+        "Create a container without starting it",
+        CONTAINERS,
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        True,
+    ),
+    Command(
+        "start",
+        "mdocker.commands.lifecycle:start",
+        "Start containers that were created or have stopped",
+        CONTAINERS,
+        f"[OPTIONS] {_C}",
+    ),
+    Command(
+        "stop",
+        "mdocker.commands.lifecycle:stop",
+        "Stop containers: a signal, then SIGKILL after the timeout",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
+    ),
+    Command(
+        "kill",
+        "mdocker.commands.lifecycle:kill",
+        "Send a signal to containers (SIGKILL)",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
+    ),
+    Command(
+        "restart",
+        "mdocker.commands.lifecycle:restart",
+        "Stop and start containers again",
+        CONTAINERS,
+        f"[OPTIONS] {_C}",
+    ),
+    Command(
+        "rm",
+        "mdocker.commands.lifecycle:rm",
+        "Remove containers",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
+    ),
+    Command(
+        "wait",
+        "mdocker.commands.lifecycle:wait",
+        "Wait for containers to end, print their exit codes",
+        CONTAINERS,
+        _C,
+    ),
+    Command(
+        "rename",
+        "mdocker.commands.lifecycle:rename",
+        "Give a container another name",
+        CONTAINERS,
+        "CONTAINER NEW_NAME",
+    ),
+    Command("ps", "mdocker.commands.look:ps", "List containers", LOOK, "[OPTIONS]"),
+    Command(
+        "logs",
+        "mdocker.commands.streams:logs",
+        "Show what containers have printed, one or several",
+        LOOK,
+        f"[OPTIONS] {_C}",
+    ),
+    Command(
+        "inspect",
+        "mdocker.commands.look:inspect",
+        "Show everything about containers or images",
+        LOOK,
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+    ),
+    Command(
+        "events",
+        "mdocker.commands.streams:events",
+        "Show what happens, as it happens",
+        LOOK,
+        "[OPTIONS]",
+    ),
+    Command(
+        "images",
+        "mdocker.commands.images:images",
+        "List images",
+        IMAGES,
+        "[OPTIONS] [REPOSITORY[:TAG]]",
+    ),
+    Command(
+        "import",
+        "mdocker.commands.images:import_",
+        "Make an image of a root file system's tar",
+        IMAGES,
+        "[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
+    ),
+    Command(
+        "rmi",
+        "mdocker.commands.images:rmi",
+        "Remove images",
+        IMAGES,
+        "[OPTIONS] IMAGE [IMAGE...]",
+    ),
+    Command(
+        "version",
+        "mdocker.commands.system:version",
+        "Show the versions of client and engine",
+        ENGINE,
+        "[OPTIONS]",
+    ),
+    Command("info", "mdocker.commands.system:info", "Show the engine's state", ENGINE, "[OPTIONS]"),
+    Command(
+        "daemon",
+        "mdocker.commands.daemon:daemon",
+        "Run the engine in the foreground",
+        ENGINE,
+        "[OPTIONS]",
+    ),
+)
