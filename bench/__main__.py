@@ -18,6 +18,7 @@ SCRIPTS = (
     "idle_cpu",
     "ps",
     "stop",
+    "recover",
     "log_throughput",
     "logs_read",
     "follow",

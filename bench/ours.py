@@ -80,6 +80,15 @@ class Engine:
         self._finish()
 
     def _start(self) -> None:
+        self._launch()
+        if self._archive:
+            path = f"/images/create?fromSrc=-&repo={IMAGE}&tag=latest"
+            reply = self.api.call("POST", path, self._archive.read_bytes()).demand(200)
+            if b'"error"' in reply.body:
+                raise BenchError(f"import of the image: {reply.body.decode()[-300:]}")
+
+    def _launch(self) -> None:
+        """Starts a supervisor and waits until it says that it is ready."""
         reader, writer = os.pipe()
         command = [sys.executable, "-m", "mdocker", "daemon", "--root", str(self.directory)]
         command += ["--run-dir", str(self.run_dir), "--ready-fd", str(writer)]
@@ -105,11 +114,16 @@ class Engine:
         if told != b"ready\n":
             words = told.decode(errors="replace").strip() or self._last_words()
             raise BenchError(f"our engine does not start: {words}")
-        if self._archive:
-            path = f"/images/create?fromSrc=-&repo={IMAGE}&tag=latest"
-            reply = self.api.call("POST", path, self._archive.read_bytes()).demand(200)
-            if b'"error"' in reply.body:
-                raise BenchError(f"import of the image: {reply.body.decode()[-300:]}")
+
+    def revive(self) -> float:
+        """Kills the supervisor with SIGKILL and starts another; the seconds until it is ready."""
+        assert self._daemon is not None
+        begun = time.monotonic()
+        self._daemon.kill()
+        self._daemon.wait()
+        self.api.close()
+        self._launch()
+        return time.monotonic() - begun
 
     def _last_words(self) -> str:
         text = (self.directory.parent / "daemon.log").read_text(errors="replace").strip()
