@@ -17,6 +17,8 @@ from mdocker import client
 from mdocker.errors import EngineUnreachable
 from mdocker.settings import Settings
 
+DAEMON = (sys.executable, "-m", "mdocker", "daemon")
+
 
 def start(place: Settings) -> socket:
     """Start an engine for these settings and connect to it.
@@ -67,10 +69,10 @@ def _start(place: Settings, run_dir: Path) -> None:
     ready, ready_w = os.pipe2(os.O_CLOEXEC)
     try:
         with log_path.open("ab") as log:
+            before = log.tell()
             subprocess.Popen(
                 [
-                    sys.executable,
-                    *("-m", "mdocker", "daemon"),
+                    *DAEMON,
                     *("--root", root, "--run-dir", str(run_dir), "--ready-fd", str(ready_w)),
                 ],
                 # -m looks for the package in the working directory first: a checkout stays one.
@@ -90,5 +92,13 @@ def _start(place: Settings, run_dir: Path) -> None:
         # Ends when the engine closes its end, or dies.
         word = pipe.read().decode(errors="replace").strip()
     if word != "ready":
-        reason = word or "it ended without a word"
+        reason = word or _last_line(log_path, before) or "it ended without a word"
         raise EngineUnreachable(f"unable to start the engine: {reason} (log: {log_path})")
+
+
+def _last_line(log_path: Path, before: int) -> str:
+    """Return the last line that the engine wrote on stderr since the log had this size."""
+    with log_path.open("rb") as log:
+        log.seek(before)
+        lines = log.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

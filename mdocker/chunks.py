@@ -9,6 +9,7 @@ from __future__ import annotations
 from mdocker.errors import EngineUnreachable
 
 _LONGEST_LINE = 4096
+_HEX = b"0123456789abcdefABCDEF"
 
 
 class ChunkDecoder:
@@ -72,7 +73,7 @@ class ChunkDecoder:
             digits = line.partition(b";")[0].strip()
             try:
                 # int() alone would take "+5", "0x5" and "5_0" as well.
-                if not digits.isalnum():
+                if digits.strip(_HEX):
                     raise ValueError
                 self._left = int(digits, 16)
             except ValueError:

@@ -30,13 +30,13 @@ def parse_size(text: str, option: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UsageError(f'invalid argument "{text}" for "{option}": not a size such as 512m or 2g')
-    number, unit = match.groups()
+    number, unit = str(match[1]), match[2]
     exponent: int = _POWERS.index(unit.lower()) + 1 if unit else 0
     factor = 1 << (10 * exponent)
     if "." not in number:
         return int(number) * factor
     whole, _, fraction = number.partition(".")
-    return int(whole) * factor + int(fraction) * factor // 10 ** len(fraction)
+    return int(whole) * factor + int(fraction) * factor // int(10 ** len(fraction))
 
 
 def parse_cpus(text: str, option: str) -> int:
@@ -66,7 +66,7 @@ def parse_duration(text: str) -> int | None:
         whole, _, fraction = number.partition(".")
         total += int(whole or 0) * _UNITS[unit]
         if fraction:
-            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
+            total += int(fraction) * _UNITS[unit] // int(10 ** len(fraction))
         position = match.end()
     if not rest or position != len(rest):
         return None
