@@ -6,10 +6,12 @@ The writer wakes its followers: nothing polls, and no file is watched.
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
@@ -85,7 +87,7 @@ class Follower(AsyncIterator[bytes]):
             if seconds < 0:
                 return False
         written = anyio.Event()
-        unsubscribe = log.subscribe(written.set)
+        unsubscribe = log.subscribe(_waker(written))
         try:
             if log.size > reader.offset or log.closed or log.truncations != self._truncations:
                 return True
@@ -94,6 +96,20 @@ class Follower(AsyncIterator[bytes]):
             return True
         finally:
             unsubscribe()
+
+
+def _waker(event: anyio.Event) -> Callable[[], object]:
+    """What a writer calls, from whichever thread it is in: a slow log is written in another."""
+    own_thread = threading.get_ident()
+    token = anyio.lowlevel.current_token()
+
+    def wake() -> None:
+        if threading.get_ident() == own_thread:
+            event.set()
+        else:
+            anyio.from_thread.run_sync(event.set, token=token)
+
+    return wake
 
 
 def follow(
