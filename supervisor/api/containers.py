@@ -1,0 +1,164 @@
+"""The containers resource: decode, ask the engine, encode."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import msgspec
+
+from runtime.images.errors import ImageError
+from supervisor.api import create as creation
+from supervisor.api import filters as filtering
+from supervisor.api import selection, views, wire
+from supervisor.api.http import Reply, Request
+from supervisor.api.parameters import flag, json_object, number, stop_seconds
+from supervisor.container import Container
+from supervisor.engine import Engine, directory_size
+from supervisor.errors import EngineError, Unsupported
+
+_DONE = Reply(204)
+_UNCHANGED = Reply(304)
+_encode = msgspec.json.Encoder().encode
+
+
+def found(engine: Engine, request: Request) -> Container:
+    """Return the container that the path names.
+
+    Raises:
+        NoSuchContainer: There is none.
+        BadParameter: The name fits several.
+    """
+    return engine.containers.find(request.names[0])
+
+
+async def list_containers(engine: Engine, request: Request) -> Reply:
+    """GET /containers/json"""
+    filters = filtering.parse(request, selection.KNOWN)
+    chosen = selection.listed(engine, filters, flag(request, "all"), number(request, "limit"))
+    now = views.now()
+    names = _ImageNames(engine)
+    summaries = [views.summary(c, names.shown(c), now) for c in chosen]
+    if flag(request, "size"):
+        for container, line in zip(chosen, summaries, strict=True):
+            line.SizeRw, line.SizeRootFs = await _sizes(engine, container)
+    return Reply(body=_encode(summaries))
+
+
+class _ImageNames:
+    """An image's name in a list, while it still means that image. Each is looked up once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._images = engine.images
+        self._ids: dict[str, str] = {}
+
+    def shown(self, container: Container) -> str:
+        name, image_id = container.config.image, container.config.image_id
+        current = self._ids.get(name)
+        if current is None:
+            try:
+                current = self._images.resolve(name).id
+            except ImageError:
+                current = ""
+            self._ids[name] = current
+        return name if current == image_id else image_id
+
+
+async def _sizes(engine: Engine, container: Container) -> tuple[int, int]:
+    """Bytes of the container's own layer, and of its whole root file system."""
+    own = await anyio.to_thread.run_sync(
+        directory_size, engine.directory(container) / "upper", limiter=engine.limits.readers
+    )
+    try:
+        return own, own + engine.images.resolve(container.config.image_id).size
+    except ImageError:
+        return own, own
+
+
+async def create(engine: Engine, request: Request) -> Reply:
+    """POST /containers/create"""
+    asked = creation.read(await json_object(request))
+    reference = asked.Image or ""
+    image = engine.images.resolve(reference)
+    creation.check_platform(request.parameter("platform"), image, reference)
+    config, warnings = creation.merge(asked, image)
+    container = await engine.create(request.parameter("name") or None, config)
+    return Reply(201, _encode(wire.Created(container.id, warnings)))
+
+
+async def inspect(engine: Engine, request: Request) -> Reply:
+    """GET /containers/{id}/json"""
+    container = found(engine, request)
+    try:
+        lower = engine.layers(container).lower
+    except (EngineError, ImageError):
+        lower = ()  # its image is gone: there is still much to tell
+    inspection = views.inspection(container, engine.directory(container), lower)
+    if flag(request, "size"):
+        inspection.SizeRw, inspection.SizeRootFs = await _sizes(engine, container)
+    return Reply(body=_encode(inspection))
+
+
+async def start(engine: Engine, request: Request) -> Reply:
+    """POST /containers/{id}/start"""
+    container = found(engine, request)
+    if request.parameter("checkpoint"):
+        raise Unsupported("mdocker does not support checkpoints yet")
+    return _DONE if await engine.start(container) else _UNCHANGED
+
+
+async def stop(engine: Engine, request: Request) -> Reply:
+    """POST /containers/{id}/stop"""
+    container = found(engine, request)
+    signal = request.parameter("signal") or None
+    stopped = await engine.stop(container, stop_seconds(request), signal)
+    return _DONE if stopped else _UNCHANGED
+
+
+async def restart(engine: Engine, request: Request) -> Reply:
+    """POST /containers/{id}/restart"""
+    container = found(engine, request)
+    await engine.restart(container, stop_seconds(request), request.parameter("signal") or None)
+    return _DONE
+
+
+async def kill(engine: Engine, request: Request) -> Reply:
+    """POST /containers/{id}/kill"""
+    await engine.kill(found(engine, request), request.parameter("signal") or "SIGKILL")
+    return _DONE
+
+
+async def rename(engine: Engine, request: Request) -> Reply:
+    """POST /containers/{id}/rename"""
+    engine.rename(found(engine, request), request.parameter("name"))
+    return _DONE
+
+
+async def remove(engine: Engine, request: Request) -> Reply:
+    """DELETE /containers/{id}"""
+    container = found(engine, request)
+    if flag(request, "link"):
+        raise Unsupported("mdocker does not support links: there is none to remove")
+    await engine.remove(container, flag(request, "force"))
+    return _DONE
+
+
+async def prune(engine: Engine, request: Request) -> Reply:
+    """POST /containers/prune"""
+    filters = filtering.parse(request, selection.PRUNE_KNOWN)
+    ids, freed = await engine.prune(selection.prunable(filters, views.now()))
+    return Reply(body=_encode(wire.Pruned(ids or None, freed)))
+
+
+async def wait(engine: Engine, request: Request) -> None:
+    """POST /containers/{id}/wait: the head at once, so that clients dare to start; then the end."""
+    container = found(engine, request)
+    waiter = engine.waiter(container, request.parameter("condition"))
+    connection = request.connection
+    await connection.start_stream(200, b"application/json")
+    with connection.hangups.cancelling(connection.stream) as scope:
+        result = await waiter.result()
+    if scope.cancelled_caught:
+        connection.abandon()
+        return
+    error = wire.WaitError(result.error) if result.error else None
+    await connection.send_piece(_encode(wire.Waited(result.code, error)) + b"\n")
+    await connection.end_stream()

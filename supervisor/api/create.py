@@ -1,0 +1,216 @@
+"""A create request becomes a ContainerConfig: merged with the image's, or refused in words."""
+
+from __future__ import annotations
+
+import platform
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from logs.drivers import LogOptionRefused, check_options
+from runtime.images.model import Image
+from supervisor import signals
+from supervisor.api import wire
+from supervisor.api.limits import checked_resources, checked_shm_size
+from supervisor.api.options import refuse_unsupported, security_options
+from supervisor.api.parameters import checked_seconds
+from supervisor.container import ContainerConfig
+from supervisor.errors import BadParameter, NotFound, Unsupported
+
+NO_NETWORKS = (
+    "networks are not supported yet: this container has only a loopback interface (--network none)"
+)
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def architecture() -> str:
+    """Return this machine's architecture in Go's spelling, as images and clients write it."""
+    machine = platform.machine()
+    return _MACHINES.get(machine, machine)
+
+
+def read(body: Mapping[str, Any]) -> wire.Asked:
+    """Return the request's options, typed, after refusing those that we don't do.
+
+    Raises:
+        BadParameter: An option has a value of the wrong type, or no image is named.
+        Unsupported: An option that we don't do yet is in use; the text names it.
+    """
+    refuse_unsupported(body)
+    try:
+        asked = msgspec.convert(body, wire.Asked)
+    except msgspec.ValidationError as error:
+        raise BadParameter(f"invalid request: {error}") from error
+    if not asked.Image:
+        raise BadParameter("no image specified: name one in Image, such as host")
+    return asked
+
+
+def check_platform(asked: str, image: Image, reference: str) -> None:
+    """Refuse a `platform` parameter that neither machine nor image is.
+
+    Raises:
+        NotFound: The image is for another platform (clients then try to pull, and are told).
+    """
+    if not asked:
+        return
+    system, _, rest = asked.lower().partition("/")
+    wanted = (system, rest.partition("/")[0] or image.architecture)
+    actual = (image.os, image.architecture)
+    if wanted != actual:
+        raise NotFound(
+            f"image {reference} is for {'/'.join(actual)}, not for the platform asked: {asked}"
+        )
+
+
+def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
+    """Return the container's configuration, with the image's defaults merged in, and warnings.
+
+    Raises:
+        BadParameter: A value that can't be.
+        NotFound: A network that does not exist.
+        Unsupported: A log driver, network or security option that we don't do yet.
+    """
+    host = asked.HostConfig or wire.AskedHostConfig()
+    defaults = image.config
+    entrypoint, cmd = _command(asked, defaults)
+    driver, log_options = _log(host.LogConfig)
+    network_mode, warnings = _network(host.NetworkMode or "default", asked.NetworkingConfig)
+    warnings += _image_warnings(defaults)
+    stop_signal = asked.StopSignal or defaults.get("StopSignal") or ""
+    if stop_signal:
+        signals.parse(stop_signal)
+    config = ContainerConfig(
+        image=asked.Image or "",
+        image_id=image.id,
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=_environment(defaults.get("Env") or (), asked.Env or ()),
+        working_dir=_working_dir(asked.WorkingDir or defaults.get("WorkingDir") or ""),
+        user=_plain("User", asked.User or defaults.get("User") or ""),
+        hostname=_hostname(asked.Hostname or ""),
+        domainname=_plain("Domainname", asked.Domainname or ""),
+        labels={**(defaults.get("Labels") or {}), **(asked.Labels or {})},
+        stop_signal=stop_signal,
+        stop_timeout=checked_seconds(asked.StopTimeout, "StopTimeout"),
+        network_mode=network_mode,
+        resources=checked_resources(host),
+        log_driver=driver,
+        log_options=log_options,
+        auto_remove=bool(host.AutoRemove),
+        security_options=security_options(host.SecurityOpt or ()),
+        shm_size=checked_shm_size(host.ShmSize),
+        attach_stdout=bool(asked.AttachStdout),
+        attach_stderr=bool(asked.AttachStderr),
+    )
+    return config, warnings
+
+
+def _words(value: list[str] | str | None) -> list[str] | None:
+    return value.split() if isinstance(value, str) else value
+
+
+def _command(
+    asked: wire.Asked, defaults: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Docker's rule: the image's Cmd belongs to the image's Entrypoint, and goes when that does."""
+    entrypoint, cmd = _words(asked.Entrypoint), _words(asked.Cmd)
+    if not entrypoint:
+        if not cmd:
+            cmd = list(defaults.get("Cmd") or ())
+        if entrypoint is None:
+            entrypoint = list(defaults.get("Entrypoint") or ())
+    if entrypoint == [""]:
+        # `--entrypoint ""` takes the image's away.
+        entrypoint = []
+    entrypoint, cmd = entrypoint or [], cmd or []
+    if not entrypoint and not cmd:
+        raise BadParameter("no command specified")
+    for word in (*entrypoint, *cmd):
+        _plain("Cmd", word)
+    return tuple(entrypoint), tuple(cmd)
+
+
+def _environment(image: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """The image's, changed key by key; a `KEY` without `=` removes."""
+    merged = {word.partition("=")[0]: word for word in image}
+    for word in asked:
+        key, sign, _ = word.partition("=")
+        if not key:
+            raise BadParameter(f"invalid environment variable: {word}")
+        _plain("Env", word)
+        if sign:
+            merged[key] = word
+        else:
+            merged.pop(key, None)
+    return tuple(merged.values())
+
+
+def _working_dir(path: str) -> str:
+    if not path:
+        return ""
+    if not path.startswith("/"):
+        raise BadParameter(
+            f"the working directory '{path}' is invalid, it needs to be an absolute path"
+        )
+    return posixpath.normpath(_plain("WorkingDir", path)).replace("//", "/")
+
+
+def _hostname(name: str) -> str:
+    # The kernel's limit: sethostname(2), HOST_NAME_MAX.
+    if len(name.encode(errors="replace")) > 64 or any(c.isspace() or c == "/" for c in name):
+        raise BadParameter(f"invalid hostname: {name!r}: at most 64 bytes, no spaces, no slashes")
+    return _plain("Hostname", name)
+
+
+def _plain(option: str, text: str) -> str:
+    """Refuse what no kernel interface and no UTF-8 file can hold."""
+    if "\0" in text:
+        raise BadParameter(f"invalid {option}: {text!r} holds a NUL character")
+    return text
+
+
+def _log(asked: wire.AskedLogConfig | None) -> tuple[str, dict[str, str]]:
+    driver = (asked.Type if asked else "") or "json-file"
+    options = (asked.Config if asked else None) or {}
+    try:
+        check_options(driver, options)
+    except LogOptionRefused as error:
+        raise Unsupported(str(error)) from error
+    return driver, options
+
+
+def _network(mode: str, networking: wire.AskedNetworking | None) -> tuple[str, list[str]]:
+    if mode == "bridge":
+        raise Unsupported(
+            "mdocker does not support HostConfig.NetworkMode bridge yet: use none or host"
+        )
+    if mode.startswith("container:"):
+        raise Unsupported(
+            f"mdocker does not support HostConfig.NetworkMode {mode} yet: use none or host"
+        )
+    if mode not in ("default", "none", "host"):
+        raise NotFound(f"network {mode} not found")
+    endpoints = (networking.EndpointsConfig if networking else None) or {}
+    for name, settings in endpoints.items():
+        if name not in ("default", mode):
+            if name in ("bridge", "none", "host"):
+                raise Unsupported(f"mdocker does not support NetworkingConfig {name} yet")
+            raise NotFound(f"network {name} not found")
+        refuse_unsupported(settings or {}, f"NetworkingConfig.EndpointsConfig.{name}", ())
+    return mode, [NO_NETWORKS] if mode == "default" else []
+
+
+def _image_warnings(defaults: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if defaults.get("Volumes"):
+        names = ", ".join(sorted(defaults["Volumes"]))
+        warnings.append(
+            f"volumes are not supported yet: the image's {names} stays in the container's own layer"
+        )
+    if (defaults.get("Healthcheck") or {}).get("Test") not in (None, [], ["NONE"]):
+        warnings.append("health checks are not supported yet: the image's is not run")
+    return warnings

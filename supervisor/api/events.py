@@ -1,0 +1,107 @@
+"""GET /events: what happens, a JSON object a line, each sent as it happens."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgspec
+
+from supervisor.api import filters as filtering
+from supervisor.api.filters import Filters
+from supervisor.api.http import Request
+from supervisor.api.parameters import moment
+from supervisor.engine import Engine
+from supervisor.events import EngineEvent
+
+_KNOWN = frozenset(
+    [
+        "config",
+        "container",
+        "daemon",
+        "event",
+        "image",
+        "label",
+        "network",
+        "node",
+        "plugin",
+        "scope",
+        "secret",
+        "service",
+        "type",
+        "volume",
+    ]
+)
+_encode = msgspec.json.Encoder().encode
+
+
+async def events(engine: Engine, request: Request) -> None:
+    """GET /events"""
+    filters = filtering.parse(request, _KNOWN)
+    happened = engine.events.subscribe(moment(request, "since"), moment(request, "until"))
+    connection = request.connection
+    # No await may come to lie between this and the subscription that the first step of the loop
+    # makes, or a client that acts on seeing the head would miss what it caused.
+    await connection.start_stream(200, b"application/json")
+    with connection.hangups.cancelling(connection.stream) as scope:
+        async with contextlib.aclosing(happened):
+            async for event in happened:
+                if _fits(event, filters):
+                    await connection.send_piece(_encode(_shown(event)) + b"\n")
+        await connection.end_stream()
+    if scope.cancelled_caught:
+        connection.abandon()
+
+
+def _fits(event: EngineEvent, filters: Filters) -> bool:
+    for name, values in filters.items():
+        match name:
+            case "type":
+                fits = event.type in values
+            case "event":
+                fits = event.action in values
+            case "container":
+                fits = event.type == "container" and _names(event, values)
+            case "image":
+                fits = _is_image(event, values)
+            case "label":
+                fits = filtering.labels_match(values, event.attributes)
+            case "scope":
+                fits = "local" in values
+            case _:
+                fits = False  # daemon, volume, network … : nothing of the kind happens here yet
+        if not fits:
+            return False
+    return True
+
+
+def _names(event: EngineEvent, values: list[str]) -> bool:
+    name = event.attributes.get("name")
+    return any(value and (event.id.startswith(value) or value == name) for value in values)
+
+
+def _is_image(event: EngineEvent, values: list[str]) -> bool:
+    name = event.attributes.get("name" if event.type == "image" else "image", "")
+    known = {event.id if event.type == "image" else "", name, name.partition(":")[0]}
+    return any(value in known for value in values if value)
+
+
+def _shown(event: EngineEvent) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if event.type == "container":
+        # The three older fields, which clients of all ages still read.
+        shown = {
+            "status": event.action,
+            "id": event.id,
+            "from": event.attributes.get("image", ""),
+        }
+    elif event.type == "image":
+        shown = {"status": event.action, "id": event.id}
+    return shown | {
+        "Type": event.type,
+        "Action": event.action,
+        "Actor": {"ID": event.id, "Attributes": event.attributes},
+        "scope": "local",
+        "time": event.time_ns // 10**9,
+        "timeNano": event.time_ns,
+    }

@@ -1,0 +1,125 @@
+"""The images resource, without what brings images in (`imports.py`)."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from runtime.images.model import Deleted, Image, ImageUser
+from supervisor.api import filters as filtering
+from supervisor.api.durations import rfc3339_nano
+from supervisor.api.filters import Filters
+from supervisor.api.http import Reply, Request
+from supervisor.api.parameters import flag
+from supervisor.engine import Engine
+from supervisor.errors import BadParameter
+from supervisor.states import ALIVE
+
+_KNOWN = frozenset({"before", "dangling", "label", "reference", "since"})
+_encode = msgspec.json.Encoder().encode
+
+
+async def list_images(engine: Engine, request: Request) -> Reply:
+    """GET /images/json"""
+    filters = filtering.parse(request, _KNOWN)
+    images = sorted(engine.images.images(), key=lambda image: image.created_ns, reverse=True)
+    using: dict[str, int] = {}
+    for container in engine.containers.all():
+        using[container.config.image_id] = using.get(container.config.image_id, 0) + 1
+    chosen = [image for image in images if _fits(engine, image, filters)]
+    return Reply(body=_encode([_summary(image, using.get(image.id, 0)) for image in chosen]))
+
+
+def _fits(engine: Engine, image: Image, filters: Filters) -> bool:
+    dangling = filtering.single_flag(filters, "dangling")
+    if dangling is not None and dangling == bool(image.tags):
+        return False
+    if not filtering.labels_match(filters.get("label", []), image.config.get("Labels") or {}):
+        return False
+    if "before" in filters:
+        other = engine.images.resolve(filters["before"][0])
+        if image.created_ns >= other.created_ns:
+            return False
+    if "since" in filters:
+        other = engine.images.resolve(filters["since"][0])
+        if image.created_ns <= other.created_ns:
+            return False
+    patterns = filters.get("reference")
+    return not patterns or any(_refers(tag, p) for tag in image.tags for p in patterns)
+
+
+def _refers(tag: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(tag, pattern) or fnmatch.fnmatchcase(tag.rpartition(":")[0], pattern)
+
+
+def _summary(image: Image, containers: int) -> dict[str, Any]:
+    return {
+        "Containers": containers,
+        "Created": image.created_ns // 10**9,
+        "Id": image.id,
+        "Labels": image.config.get("Labels") or {},
+        "ParentId": "",
+        "RepoDigests": [],
+        "RepoTags": list(image.tags),
+        "SharedSize": -1,
+        "Size": image.size,
+    }
+
+
+async def inspect(engine: Engine, request: Request) -> Reply:
+    """GET /images/{name}/json"""
+    if flag(request, "manifests"):
+        raise BadParameter("manifests are not kept: ask without manifests")
+    image = engine.images.resolve(request.names[0])
+    shown = {
+        "Id": image.id,
+        "RepoTags": list(image.tags),
+        "RepoDigests": [],
+        "Parent": "",
+        "Comment": image.comment,
+        "Created": rfc3339_nano(image.created_ns),
+        "DockerVersion": "",
+        "Author": "",
+        "Config": image.config,
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": {
+            "Data": {"LowerDir": ":".join(engine.images.layers(image).lower)},
+            "Name": "overlay2",
+        },
+        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+        "Metadata": {"LastTagTime": rfc3339_nano(0)},
+    }
+    if request.version >= (1, 44):
+        del shown["VirtualSize"]
+    return Reply(body=_encode(shown))
+
+
+async def remove(engine: Engine, request: Request) -> Reply:
+    """DELETE /images/{name}"""
+    reference, force = request.names[0], flag(request, "force")
+    image = engine.images.resolve(reference)
+    users: dict[str, list[ImageUser]] = {}
+    for container in engine.containers.all():
+        user = ImageUser(container.id, container.state in ALIVE)
+        users.setdefault(container.config.image_id, []).append(user)
+    removals = await anyio.to_thread.run_sync(
+        lambda: engine.images.delete(reference, force, lambda image_id: users.get(image_id, ())),
+        limiter=engine.limits.removals,
+    )
+    name = image.tags[0] if image.tags else image.id
+    shown = []
+    for removal in removals:
+        if isinstance(removal, Deleted):
+            shown.append({"Deleted": removal.id})
+            if removal.id == image.id:
+                engine.events.publish("image", "delete", image.id, {"name": image.id})
+        else:
+            shown.append({"Untagged": removal.reference})
+            engine.events.publish("image", "untag", image.id, {"name": name})
+    return Reply(body=_encode(shown))

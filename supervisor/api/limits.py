@@ -1,0 +1,86 @@
+"""The numbers of a create request, checked as Docker checks them."""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.api import wire
+from supervisor.container import Resources
+from supervisor.errors import BadParameter
+
+LEAST_MEMORY = 6 * 1024 * 1024
+DEFAULT_SHM = 64 * 1024 * 1024
+_LARGEST = 2**63 - 1
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use (sched_getaffinity(2))."""
+    return len(os.sched_getaffinity(0))
+
+
+def checked_resources(host: wire.AskedHostConfig) -> Resources:
+    """Return the limits asked for.
+
+    Raises:
+        BadParameter: One is out of its range, or two contradict each other (Docker's texts).
+    """
+    memory, swap = _checked_memory(host.Memory or 0, host.MemorySwap or 0)
+    nano_cpus = host.NanoCpus or 0
+    count = cpus()
+    if nano_cpus and not 10**7 <= nano_cpus <= count * 10**9:
+        raise BadParameter(
+            f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+        )
+    period, quota = host.CpuPeriod or 0, host.CpuQuota or 0
+    if nano_cpus and (period or quota > 0):
+        other = "Period" if period else "Quota"
+        raise BadParameter(f"Conflicting options: Nano CPUs and CPU {other} cannot both be set.")
+    if period and not 1000 <= period <= 1_000_000:
+        raise BadParameter(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if quota not in (0, -1) and not 1000 <= quota <= _LARGEST:
+        raise BadParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    shares = host.CpuShares or 0
+    if not 0 <= shares <= 2**18:
+        raise BadParameter(f"invalid CPU shares ({shares}): give 2 to 262144, or 0 for the default")
+    pids = host.PidsLimit
+    if pids is not None and not -1 <= pids <= 2**22:
+        raise BadParameter(f"invalid PidsLimit {pids}: give 1 to 4194304, or -1 for no limit")
+    return Resources(
+        memory=memory,
+        memory_swap=swap,
+        nano_cpus=nano_cpus,
+        cpu_period=period,
+        cpu_quota=max(quota, 0),
+        cpu_shares=shares,
+        pids=pids if pids is not None and pids > 0 else None,
+    )
+
+
+def _checked_memory(memory: int, swap: int) -> tuple[int, int]:
+    if not 0 <= memory <= _LARGEST:
+        raise BadParameter(f"invalid Memory {memory}: give bytes, or 0 for no limit")
+    if memory and memory < LEAST_MEMORY:
+        raise BadParameter("Minimum memory limit allowed is 6MB")
+    if not -1 <= swap <= _LARGEST:
+        raise BadParameter(f"invalid MemorySwap {swap}: give bytes, or -1 for unlimited swap")
+    if swap > 0 and not memory:
+        raise BadParameter(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if 0 < swap < memory:
+        raise BadParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    return memory, swap
+
+
+def checked_shm_size(asked: int | None) -> int:
+    """Return the size of /dev/shm in bytes.
+
+    Raises:
+        BadParameter: It is negative or absurd.
+    """
+    size = asked or DEFAULT_SHM
+    if not 0 < size <= _LARGEST:
+        raise BadParameter(f"SHM size can not be {size}: give bytes, or 0 for 64 MiB")
+    return size

@@ -1,0 +1,148 @@
+"""The rest of API 1.50: known, not done, and said so, each by its name."""
+
+from __future__ import annotations
+
+from supervisor.api.http import Reply, Request
+from supervisor.api.router import Handler, Route
+from supervisor.engine import Engine
+from supervisor.errors import EngineError, NotFound, Unsupported
+
+
+class NoSwarm(EngineError):
+    """A request to a swarm manager, which this is not."""
+
+    status = 503
+
+
+_NOT_DONE = {
+    "attaching by WebSocket": ("GET /containers/{id}/attach/ws",),
+    "builds": ("POST /build", "POST /build/prune", "POST /session"),
+    "checking of registry credentials": ("POST /auth",),
+    "commit": ("POST /commit",),
+    "copying from and to containers": ("GET|HEAD|PUT /containers/{id}/archive",),
+    "creating and changing networks": (
+        "POST /networks/create",
+        "POST /networks/{id}/connect",
+        "POST /networks/{id}/disconnect",
+        "POST /networks/prune",
+        "DELETE /networks/{id}",
+    ),
+    "diff": ("GET /containers/{id}/changes",),
+    "disk usage": ("GET /system/df",),
+    "exec": (
+        "POST /containers/{id}/exec",
+        "POST /exec/{id}/start",
+        "POST /exec/{id}/resize",
+        "GET /exec/{id}/json",
+    ),
+    "export": ("GET /containers/{id}/export",),
+    "image history": ("GET /images/{name}/history",),
+    "loading of images": ("POST /images/load",),
+    "networks": ("GET /networks",),
+    "pausing": ("POST /containers/{id}/pause", "POST /containers/{id}/unpause"),
+    "plugins": (
+        "GET /plugins/privileges",
+        "POST /plugins/pull",
+        "POST /plugins/create",
+        "DELETE /plugins/{name}",
+        "POST /plugins/{name}/enable",
+        "POST /plugins/{name}/disable",
+        "POST /plugins/{name}/upgrade",
+        "POST /plugins/{name}/push",
+        "POST /plugins/{name}/set",
+    ),
+    "pruning of images": ("POST /images/prune",),
+    "pushing": ("POST /images/{name}/push",),
+    "registries": ("GET /distribution/{name}/json", "GET /images/search"),
+    "saving of images": ("GET /images/{name}/get", "GET /images/get"),
+    "statistics": ("GET /containers/{id}/stats",),
+    "tagging": ("POST /images/{name}/tag",),
+    "terminals": ("POST /containers/{id}/resize",),
+    "top": ("GET /containers/{id}/top",),
+    "updating of limits": ("POST /containers/{id}/update",),
+    "volumes": (
+        "GET /volumes",
+        "POST /volumes/create",
+        "PUT|DELETE /volumes/{name}",
+        "POST /volumes/prune",
+    ),
+}
+
+_SWARM = (
+    "GET /nodes",
+    "GET|DELETE /nodes/{id}",
+    "POST /nodes/{id}/update",
+    "GET /swarm",
+    "POST /swarm/init",
+    "POST /swarm/join",
+    "POST /swarm/leave",
+    "POST /swarm/update",
+    "GET /swarm/unlockkey",
+    "POST /swarm/unlock",
+    "GET /services",
+    "POST /services/create",
+    "GET|DELETE /services/{id}",
+    "POST /services/{id}/update",
+    "GET /services/{id}/logs",
+    "GET /tasks",
+    "GET /tasks/{id}",
+    "GET /tasks/{id}/logs",
+    "GET /secrets",
+    "POST /secrets/create",
+    "GET|DELETE /secrets/{id}",
+    "POST /secrets/{id}/update",
+    "GET /configs",
+    "POST /configs/create",
+    "GET|DELETE /configs/{id}",
+    "POST /configs/{id}/update",
+)
+
+
+def _refuse(what: str) -> Handler:
+    async def refuse(_engine: Engine, _request: Request) -> Reply:
+        raise Unsupported(f"mdocker does not do {what} yet")
+
+    return refuse
+
+
+async def _no_swarm(_engine: Engine, _request: Request) -> Reply:
+    raise NoSwarm(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
+        "connect this node to swarm and try again: mdocker does not do swarms, use another engine"
+    )
+
+
+async def _no_plugins(_engine: Engine, _request: Request) -> Reply:
+    return Reply(body=b"[]")
+
+
+async def _no_such_network(_engine: Engine, request: Request) -> Reply:
+    raise NotFound(f"network {request.names[0]} not found")
+
+
+async def _no_such_volume(_engine: Engine, request: Request) -> Reply:
+    raise NotFound(f"get {request.names[0]}: no such volume")
+
+
+async def _no_such_plugin(_engine: Engine, request: Request) -> Reply:
+    raise NotFound(f'plugin "{request.names[0]}" not found')
+
+
+def routes() -> list[Route]:
+    """Return a route for each operation of the specification that nothing else answers."""
+    found: list[Route] = [
+        ("GET", "/plugins", _no_plugins),
+        # `docker inspect X` asks all of these before it says that there is no X.
+        ("GET", "/networks/{id}", _no_such_network),
+        ("GET", "/volumes/{name}", _no_such_volume),
+        ("GET", "/plugins/{name}/json", _no_such_plugin),
+    ]
+    for what, operations in _NOT_DONE.items():
+        handler = _refuse(what)
+        for operation in operations:
+            methods, path = operation.split(" ")
+            found.append((methods, path, handler))
+    for operation in _SWARM:
+        methods, path = operation.split(" ")
+        found.append((methods, path, _no_swarm))
+    return found

@@ -1,0 +1,114 @@
+"""Which options of a create request we do; all others are refused by name when in use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from supervisor.api import wire
+from supervisor.errors import Unsupported
+
+_CONFIG = frozenset(wire.Asked.__struct_fields__)
+_HOST = frozenset(wire.AskedHostConfig.__struct_fields__)
+
+_HARMLESS: dict[str, frozenset[Any]] = {
+    "CgroupnsMode": frozenset({None, "", "private"}),
+    "IpcMode": frozenset({None, "", "private"}),
+    "MemorySwappiness": frozenset({None, -1}),
+    "Runtime": frozenset({None, "", "mdocker", "runc"}),
+    "UsernsMode": frozenset({None, "", "host"}),
+}
+"""The values of options that ask for what we do anyway."""
+
+_NEW_PRIVILEGES = {
+    "no-new-privileges": True,
+    "no-new-privileges:true": True,
+    "no-new-privileges=true": True,
+    "no-new-privileges:false": False,
+    "no-new-privileges=false": False,
+}
+
+_NOTHING_CONFINES = frozenset(
+    f"{what}{sign}{value}"
+    for what, value in (
+        ("seccomp", "unconfined"),
+        ("apparmor", "unconfined"),
+        ("label", "disable"),
+    )
+    for sign in "=:"
+)
+"""They ask for less confinement than we could give; we give none of the kind."""
+
+
+def unused(value: object) -> bool:
+    """Tell whether an option has the value that clients send for one that nobody asked for."""
+    if isinstance(value, list):
+        return all(unused(item) and not isinstance(item, str) for item in value)
+    return not value
+
+
+def refuse_unsupported(
+    body: Mapping[str, Any], where: str = "", supported: Collection[str] | None = None
+) -> None:
+    """Refuse each option in use that we don't do, by its name.
+
+    Args:
+        body: The object of the request; the whole body where `where` is empty.
+        where: The object's name, for the text.
+        supported: Option names that are not looked at.
+
+    Raises:
+        Unsupported: The text names the option and its value.
+    """
+    if supported is None:
+        supported = _CONFIG
+        host = body.get("HostConfig")
+        if isinstance(host, Mapping):
+            refuse_unsupported(host, "HostConfig", _HOST)
+            _refuse_host(host)
+    prefix = f"{where}." if where else "Config."
+    for name, value in body.items():
+        if name not in supported and not unused(value):
+            raise Unsupported(f"mdocker does not support {prefix}{name}{_shown(value)} yet")
+
+
+def _refuse_host(host: Mapping[str, Any]) -> None:
+    for name, harmless in _HARMLESS.items():
+        value = host.get(name)
+        if isinstance(value, (str, int, type(None))) and value not in harmless:
+            raise Unsupported(f"mdocker does not support HostConfig.{name}{_shown(value)} yet")
+    for name in ("MaskedPaths", "ReadonlyPaths"):
+        # An empty list is a wish of its own: mask nothing.
+        if host.get(name) is not None:
+            raise Unsupported(f"mdocker does not support HostConfig.{name} yet: leave it null")
+    policy = host.get("RestartPolicy")
+    if isinstance(policy, Mapping):
+        name = policy.get("Name") or "no"
+        if name != "no" or policy.get("MaximumRetryCount"):
+            raise Unsupported(f"mdocker does not support HostConfig.RestartPolicy {name!r} yet")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str) and len(value) <= 64:
+        return f" {value!r}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f" {value}"
+    return ""
+
+
+def security_options(asked: Iterable[str]) -> tuple[str, ...]:
+    """Return the security options that change something, in one spelling.
+
+    Raises:
+        Unsupported: A profile or label that we can't apply.
+    """
+    kept: list[str] = []
+    for option in asked:
+        if option in _NEW_PRIVILEGES:
+            if _NEW_PRIVILEGES[option] and "no-new-privileges" not in kept:
+                kept.append("no-new-privileges")
+        elif option not in _NOTHING_CONFINES:
+            raise Unsupported(
+                f"mdocker does not support HostConfig.SecurityOpt {option[:64]!r} yet"
+            )
+    return tuple(kept)

@@ -1,0 +1,35 @@
+"""The Engine API's operations, in one table."""
+
+from __future__ import annotations
+
+from supervisor.api import containers, events, images, imports, missing, streams, system
+from supervisor.api.router import Route, Router
+
+_ROUTES: list[Route] = [
+    ("GET|HEAD", "/_ping", system.ping),
+    ("GET", "/version", system.version),
+    ("GET", "/info", system.info),
+    ("GET", "/events", events.events),
+    ("GET", "/containers/json", containers.list_containers),
+    ("POST", "/containers/create", containers.create),
+    ("POST", "/containers/prune", containers.prune),
+    ("GET", "/containers/{id}/json", containers.inspect),
+    ("GET", "/containers/{id}/logs", streams.logs),
+    ("POST", "/containers/{id}/attach", streams.attach),
+    ("POST", "/containers/{id}/start", containers.start),
+    ("POST", "/containers/{id}/stop", containers.stop),
+    ("POST", "/containers/{id}/restart", containers.restart),
+    ("POST", "/containers/{id}/kill", containers.kill),
+    ("POST", "/containers/{id}/rename", containers.rename),
+    ("POST", "/containers/{id}/wait", containers.wait),
+    ("DELETE", "/containers/{id}", containers.remove),
+    ("GET", "/images/json", images.list_images),
+    ("POST", "/images/create", imports.create),
+    ("GET", "/images/{name}/json", images.inspect),
+    ("DELETE", "/images/{name}", images.remove),
+]
+
+
+def router() -> Router:
+    """Return the whole table."""
+    return Router([*_ROUTES, *missing.routes()])

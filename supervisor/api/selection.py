@@ -1,0 +1,205 @@
+"""Which containers a list or a prune is about."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterable
+
+from runtime.images.errors import ImageError
+from supervisor.api import filters as filtering
+from supervisor.api.filters import Filters
+from supervisor.api.parameters import parse_moment
+from supervisor.api.views import network_name
+from supervisor.container import Container
+from supervisor.engine import Engine
+from supervisor.errors import BadParameter
+from supervisor.states import ALIVE, State
+
+KNOWN = frozenset(
+    [
+        "ancestor",
+        "before",
+        "exited",
+        "expose",
+        "health",
+        "id",
+        "is-task",
+        "isolation",
+        "label",
+        "name",
+        "network",
+        "publish",
+        "since",
+        "status",
+        "volume",
+    ]
+)
+PRUNE_KNOWN = frozenset({"label", "label!", "until"})
+
+_SHOWN_STATES = tuple(s.value for s in State if s is not State.GONE)
+_HEALTHS = ("starting", "healthy", "unhealthy", "none")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9,
+          "h": 3600 * 10**9}  # fmt: skip
+
+Test = Callable[[Container], bool]
+
+
+def listed(
+    engine: Engine, filters: Filters, everything: bool, limit: int | None
+) -> list[Container]:
+    """Return the containers that `GET /containers/json` is about, newest first.
+
+    Args:
+        everything: Those that don't run, too; so do a limit and the filters status, before, since.
+        limit: At most so many; None or 0 and below for all.
+
+    Raises:
+        BadParameter: A filter's value can't be.
+        NoSuchContainer: `before` or `since` names none.
+    """
+    tests = _tests(engine, filters)
+    if (
+        not everything
+        and not (limit and limit > 0)
+        and not (filters.keys() & {"status", "before", "since"})
+    ):
+        tests.insert(0, lambda c: c.state in ALIVE or c.state is State.RESTARTING)
+    chosen = [c for c in engine.containers.all() if all(test(c) for test in tests)]
+    chosen.sort(key=lambda c: c.created_ns, reverse=True)
+    return chosen[:limit] if limit and limit > 0 else chosen
+
+
+def _tests(engine: Engine, filters: Filters) -> list[Test]:
+    tests: list[Test] = []
+    for name, values in filters.items():
+        match name:
+            case "id":
+                tests.append(_matches(values, "id", lambda c: (c.id,)))
+            case "name":
+                tests.append(_matches(values, "name", lambda c: (c.name, f"/{c.name}")))
+            case "label":
+                tests.append(_labelled(values))
+            case "status":
+                tests.append(_in_state(_allowed(name, values, _SHOWN_STATES)))
+            case "exited":
+                tests.append(_exited(_codes(values)))
+            case "ancestor":
+                tests.append(_of_image(_image_ids(engine, values)))
+            case "before":
+                tests.append(_before(engine.containers.find(values[0])))
+            case "since":
+                tests.append(_since(engine.containers.find(values[0])))
+            case "network":
+                tests.append(_in_network(values))
+            case "health":
+                # Without health checks every container's health is "none".
+                if "none" not in _allowed(name, values, _HEALTHS):
+                    tests.append(_never)
+            case "is-task":
+                if filtering.single_flag(filters, name):
+                    tests.append(_never)
+            case "volume" | "publish" | "expose":
+                # No container has volumes or published ports yet.
+                tests.append(_never)
+    return tests
+
+
+def _never(_container: Container) -> bool:
+    return False
+
+
+def _matches(values: list[str], name: str, texts: Callable[[Container], Iterable[str]]) -> Test:
+    patterns = [filtering.pattern(value, name) for value in values]
+    return lambda c: any(p.search(text) for p in patterns for text in texts(c))
+
+
+def _labelled(values: list[str]) -> Test:
+    return lambda c: filtering.labels_match(values, c.config.labels)
+
+
+def _in_state(states: frozenset[str]) -> Test:
+    return lambda c: c.life.state.value in states
+
+
+def _exited(codes: frozenset[int]) -> Test:
+    return lambda c: c.state is State.EXITED and c.life.exit_code in codes
+
+
+def _of_image(ids: frozenset[str]) -> Test:
+    return lambda c: c.config.image_id in ids
+
+
+def _before(other: Container) -> Test:
+    return lambda c: c.created_ns < other.created_ns
+
+
+def _since(other: Container) -> Test:
+    return lambda c: c.created_ns > other.created_ns
+
+
+def _in_network(values: list[str]) -> Test:
+    return lambda c: network_name(c) in values
+
+
+def _allowed(name: str, values: list[str], allowed: tuple[str, ...]) -> frozenset[str]:
+    for value in values:
+        if value not in allowed:
+            raise BadParameter(f"invalid filter '{name}={value}': use one of {', '.join(allowed)}")
+    return frozenset(values)
+
+
+def _codes(values: list[str]) -> frozenset[int]:
+    try:
+        return frozenset(int(value[:20]) for value in values)
+    except ValueError:
+        raise BadParameter(
+            f"invalid filter 'exited={','.join(values)}': it must be an exit code"
+        ) from None
+
+
+def _image_ids(engine: Engine, references: list[str]) -> frozenset[str]:
+    found = set()
+    for reference in references:
+        try:
+            found.add(engine.images.resolve(reference).id)
+        except ImageError:
+            continue  # an image that is not here has no containers
+    return frozenset(found)
+
+
+def prunable(filters: Filters, now_ns: int) -> Test:
+    """Return the test for containers that a prune is about, besides their not running.
+
+    Raises:
+        BadParameter: `until` is no time.
+    """
+    wanted = filters.get("label", [])
+    unwanted = filters.get("label!", [])
+    until = _until(filters["until"], now_ns) if "until" in filters else None
+
+    def chosen(container: Container) -> bool:
+        labels = container.config.labels
+        return (
+            filtering.labels_match(wanted, labels)
+            and not (unwanted and filtering.labels_match(unwanted, labels))
+            and (until is None or container.created_ns < until)
+        )
+
+    return chosen
+
+
+def _until(values: list[str], now_ns: int) -> int:
+    """A moment, or how long ago ("24h", "1h30m"), as Go writes durations."""
+    if len(values) > 1:
+        raise BadParameter("more than one until filter specified")
+    text = values[0]
+    if _DURATION.sub("", text) == "" and text:
+        ago = sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
+        return now_ns - int(ago)
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError:
+        return parse_moment(text, "until filter") or 0
+    return int(datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()) * 10**9

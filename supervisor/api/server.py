@@ -1,0 +1,131 @@
+"""The API's server: accepts connections for ever and answers each in a task of its own.
+
+Nothing that one client does or that happens to it reaches another: whatever a request raises ends
+in an answer or, where an answer has begun, in the end of that connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import socket
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from runtime.images.errors import ImageError
+from supervisor.api.hangups import Hangups
+from supervisor.api.http import BrokenRequest, Connection, Reply, Request
+from supervisor.api.router import Router
+from supervisor.api.routes import router
+from supervisor.api.sockets import ByteSocket, ClientGone
+from supervisor.api.system import BASE_HEADERS
+from supervisor.engine import Engine
+from supervisor.errors import EngineError
+
+log = structlog.get_logger()
+
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_SECONDS = 0.1
+"""How long accepting rests when the machine has no descriptor or memory for one more."""
+
+_PASSING = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR, errno.EAGAIN})
+
+
+async def serve(
+    engine: Engine,
+    listener: socket.socket,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the Engine API on a listening socket until cancelled; the socket stays open.
+
+    Args:
+        task_status: Told when the first client can be accepted.
+    """
+    listener.setblocking(False)
+    server = _Server(engine)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.hangups.run)
+        task_status.started()
+        await server.accept(listener, group)
+
+
+class _Server:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._router: Router = router()
+        self.hangups = Hangups()
+        self._open = 0
+        self._most = max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._room = anyio.Event()
+
+    async def accept(self, listener: socket.socket, group: TaskGroup) -> None:
+        """Accept for ever. Clients beyond a quarter of our descriptors wait in the backlog."""
+        while True:
+            if self._open >= self._most:
+                log.warning("api.full", connections=self._open)
+                self._room = anyio.Event()
+                await self._room.wait()
+            try:
+                accepted, _ = listener.accept()
+            except BlockingIOError:
+                await anyio.wait_readable(listener)
+                continue
+            except OSError as error:
+                if error.errno in OUT_OF_RESOURCES:
+                    log.error("api.cannot_accept", error=error.strerror)
+                    # Nothing tells when a descriptor becomes free: a pause is all there is.
+                    await anyio.sleep(PAUSE_SECONDS)
+                    continue
+                if error.errno in _PASSING:
+                    continue
+                raise
+            self._open += 1
+            group.start_soon(self._serve_connection, ByteSocket(accepted))
+
+    async def _serve_connection(self, stream: ByteSocket) -> None:
+        connection = Connection(stream, self.hangups, BASE_HEADERS)
+        try:
+            await self._serve_requests(connection)
+        except ClientGone:
+            pass  # there is nobody left to answer
+        except Exception:
+            # One connection's failure must not reach its neighbours.
+            log.exception("api.connection_failed")
+        finally:
+            stream.close()
+            self._open -= 1
+            self._room.set()
+
+    async def _serve_requests(self, connection: Connection) -> None:
+        while True:
+            try:
+                request = await connection.next_request()
+            except BrokenRequest as error:
+                await connection.refuse(error, _message(str(error)))
+                return
+            if request is None:
+                return
+            await self._answer(connection, request)
+            if not await connection.next_cycle():
+                return
+
+    async def _answer(self, connection: Connection, request: Request) -> None:
+        try:
+            reply = await self._router.find(request)(self._engine, request)
+        except (EngineError, ImageError) as error:
+            reply = Reply(error.status, _message(str(error)))
+        except ClientGone:
+            raise
+        except Exception as error:
+            log.exception("api.request_failed", method=request.method, path=request.path)
+            reply = Reply(500, _message(f"internal error: {type(error).__name__}: {error}"))
+        if reply is not None and connection.can_reply:
+            await connection.send_reply(reply)
+
+
+def _message(text: str) -> bytes:
+    return json.dumps({"message": text}, ensure_ascii=False).encode(errors="replace") + b"\n"

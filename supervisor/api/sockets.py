@@ -1,0 +1,126 @@
+"""A connected stream socket with nothing between it and the kernel but readiness.
+
+anyio's own streams copy each piece once more and can't gather-write; the API's hot path is one
+`recv`, one `send` and no wait in between, and its big path is `sendmsg` of 1 MiB chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Sequence
+
+import anyio
+import anyio.lowlevel
+
+RECEIVE_SIZE = 256 * 1024
+
+
+class ClientGone(Exception):
+    """The client has closed its end, or the connection broke: there is nobody to tell."""
+
+
+class ByteSocket:
+    """A non-blocking stream socket. One task may receive while another sends."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        self._socket = connected
+        self._closed = False
+
+    def fileno(self) -> int:
+        """The descriptor, for readiness and hang-up watching."""
+        return self._socket.fileno()
+
+    async def receive(self) -> bytes:
+        """Return what has arrived, waiting for at least one byte; b"" when the client ended.
+
+        Raises:
+            ClientGone: The connection broke.
+        """
+        while True:
+            try:
+                data = self._socket.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise ClientGone from error
+            else:
+                # A client that always has more ready must not keep the others waiting.
+                await anyio.lowlevel.checkpoint()
+                return data
+            await anyio.wait_readable(self._socket)
+            try:
+                return self._socket.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ClientGone from error
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it; without a wait where the socket's buffer has room.
+
+        Raises:
+            ClientGone: Nobody will read it.
+        """
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ClientGone from error
+        if sent < len(data):
+            await self.send_all([memoryview(data)[sent:]])
+
+    async def send_all(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Send the pieces one behind the other, without joining (so copying) them.
+
+        Raises:
+            ClientGone: Nobody will read them.
+        """
+        left = [memoryview(piece) for piece in pieces if len(piece)]
+        while left:
+            try:
+                sent = self._socket.sendmsg(left)
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
+                continue
+            except OSError as error:
+                raise ClientGone from error
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if sent:
+                left[0] = left[0][sent:]
+
+    def widen(self, size: int) -> None:
+        """Ask for a bigger send buffer: fewer wake-ups in a long answer. A refusal is harmless."""
+        with contextlib.suppress(OSError):
+            # SO_SNDBUFFORCE (33) goes beyond net.core.wmem_max, with CAP_NET_ADMIN: socket(7).
+            self._socket.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 33), size)
+
+    def end_sending(self) -> None:
+        """Tell the client that nothing more will come; it may still send."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    async def drain(self, seconds: float, size: int) -> None:
+        """Throw away what the client still sends, so that it gets to read our last answer.
+
+        A close with unread bytes resets the connection, and a client that is busy sending would
+        see the reset instead of the reason.
+        """
+        deadline = time.monotonic() + seconds
+        with anyio.move_on_after(seconds), contextlib.suppress(ClientGone):
+            while size > 0 and time.monotonic() < deadline:
+                data = await self.receive()
+                if not data:
+                    return
+                size -= len(data)
+
+    def close(self) -> None:
+        """Close; whoever waits for readiness is woken with an error."""
+        if not self._closed:
+            self._closed = True
+            anyio.notify_closing(self._socket)
+            self._socket.close()

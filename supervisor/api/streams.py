@@ -1,0 +1,184 @@
+"""What a container says: its log, and its live output over a hijacked connection."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import struct
+from collections.abc import AsyncGenerator
+
+import anyio.to_thread
+import msgspec
+
+from logs.container_log import ContainerLog
+from logs.follow import Follower, follow
+from logs.framing import Stream
+from logs.reader import read
+from supervisor import lifecycle
+from supervisor.api.containers import found
+from supervisor.api.http import Request
+from supervisor.api.parameters import flag, moment
+from supervisor.container import Container
+from supervisor.engine import Engine
+from supervisor.errors import BadParameter, Conflict, Unsupported
+from supervisor.states import State
+
+RAW = b"application/vnd.docker.raw-stream"
+MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
+
+SEND_BUFFER = 1024 * 1024
+"""Socket buffer of a client that reads a log: a whole chunk of the reader fits in."""
+
+LONG_LOG = 4 * 1024 * 1024
+"""Bytes from which on the search for the newest lines is left to a thread."""
+
+_frame_head = struct.Struct(">BxxxL").pack
+
+
+class LogRequest(msgspec.Struct, frozen=True):
+    """What of a log is asked for.
+
+    Attributes:
+        tail: Number of newest lines, None for all.
+        since_ns: ns since the epoch, None for the beginning.
+        until_ns: ns since the epoch, None for the end.
+    """
+
+    streams: frozenset[Stream]
+    tail: int | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    timestamps: bool = False
+
+
+def _streams(request: Request) -> frozenset[Stream]:
+    wanted = (("stdout", Stream.STDOUT), ("stderr", Stream.STDERR))
+    return frozenset(stream for name, stream in wanted if flag(request, name))
+
+
+def _log_request(request: Request) -> LogRequest:
+    streams = _streams(request)
+    if not streams:
+        raise BadParameter("Bad parameters: you must choose at least one stream")
+    if flag(request, "details"):
+        raise Unsupported("mdocker does not support details of logs yet: ask without them")
+    tail = request.parameter("tail").strip()
+    return LogRequest(
+        streams=streams,
+        # As in Docker whatever is no number means all.
+        tail=int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 19 else None,
+        since_ns=moment(request, "since"),
+        until_ns=moment(request, "until"),
+        timestamps=flag(request, "timestamps"),
+    )
+
+
+async def logs(engine: Engine, request: Request) -> None:
+    """GET /containers/{id}/logs"""
+    container = found(engine, request)
+    asked = _log_request(request)
+    if container.config.log_driver == "none":
+        raise Unsupported("configured logging driver does not support reading")
+    connection = request.connection
+    log = engine.log_of(container) if flag(request, "follow") else None
+    pieces = _history(engine, container, asked) if log is None else await _live(log, asked)
+    connection.stream.widen(SEND_BUFFER)
+    await connection.start_stream(200, MULTIPLEXED if request.version >= (1, 42) else RAW)
+    with connection.hangups.cancelling(connection.stream) as scope:
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(pieces, AsyncGenerator):
+                await stack.enter_async_context(contextlib.aclosing(pieces))
+            async for piece in pieces:
+                await connection.send_piece(piece)
+        await connection.end_stream()
+    if scope.cancelled_caught:
+        connection.abandon()
+
+
+async def _live(log: ContainerLog, asked: LogRequest) -> Follower:
+    begin = functools.partial(
+        follow,
+        log,
+        streams=asked.streams,
+        tail=asked.tail,
+        since_ns=asked.since_ns,
+        until_ns=asked.until_ns,
+        timestamps=asked.timestamps,
+        framed=True,
+    )
+    if asked.tail is not None and log.size > LONG_LOG:
+        # It looks for the place to begin, backwards from the end, and the disk may be slow.
+        return await anyio.to_thread.run_sync(begin)
+    return begin()
+
+
+async def _history(
+    engine: Engine, container: Container, asked: LogRequest
+) -> AsyncGenerator[bytes, None]:
+    """What has been logged so far, as framed chunks."""
+    log = engine.log_of(container)
+    try:
+        chunks = read(
+            container.log_path,
+            container.config.log_driver,
+            streams=asked.streams,
+            tail=asked.tail,
+            since_ns=asked.since_ns,
+            until_ns=asked.until_ns,
+            timestamps=asked.timestamps,
+            framed=True,
+            end_offset=log.size if log is not None else None,
+        )
+    except FileNotFoundError:
+        return  # it has never run
+    try:
+        while True:
+            # A hung disk must hold up nobody but the client that reads from it.
+            chunk = await anyio.to_thread.run_sync(
+                next, chunks, None, limiter=engine.limits.readers
+            )
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        del chunks  # which closes the file
+
+
+async def attach(engine: Engine, request: Request) -> None:
+    """POST /containers/{id}/attach: output only; what the client sends goes nowhere."""
+    container = found(engine, request)
+    if container.state is State.PAUSED:
+        raise Conflict(f"container {container.name} is paused, unpause the container before attach")
+    streams = _streams(request)
+    connection = request.connection
+    attachment = (
+        engine.attach(container, Stream.STDOUT in streams, Stream.STDERR in streams)
+        if flag(request, "stream")
+        else None
+    )
+    try:
+        await connection.hijack(_hijack_head(request))
+        engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
+        with connection.hangups.cancelling(connection.stream):
+            if flag(request, "logs") and container.config.log_driver != "none":
+                async with contextlib.aclosing(
+                    _history(engine, container, LogRequest(streams))
+                ) as past:
+                    async for piece in past:
+                        await connection.stream.send_all((piece,))
+            if attachment is not None:
+                async for stream, data in attachment:
+                    await connection.stream.send_all((_frame_head(stream, len(data)), data))
+    finally:
+        if attachment is not None:
+            engine.detach(container, attachment)
+
+
+def _hijack_head(request: Request) -> bytes:
+    if not request.wants_upgrade:
+        return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % RAW
+    content_type = MULTIPLEXED if request.version >= (1, 42) else RAW
+    return (
+        b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        % content_type
+    )

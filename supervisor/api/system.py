@@ -1,0 +1,197 @@
+"""What the engine is: _ping, version, info."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from supervisor.api.create import architecture
+from supervisor.api.durations import rfc3339_nano
+from supervisor.api.http import Reply, Request
+from supervisor.api.limits import cpus
+from supervisor.api.release import VERSION
+from supervisor.api.router import NEWEST, OLDEST, version_text
+from supervisor.engine import Engine
+from supervisor.states import State
+
+_encode = msgspec.json.Encoder().encode
+
+BASE_HEADERS: list[tuple[bytes, bytes]] = [
+    (b"Api-Version", version_text(NEWEST).encode()),
+    (b"Docker-Experimental", b"false"),
+    (b"Ostype", b"linux"),
+    # Older clients read the system from this header, by the pattern "Docker/… (…)".
+    (b"Server", f"Docker/mdocker-{VERSION} (linux)".encode()),
+]
+
+_PING = Reply(
+    body=b"OK",
+    content_type=b"text/plain; charset=utf-8",
+    headers=(
+        (b"Builder-Version", b"1"),
+        (b"Swarm", b"inactive"),
+        (b"Cache-Control", b"no-cache, no-store, must-revalidate"),
+        (b"Pragma", b"no-cache"),
+    ),
+)
+
+
+async def ping(_engine: Engine, _request: Request) -> Reply:
+    """GET and HEAD /_ping"""
+    return _PING
+
+
+async def version(_engine: Engine, _request: Request) -> Reply:
+    """GET /version"""
+    kernel = os.uname().release
+    built = "2026-11-21T00:00:00.000000000+00:00"
+    python = f"python{platform.python_version()}"
+    shown = {
+        "Platform": {"Name": "mdocker"},
+        "Components": [
+            {
+                "Name": "Engine",
+                "Version": VERSION,
+                "Details": {
+                    "ApiVersion": version_text(NEWEST),
+                    "Arch": architecture(),
+                    "BuildTime": built,
+                    "Experimental": "false",
+                    "GitCommit": "",
+                    "GoVersion": python,
+                    "KernelVersion": kernel,
+                    "MinAPIVersion": version_text(OLDEST),
+                    "Os": "linux",
+                },
+            }
+        ],
+        "Version": VERSION,
+        "ApiVersion": version_text(NEWEST),
+        "MinAPIVersion": version_text(OLDEST),
+        "GitCommit": "",
+        "GoVersion": python,
+        "Os": "linux",
+        "Arch": architecture(),
+        "KernelVersion": kernel,
+        "BuildTime": built,
+    }
+    return Reply(body=_encode(shown))
+
+
+async def info(engine: Engine, _request: Request) -> Reply:
+    """GET /info"""
+    containers = engine.containers.all()
+    states = [container.state for container in containers]
+    running, paused = states.count(State.RUNNING), states.count(State.PAUSED)
+    descriptors = await anyio.to_thread.run_sync(_descriptors, limiter=engine.limits.readers)
+    shown: dict[str, Any] = {
+        "ID": engine.engine_id,
+        "Containers": len(containers),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(containers) - running - paused,
+        "Images": len(engine.images.images()),
+        "Driver": "overlay2",
+        "DriverStatus": [["Backend", engine.backend]],
+        "DockerRootDir": str(engine.root),
+        "Plugins": {
+            "Volume": [],
+            "Network": ["host", "none"],
+            "Authorization": None,
+            "Log": ["json-file", "k8s-file", "none"],
+        },
+        **_KERNEL_ABILITIES,
+        "NFd": descriptors,
+        "NGoroutines": 0,
+        "NEventsListener": 0,
+        "SystemTime": rfc3339_nano(time.time_ns()),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        **_machine(),
+        "ServerVersion": VERSION,
+        "Debug": engine.settings.debug,
+        "ExperimentalBuild": False,
+        "LiveRestoreEnabled": True,
+        "IndexServerAddress": "",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": [],
+            "IndexConfigs": {},
+            "Mirrors": [],
+        },
+        "GenericResources": None,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "Runtimes": {"mdocker": {"path": "mdocker"}},
+        "DefaultRuntime": "mdocker",
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "Isolation": "",
+        "InitBinary": "",
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": ""},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": ["name=cgroupns"],
+        "CDISpecDirs": [],
+        "Warnings": [
+            "WARNING: networks, volumes and exec are not supported yet",
+        ],
+    }
+    return Reply(body=_encode(shown))
+
+
+_KERNEL_ABILITIES = {
+    "MemoryLimit": True,
+    "SwapLimit": True,
+    "CpuCfsPeriod": True,
+    "CpuCfsQuota": True,
+    "CPUShares": True,
+    "CPUSet": False,
+    "PidsLimit": True,
+    "OomKillDisable": False,
+    "IPv4Forwarding": False,
+    "BridgeNfIptables": False,
+    "BridgeNfIp6tables": False,
+}
+"""Which limits can be asked for; those that we don't do are said to be absent."""
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@functools.cache
+def _machine() -> dict[str, Any]:
+    """What can't change while we run."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    pages, page_size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    pure_v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    return {
+        "KernelVersion": os.uname().release,
+        "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
+        "OSVersion": release.get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": platform.machine(),
+        "NCPU": cpus(),
+        "MemTotal": pages * page_size,
+        "Name": socket.gethostname(),
+        "CgroupVersion": "2" if pure_v2 else "1",
+    }

@@ -1,0 +1,170 @@
+"""Containers as clients see them: a line of the list, and the whole inspection. No waiting."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
+from supervisor.api import wire
+from supervisor.api.durations import human, rfc3339_nano
+from supervisor.container import Container
+from supervisor.states import ALIVE, State
+
+_NONE = wire.SummaryNetworks({"none": wire.Network()})
+_HOST = wire.SummaryNetworks({"host": wire.Network()})
+
+
+def network_name(container: Container) -> str:
+    """Return the network it is really in: `default` means none until networks come."""
+    return "host" if container.config.network_mode == "host" else "none"
+
+
+def status_words(container: Container, now_ns: int) -> str:
+    """Return the STATUS column of `docker ps`."""
+    life = container.life
+    match life.state:
+        case State.RUNNING:
+            return f"Up {human((now_ns - life.started_ns) / 1e9)}"
+        case State.PAUSED:
+            return f"Up {human((now_ns - life.started_ns) / 1e9)} (Paused)"
+        case State.RESTARTING:
+            ago = human((now_ns - life.finished_ns) / 1e9)
+            return f"Restarting ({life.exit_code}) {ago} ago"
+        case State.EXITED:
+            return f"Exited ({life.exit_code}) {human((now_ns - life.finished_ns) / 1e9)} ago"
+        case State.REMOVING:
+            return "Removal In Progress"
+        case State.DEAD:
+            return "Dead"
+    return "Created"
+
+
+def command_line(container: Container) -> str:
+    """Return the payload's argv as one line, words with spaces in quotes."""
+    path, *words = container.config.args
+    return " ".join([path, *(f"'{word}'" if " " in word else word for word in words)])
+
+
+def summary(container: Container, image: str, now_ns: int) -> wire.Summary:
+    """Return a line of the list.
+
+    Args:
+        image: The image's name, or its id where the name means another image now.
+    """
+    config = container.config
+    return wire.Summary(
+        Id=container.id,
+        Names=[f"/{container.name}"],
+        Image=image,
+        ImageID=config.image_id,
+        Command=command_line(container),
+        Created=container.created_ns // 10**9,
+        Ports=[],
+        Labels=config.labels,
+        State=container.life.state.value,
+        Status=status_words(container, now_ns),
+        HostConfig=wire.SummaryHostConfig(config.network_mode),
+        NetworkSettings=_HOST if config.network_mode == "host" else _NONE,
+        Mounts=[],
+    )
+
+
+def inspection(container: Container, directory: Path, lower: tuple[str, ...]) -> wire.Inspection:
+    """Return all there is to know.
+
+    Args:
+        directory: The container's own directory.
+        lower: The image's lower directories, topmost first.
+    """
+    path, *args = container.config.args
+    return wire.Inspection(
+        Id=container.id,
+        Created=rfc3339_nano(container.created_ns),
+        Path=path,
+        Args=args,
+        State=_state(container),
+        Image=container.config.image_id,
+        ResolvConfPath=str(directory / "resolv.conf"),
+        HostnamePath=str(directory / "hostname"),
+        HostsPath=str(directory / "hosts"),
+        LogPath=container.log_path,
+        Name=f"/{container.name}",
+        RestartCount=container.life.restart_count,
+        HostConfig=_host_config(container),
+        GraphDriver=wire.GraphDriver(
+            wire.GraphDriverData(
+                LowerDir=":".join(lower),
+                MergedDir=str(directory / "merged"),
+                UpperDir=str(directory / "upper"),
+                WorkDir=str(directory / "work"),
+            )
+        ),
+        Config=_config(container),
+        NetworkSettings=wire.NetworkSettings(Networks={network_name(container): wire.Network()}),
+    )
+
+
+def _state(container: Container) -> wire.ContainerState:
+    life = container.life
+    return wire.ContainerState(
+        Status=life.state.value,
+        Running=life.state in ALIVE or life.state is State.RESTARTING,
+        Paused=life.state is State.PAUSED,
+        Restarting=life.state is State.RESTARTING,
+        OOMKilled=life.oom_killed,
+        Dead=life.state is State.DEAD,
+        Pid=life.pid,
+        ExitCode=life.exit_code,
+        Error=life.error,
+        StartedAt=rfc3339_nano(life.started_ns),
+        FinishedAt=rfc3339_nano(life.finished_ns),
+    )
+
+
+def _host_config(container: Container) -> wire.HostConfig:
+    config = container.config
+    limits = config.resources
+    return wire.HostConfig(
+        LogConfig=wire.LogConfig(config.log_driver, config.log_options),
+        NetworkMode=config.network_mode,
+        AutoRemove=config.auto_remove,
+        SecurityOpt=list(config.security_options) or None,
+        ShmSize=config.shm_size,
+        CpuShares=limits.cpu_shares,
+        Memory=limits.memory,
+        NanoCpus=limits.nano_cpus,
+        CpuPeriod=limits.cpu_period,
+        CpuQuota=limits.cpu_quota,
+        MemorySwap=limits.memory_swap or 2 * limits.memory,
+        PidsLimit=limits.pids,
+        MaskedPaths=list(DEFAULT_MASKED_PATHS),
+        ReadonlyPaths=list(DEFAULT_READONLY_PATHS),
+    )
+
+
+def _config(container: Container) -> wire.Config:
+    config = container.config
+    shown = wire.Config(
+        Hostname=config.hostname or container.short_id,
+        Domainname=config.domainname,
+        User=config.user,
+        AttachStdout=config.attach_stdout,
+        AttachStderr=config.attach_stderr,
+        Env=list(config.env),
+        Cmd=list(config.cmd) or None,
+        Image=config.image,
+        WorkingDir=config.working_dir,
+        Entrypoint=list(config.entrypoint) or None,
+        Labels=config.labels,
+    )
+    if config.stop_signal:
+        shown.StopSignal = config.stop_signal
+    if config.stop_timeout is not None:
+        shown.StopTimeout = config.stop_timeout
+    return shown
+
+
+def now() -> int:
+    """Return the time that a whole list is told by."""
+    return time.time_ns()

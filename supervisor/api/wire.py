@@ -1,0 +1,347 @@
+"""Docker's JSON shapes of containers, with Docker's own spelling; nothing else here knows it.
+
+The fields are named as they stand on the wire. A default is what Docker sends for an option that
+is not in use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Network(msgspec.Struct):
+    """An endpoint of a container; ours have no addresses yet."""
+
+    IPAMConfig: None = None
+    Links: None = None
+    Aliases: None = None
+    MacAddress: str = ""
+    DriverOpts: None = None
+    GwPriority: int = 0
+    NetworkID: str = ""
+    EndpointID: str = ""
+    Gateway: str = ""
+    IPAddress: str = ""
+    IPPrefixLen: int = 0
+    IPv6Gateway: str = ""
+    GlobalIPv6Address: str = ""
+    GlobalIPv6PrefixLen: int = 0
+    DNSNames: None = None
+
+
+class SummaryHostConfig(msgspec.Struct):
+    """The little that a list tells of HostConfig."""
+
+    NetworkMode: str
+
+
+class SummaryNetworks(msgspec.Struct):
+    """The networks in a list."""
+
+    Networks: dict[str, Network]
+
+
+class Summary(msgspec.Struct, omit_defaults=True):
+    """A line of `GET /containers/json`."""
+
+    Id: str
+    Names: list[str]
+    Image: str
+    ImageID: str
+    Command: str
+    Created: int
+    Ports: list[None]
+    Labels: dict[str, str]
+    State: str
+    Status: str
+    HostConfig: SummaryHostConfig
+    NetworkSettings: SummaryNetworks
+    Mounts: list[None]
+    SizeRw: int | msgspec.UnsetType = msgspec.UNSET
+    SizeRootFs: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class ContainerState(msgspec.Struct):
+    """`State` of an inspected container."""
+
+    Status: str
+    Running: bool
+    Paused: bool
+    Restarting: bool
+    OOMKilled: bool
+    Dead: bool
+    Pid: int
+    ExitCode: int
+    Error: str
+    StartedAt: str
+    FinishedAt: str
+
+
+class LogConfig(msgspec.Struct):
+    """Where the output goes."""
+
+    Type: str
+    Config: dict[str, str]
+
+
+class RestartPolicy(msgspec.Struct, frozen=True):
+    """When to start again."""
+
+    Name: str = "no"
+    MaximumRetryCount: int = 0
+
+
+class HostConfig(msgspec.Struct, kw_only=True):
+    """What of the container depends on the host."""
+
+    Binds: None = None
+    ContainerIDFile: str = ""
+    LogConfig: LogConfig
+    NetworkMode: str
+    PortBindings: dict[str, None] = {}
+    RestartPolicy: RestartPolicy = RestartPolicy()
+    AutoRemove: bool
+    VolumeDriver: str = ""
+    VolumesFrom: None = None
+    ConsoleSize: tuple[int, int] = (0, 0)
+    CapAdd: None = None
+    CapDrop: None = None
+    CgroupnsMode: str = "private"
+    Dns: list[str] = []
+    DnsOptions: list[str] = []
+    DnsSearch: list[str] = []
+    ExtraHosts: None = None
+    GroupAdd: None = None
+    IpcMode: str = "private"
+    Cgroup: str = ""
+    Links: None = None
+    OomScoreAdj: int = 0
+    PidMode: str = ""
+    Privileged: bool = False
+    PublishAllPorts: bool = False
+    ReadonlyRootfs: bool = False
+    SecurityOpt: list[str] | None
+    UTSMode: str = ""
+    UsernsMode: str = ""
+    ShmSize: int
+    Runtime: str = "mdocker"
+    Isolation: str = ""
+    CpuShares: int
+    Memory: int
+    NanoCpus: int
+    CgroupParent: str = ""
+    BlkioWeight: int = 0
+    BlkioWeightDevice: list[None] = []
+    BlkioDeviceReadBps: list[None] = []
+    BlkioDeviceWriteBps: list[None] = []
+    BlkioDeviceReadIOps: list[None] = []
+    BlkioDeviceWriteIOps: list[None] = []
+    CpuPeriod: int
+    CpuQuota: int
+    CpuRealtimePeriod: int = 0
+    CpuRealtimeRuntime: int = 0
+    CpusetCpus: str = ""
+    CpusetMems: str = ""
+    Devices: list[None] = []
+    DeviceCgroupRules: None = None
+    DeviceRequests: None = None
+    MemoryReservation: int = 0
+    MemorySwap: int
+    MemorySwappiness: None = None
+    OomKillDisable: bool = False
+    PidsLimit: int | None
+    Ulimits: list[None] = []
+    CpuCount: int = 0
+    CpuPercent: int = 0
+    IOMaximumIOps: int = 0
+    IOMaximumBandwidth: int = 0
+    MaskedPaths: list[str]
+    ReadonlyPaths: list[str]
+
+
+class Config(msgspec.Struct, kw_only=True):
+    """What of the container would be the same on any host."""
+
+    Hostname: str
+    Domainname: str
+    User: str
+    AttachStdin: bool = False
+    AttachStdout: bool
+    AttachStderr: bool
+    Tty: bool = False
+    OpenStdin: bool = False
+    StdinOnce: bool = False
+    Env: list[str]
+    Cmd: list[str] | None
+    Image: str
+    Volumes: None = None
+    WorkingDir: str
+    Entrypoint: list[str] | None
+    OnBuild: None = None
+    Labels: dict[str, str]
+    StopSignal: str | msgspec.UnsetType = msgspec.UNSET
+    StopTimeout: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class GraphDriverData(msgspec.Struct):
+    """Where the root file system's parts are."""
+
+    LowerDir: str
+    MergedDir: str
+    UpperDir: str
+    WorkDir: str
+
+
+class GraphDriver(msgspec.Struct):
+    """How the root file system is put together."""
+
+    Data: GraphDriverData
+    Name: str = "overlay2"
+
+
+class NetworkSettings(msgspec.Struct, kw_only=True):
+    """The network side of an inspected container."""
+
+    Bridge: str = ""
+    SandboxID: str = ""
+    SandboxKey: str = ""
+    Ports: dict[str, None] = {}
+    HairpinMode: bool = False
+    LinkLocalIPv6Address: str = ""
+    LinkLocalIPv6PrefixLen: int = 0
+    SecondaryIPAddresses: None = None
+    SecondaryIPv6Addresses: None = None
+    EndpointID: str = ""
+    Gateway: str = ""
+    GlobalIPv6Address: str = ""
+    GlobalIPv6PrefixLen: int = 0
+    IPAddress: str = ""
+    IPPrefixLen: int = 0
+    IPv6Gateway: str = ""
+    MacAddress: str = ""
+    Networks: dict[str, Network]
+
+
+class Inspection(msgspec.Struct, kw_only=True):
+    """`GET /containers/{id}/json`."""
+
+    Id: str
+    Created: str
+    Path: str
+    Args: list[str]
+    State: ContainerState
+    Image: str
+    ResolvConfPath: str
+    HostnamePath: str
+    HostsPath: str
+    LogPath: str
+    Name: str
+    RestartCount: int
+    Driver: str = "overlay2"
+    Platform: str = "linux"
+    MountLabel: str = ""
+    ProcessLabel: str = ""
+    AppArmorProfile: str = ""
+    ExecIDs: None = None
+    HostConfig: HostConfig
+    GraphDriver: GraphDriver
+    SizeRw: int | msgspec.UnsetType = msgspec.UNSET
+    SizeRootFs: int | msgspec.UnsetType = msgspec.UNSET
+    Mounts: list[None] = []
+    Config: Config
+    NetworkSettings: NetworkSettings
+
+
+class Created(msgspec.Struct):
+    """The answer to a create."""
+
+    Id: str
+    Warnings: list[str]
+
+
+class WaitError(msgspec.Struct):
+    """Why an exit code says little."""
+
+    Message: str
+
+
+class Waited(msgspec.Struct):
+    """The answer to a wait."""
+
+    StatusCode: int
+    Error: WaitError | None = None
+
+
+class Pruned(msgspec.Struct):
+    """The answer to a prune of containers."""
+
+    ContainersDeleted: list[str] | None
+    SpaceReclaimed: int
+
+
+class AskedLogConfig(msgspec.Struct):
+    """LogConfig of a create request."""
+
+    Type: str | None = None
+    Config: dict[str, str] | None = None
+
+
+class AskedRestartPolicy(msgspec.Struct):
+    """RestartPolicy of a create request."""
+
+    Name: str | None = None
+    MaximumRetryCount: int | None = None
+
+
+class AskedHostConfig(msgspec.Struct):
+    """The options of a create request's HostConfig that we do, or accept at harmless values."""
+
+    AutoRemove: bool | None = None
+    CgroupnsMode: str | None = None
+    ConsoleSize: Any = None
+    CpuPeriod: int | None = None
+    CpuQuota: int | None = None
+    CpuShares: int | None = None
+    IpcMode: str | None = None
+    LogConfig: AskedLogConfig | None = None
+    MaskedPaths: list[str] | None = None
+    Memory: int | None = None
+    MemorySwap: int | None = None
+    MemorySwappiness: int | None = None
+    NanoCpus: int | None = None
+    NetworkMode: str | None = None
+    PidsLimit: int | None = None
+    ReadonlyPaths: list[str] | None = None
+    RestartPolicy: AskedRestartPolicy | None = None
+    Runtime: str | None = None
+    SecurityOpt: list[str] | None = None
+    ShmSize: int | None = None
+    UsernsMode: str | None = None
+
+
+class AskedNetworking(msgspec.Struct):
+    """NetworkingConfig of a create request."""
+
+    EndpointsConfig: dict[str, dict[str, Any] | None] | None = None
+
+
+class Asked(msgspec.Struct):
+    """The options of a create request that we do."""
+
+    AttachStderr: bool | None = None
+    AttachStdout: bool | None = None
+    Cmd: list[str] | str | None = None
+    Domainname: str | None = None
+    Entrypoint: list[str] | str | None = None
+    Env: list[str] | None = None
+    HostConfig: AskedHostConfig | None = None
+    Hostname: str | None = None
+    Image: str | None = None
+    Labels: dict[str, str] | None = None
+    NetworkingConfig: AskedNetworking | None = None
+    StopSignal: str | None = None
+    StopTimeout: int | None = None
+    User: str | None = None
+    WorkingDir: str | None = None

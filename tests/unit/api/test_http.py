@@ -1,0 +1,215 @@
+"""The HTTP layer, with clients that behave badly, on both backends over a real unix socket."""
+
+import anyio
+import pytest
+
+from supervisor.api import http
+
+pytestmark = pytest.mark.anyio
+
+PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
+
+
+async def alive(connect):
+    async with connect() as other:
+        assert (await other.request("GET", "/_ping")).status == 200
+
+
+async def test_ping_answers_with_what_clients_negotiate_by(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        answer = await client.request("GET", "/_ping")
+        assert answer.body == b"OK"
+        assert answer.headers["api-version"] == "1.50"
+        assert answer.headers["ostype"] == "linux"
+        assert answer.headers["docker-experimental"] == "false"
+        assert answer.headers["builder-version"] == "1"
+        assert answer.headers["swarm"] == "inactive"
+        assert answer.headers["server"].startswith("Docker/")
+        assert answer.headers["server"].endswith(" (linux)")
+        assert answer.headers["cache-control"] == "no-cache, no-store, must-revalidate"
+        head = await client.request("HEAD", "/_ping")
+        assert (head.status, head.body) == (200, b"")
+
+
+async def test_pipelined_requests_are_answered_in_order(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(PING * 2 + b"GET /version HTTP/1.1\r\nHost: d\r\n"
+                          b"Connection: close\r\n\r\n")  # fmt: skip
+        answered = await client.everything()
+        assert answered.count(b"HTTP/1.1 200 OK") == 3
+        assert answered.count(b"\r\n\r\nOK") == 2
+        assert answered.index(b"\r\n\r\nOK") < answered.index(b"ApiVersion")
+
+
+async def test_a_request_may_come_byte_by_byte(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        for at in range(len(PING)):
+            await client.send(PING[at : at + 1])
+        assert (await client.receive()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("garbage", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS\r\n\r\n", 400),
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET /_ping HTTP/1.1\r\n\r\n", 400),  # no Host
+        (b"GET /_ping HTTP/9.9\r\nHost: d\r\n\r\n", 505),
+        (b"GET /_ping HTTP/1.1\r\nHost: d\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"GET /_ping HTTP/1.1\r\nHost: d\r\nbad header\r\n\r\n", 400),
+        (b"GET /_ping HTTP/1.1\r\nHost: d\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 70_000, 431),
+    ],
+)
+async def test_garbage_is_answered_and_closed(engine_and_client, garbage, status):
+    async with engine_and_client() as (_, connect):
+        async with connect() as client:
+            await client.send(garbage)
+            answer = await client.everything()
+            assert answer.startswith(b"HTTP/1.1 %d " % status)
+            assert b"Content-Type: application/json\r\n" in answer
+            assert b'{"message": "bad request: ' in answer
+            assert b"Connection: close" in answer
+        await alive(connect)
+
+
+async def test_a_client_that_sends_nothing_is_let_go(engine_and_client, monkeypatch):
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.05)
+    async with engine_and_client() as (_, connect), connect() as client:
+        assert await client.everything() == b""
+
+
+async def test_a_client_that_stops_within_a_head_is_let_go(engine_and_client, monkeypatch):
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.05)
+    async with engine_and_client() as (_, connect), connect() as client:
+        assert (await client.request("GET", "/_ping")).status == 200
+        await client.send(b"GET /_pi")
+        assert await client.everything() == b""
+
+
+async def test_a_client_may_rest_between_two_requests(engine_and_client, monkeypatch):
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.02)
+    async with engine_and_client() as (_, connect), connect() as client:
+        assert (await client.request("GET", "/_ping")).status == 200
+        await anyio.sleep(0.1)
+        assert (await client.request("GET", "/_ping")).status == 200
+
+
+async def test_a_client_that_stops_within_its_body_is_told_so(engine_and_client, monkeypatch):
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(http, "LINGER_SECONDS", 0.05)
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(
+            b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        answer = await client.everything()
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"Connection: close" in answer
+
+
+async def test_a_client_that_hangs_up_within_its_body_harms_nobody(engine_and_client):
+    async with engine_and_client() as (engine, connect):
+        async with connect() as client:
+            await client.send(
+                b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json"
+                b"\r\nContent-Length: 100\r\n\r\n{"
+            )
+        await alive(connect)
+        assert engine.calls == []
+
+
+async def test_a_half_closed_client_gets_its_answer(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(PING)
+        client.half_close()
+        answer = await client.everything()
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_too_large_a_body_is_refused_before_it_is_sent(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(
+            b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+        )
+        answer = await client.receive()
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def test_too_large_a_body_in_chunks_is_refused_while_it_is_sent(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(
+            b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+        for _ in range(80):
+            await client.send(chunk)
+        answer = await client.receive()
+        assert answer.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_client_that_waits_for_100_continue_is_told_to_go_on(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(
+            b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+        assert (await client.receive()).startswith(b"HTTP/1.1 100")
+        await client.send(b"{}")
+        assert (await client.receive()).startswith(b"HTTP/1.1 400")
+
+
+async def test_http_1_0_gets_an_answer_without_chunks(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(b"GET /events?until=1 HTTP/1.0\r\n\r\n")
+        answer = await client.everything()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"chunked" not in answer
+        assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_an_unread_body_ends_the_connection_but_not_the_answer(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(b"POST /nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 50000000\r\n\r\n")
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.send, b"x" * 50_000_000)
+            answer = await client.everything()
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert b"Connection: close" in answer
+
+
+async def test_a_small_unread_body_does_not_end_the_connection(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        assert (await client.request("POST", "/nosuch", {"a": 1})).status == 404
+        assert (await client.request("GET", "/_ping")).status == 200
+
+
+async def test_a_bug_is_a_500_and_the_connection_goes_on(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        engine.fails = RuntimeError("the flux capacitor is empty")
+        await client.request("POST", "/containers/create?name=c1", {"Image": "host"})
+        answer = await client.request("POST", "/containers/create?name=c1", {"Image": "host"})
+        assert answer.status == 500
+        assert answer.message == "internal error: RuntimeError: the flux capacitor is empty"
+        assert (await client.request("GET", "/_ping")).status == 200
+
+
+async def test_hundreds_of_clients_that_come_and_go_leave_nothing(engine_and_client):
+    import os
+
+    async with engine_and_client() as (_, connect):
+        await alive(connect)
+        before = len(os.listdir("/proc/self/fd"))
+
+        async def come_and_go():
+            async with connect() as client:
+                await client.send(PING[:7])
+
+        async with anyio.create_task_group() as group:
+            for _ in range(200):
+                group.start_soon(come_and_go)
+        with anyio.fail_after(5):
+            while len(os.listdir("/proc/self/fd")) > before:
+                await alive(connect)
