@@ -1,0 +1,317 @@
+"""What must hold on a pure cgroup v2 kernel; each function runs in the guest, as root.
+
+They share one engine and run in this order. An assertion carries its own text: there is no pytest
+in the guest to explain it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.cgroup_trees import find_trees
+from tests.real.engine_process import EngineProcess
+from tests.vm.inotify import Writes
+
+TREE = Path("/sys/fs/cgroup")
+MEBIBYTE = 1024 * 1024
+
+Check = Callable[[EngineProcess], None]
+CHECKS: dict[str, Check] = {}
+
+
+def check(function: Check) -> Check:
+    """Note `function` as a check, by its name."""
+    CHECKS[function.__name__] = function
+    return function
+
+
+def same(got, wanted):
+    """Assert equality, and say what came instead."""
+    assert got == wanted, f"wanted {wanted!r}, got {got!r}"
+
+
+def directory_of(container: str) -> Path:
+    """The container's one cgroup."""
+    found = [path for path in TREE.glob(f"mdocker-*/{container}") if path.is_dir()]
+    assert len(found) == 1, f"cgroups of {container}: {found}"
+    return found[0]
+
+
+def follow_until(engine: EngineProcess, container: str, wanted: bytes) -> bytes:
+    """Read its live log until `wanted` comes."""
+    seen = b""
+    with engine.stream("GET", f"/containers/{container}/logs?stdout=1&stderr=1&follow=1") as logs:
+        while wanted not in seen:
+            piece = logs.read1(65536)
+            assert piece, f"the log ended before {wanted!r} came: {seen!r}"
+            seen += piece
+    return seen
+
+
+def stop(engine: EngineProcess, container: str, seconds: int) -> int:
+    """Stop it; returns its exit code."""
+    answer = engine.post(f"/containers/{container}/stop?t={seconds}")
+    same(answer.status, 204)
+    return engine.inspect(container)["State"]["ExitCode"]
+
+
+def remove(engine: EngineProcess, container: str) -> None:
+    """Remove it; its cgroup must be gone."""
+    same(engine.delete(f"/containers/{container}?force=1").status, 204)
+    same(list(TREE.glob(f"**/{container}")), [])
+
+
+@check
+def the_machine_is_pure_v2(engine):
+    trees = find_trees(Path("/proc/self/mountinfo").read_text())
+    same((trees.unified, trees.v1), (TREE, {}))
+    offered = (TREE / "cgroup.controllers").read_text().split()
+    assert {"memory", "cpu", "pids"} <= set(offered), offered
+    said = engine.get("/info").json
+    same(said["CgroupVersion"], "2")
+
+
+@check
+def a_life_with_output_and_exit_code(engine):
+    container = engine.run("sh", "-c", "echo out; echo err >&2; exit 3")
+    same(engine.wait(container), 3)
+    same(engine.output(container), (b"out\n", b"err\n"))
+    state = engine.inspect(container)["State"]
+    same((state["Status"], state["ExitCode"], state["OOMKilled"]), ("exited", 3, False))
+    remove(engine, container)
+
+
+@check
+def a_polite_one_is_followed_and_stopped(engine):
+    container = engine.run(
+        "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+    )
+    follow_until(engine, container, b"ready")
+    pid = engine.inspect(container)["State"]["Pid"]
+    joined = (directory_of(container) / "cgroup.procs").read_text().split()
+    assert str(pid) in joined, f"{pid} is not among {joined}"
+    same(stop(engine, container, 60), 7)
+    same(list(TREE.glob(f"**/{container}")), [])
+    remove(engine, container)
+
+
+@check
+def the_limits_are_in_the_files(engine):
+    container = engine.run(
+        "sleep",
+        "1000",
+        HostConfig={
+            "Memory": 64 * MEBIBYTE,
+            "MemorySwap": 96 * MEBIBYTE,
+            "CpuPeriod": 50_000,
+            "CpuQuota": 20_000,
+            "CpuShares": 2048,
+            "PidsLimit": 17,
+        },
+    )
+    directory = directory_of(container)
+    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
+    found = {name: (directory / name).read_text().strip() for name in names}
+    wanted = {
+        "memory.max": str(64 * MEBIBYTE),
+        "memory.swap.max": str(32 * MEBIBYTE),
+        "cpu.max": "20000 50000",
+        "cpu.weight": "79",
+        "pids.max": "17",
+    }
+    same(found, wanted)
+    remove(engine, container)
+
+
+@check
+def cpus_as_a_number_become_cpu_max(engine):
+    container = engine.run("sleep", "1000", HostConfig={"NanoCpus": 1_500_000_000})
+    same((directory_of(container) / "cpu.max").read_text(), "150000 100000\n")
+    remove(engine, container)
+
+
+@check
+def a_cpu_limit_throttles(engine):
+    # The work ends by the kernel's own count of throttled periods, not by a time.
+    script = (
+        "until grep -q 'nr_throttled [1-9]' /sys/fs/cgroup/cpu.stat; do :; done; echo throttled"
+    )
+    code, out, err = engine.result("sh", "-c", script, HostConfig={"NanoCpus": 200_000_000})
+    same((code, out, err), (0, "throttled\n", ""))
+
+
+@check
+def a_memory_limit_kills_and_is_told(engine):
+    # tail keeps the line that never ends.
+    container = engine.run(
+        *("tail", "/dev/zero"),
+        HostConfig={"Memory": 32 * MEBIBYTE, "MemorySwap": 32 * MEBIBYTE},
+    )
+    same(engine.wait(container), 137)
+    state = engine.inspect(container)["State"]
+    same((state["OOMKilled"], state["ExitCode"]), (True, 137))
+    remove(engine, container)
+
+
+@check
+def an_oom_of_the_last_run_is_not_told_of_the_next(engine):
+    script = "[ -e /tmp/again ] && exit 0; touch /tmp/again; exec tail /dev/zero"
+    container = engine.run(
+        *("sh", "-c", script),
+        HostConfig={"Memory": 32 * MEBIBYTE, "MemorySwap": 32 * MEBIBYTE},
+    )
+    same(engine.wait(container), 137)
+    same(engine.inspect(container)["State"]["OOMKilled"], True)
+    same(engine.post(f"/containers/{container}/start").status, 204)
+    same(engine.wait(container), 0)
+    same(engine.inspect(container)["State"]["OOMKilled"], False)
+    remove(engine, container)
+
+
+@check
+def a_sigkill_is_no_oom(engine):
+    container = engine.run("sleep", "1000", HostConfig={"Memory": 32 * MEBIBYTE})
+    same(engine.post(f"/containers/{container}/kill").status, 204)
+    same(engine.wait(container), 137)
+    same(engine.inspect(container)["State"]["OOMKilled"], False)
+    remove(engine, container)
+
+
+@check
+def a_pids_limit_holds(engine):
+    code, _, err = engine.result(
+        *("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; wait"),
+        HostConfig={"PidsLimit": 5},
+    )
+    assert code != 0, "eight children ran within a limit of five"
+    assert "fork" in err.lower(), err
+
+
+@check
+def a_deaf_family_ends_by_cgroup_kill(engine):
+    script = "trap '' TERM; (trap '' TERM; sleep 1000) & setsid sleep 1000 & echo ready; wait"
+    container = engine.run("sh", "-c", script)
+    follow_until(engine, container, b"ready")
+    with Writes(directory_of(container) / "cgroup.kill") as writes:
+        same(stop(engine, container, 1), 137)
+        assert writes.any(), "nobody wrote to cgroup.kill"
+    same(list(TREE.glob(f"**/{container}")), [])
+    same(engine.inspect(container)["State"]["OOMKilled"], False)
+    remove(engine, container)
+
+
+@check
+def a_process_in_a_child_cgroup_is_killed_too(engine):
+    container = engine.run("sh", "-c", "sleep 1000 & echo ready; trap '' TERM; wait")
+    follow_until(engine, container, b"ready")
+    directory = directory_of(container)
+    nested = directory / "a" / "b"
+    nested.mkdir(parents=True)
+    pid = engine.inspect(container)["State"]["Pid"]
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert children, "the child is not there"
+    (nested / "cgroup.procs").write_text(children[0])
+    same(stop(engine, container, 0), 137)
+    assert not directory.exists(), "the cgroup is still there"
+    remove(engine, container)
+
+
+@check
+def the_container_sees_only_its_own_cgroup_and_cannot_write(engine):
+    script = (
+        "cat /proc/self/cgroup; cat /sys/fs/cgroup/memory.max; "
+        "mkdir /sys/fs/cgroup/x 2>/dev/null || echo no mkdir; "
+        "(echo max > /sys/fs/cgroup/memory.max) 2>/dev/null || echo no write; "
+        "grep -c ' cgroup' /proc/self/mountinfo; grep cgroup2 /proc/self/mountinfo"
+    )
+    code, out, err = engine.result(
+        "sh", "-c", script, HostConfig={"Memory": 64 * MEBIBYTE, "MemorySwap": 64 * MEBIBYTE}
+    )
+    same(code, 0)
+    told, mount = out.splitlines()[:5], out.splitlines()[5]
+    same(told, ["0::/", str(64 * MEBIBYTE), "no mkdir", "no write", "1"])
+    fields = mount.split()
+    same(fields[3:5], ["/", "/sys/fs/cgroup"])
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(fields[5].split(",")), mount
+    same(err, "")
+
+
+@check
+def several_at_once_with_limits(engine):
+    ids = [
+        engine.create(
+            *("sh", "-c", f"echo number {number}; exec sleep 1000"),
+            HostConfig={"Memory": 32 * MEBIBYTE, "PidsLimit": 20, "NanoCpus": 10**9},
+        )
+        for number in range(6)
+    ]
+    for container in ids:
+        same(engine.post(f"/containers/{container}/start").status, 204)
+    for number, container in enumerate(ids):
+        follow_until(engine, container, b"number %d\n" % number)
+    for container in ids:
+        same(stop(engine, container, 0), 137)
+        remove(engine, container)
+
+
+@check
+def containers_outlive_their_supervisor(engine):
+    script = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.2; done"
+    container = engine.run("sh", "-c", script, HostConfig={"Memory": 64 * MEBIBYTE})
+    follow_until(engine, container, b"ready")
+    before = engine.inspect(container)["State"]
+    engine.kill()
+    engine.backend = "trio"  # and the other backend is tried on this kernel, for nothing
+    engine.start()
+    after = engine.inspect(container)["State"]
+    same((after["Status"], after["Pid"]), ("running", before["Pid"]))
+    same(stop(engine, container, 60), 5)
+    same(engine.output(container), (b"ready\nbye\n", b""))
+    remove(engine, container)
+
+
+@check
+def without_a_cgroup2_tree_it_says_so(engine):
+    ready = "/run/other/ready"
+    os.makedirs("/run/other", exist_ok=True)
+    daemon = f"{sys.executable} -m mdocker daemon --root /run/other/root --run-dir /run/other/run"
+    script = f"umount {TREE} && exec {daemon} --ready-fd 3 3> {ready}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env=engine.environment,
+        cwd="/",
+        check=False,
+    )
+    told = Path(ready).read_text()
+    assert done.returncode == 1, f"{done.returncode}: {done.stderr}"
+    assert "no cgroup2 tree is mounted" in told, f"{told!r}, {done.stderr!r}"
+    same(len(told.splitlines()), 1)
+    assert "Traceback" not in done.stderr, done.stderr
+
+
+@check
+def nothing_is_left_at_the_end(engine):
+    """The last one: it ends the engine."""
+    shim = engine.shim_pid
+    pidfd = os.pidfd_open(shim)
+    left = engine.get("/containers/json?all=1").json
+    for container in left:
+        engine.delete(f"/containers/{container['Id']}?force=1")
+    engine.terminate()
+    subprocess.run(
+        [sys.executable, "-c", f"import select; assert select.select([{pidfd}], [], [], 60)[0]"],
+        pass_fds=(pidfd,),
+        check=True,
+    )
+    os.close(pidfd)
+    same(sorted(str(path) for path in TREE.glob("mdocker-*")), [])
+    mounts = Path("/proc/self/mountinfo").read_text()
+    same([line for line in mounts.splitlines() if "mdocker" in line or "merged" in line], [])
+    same(json.dumps([c["Names"] for c in left]), "[]")
