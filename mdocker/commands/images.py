@@ -48,8 +48,9 @@ def images(
     now = time.time()
     rows = [row for image in listed for row in _rows(image, now, no_trunc=no_trunc)]
     if quiet and not format:
-        for identifier in dict.fromkeys(row["ID"] for row in rows):
-            say(identifier)
+        # Once for each name, as Docker does it.
+        for row in rows:
+            say(row["ID"])
         return 0
     show(rows, _HEADINGS, _COLUMNS, format)
     return 0

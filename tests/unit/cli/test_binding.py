@@ -144,7 +144,7 @@ def lines(draw):
     name = draw(st.sampled_from(sorted(SHAPES)))
     shape = SHAPES[name]
     words = []
-    options = sorted({option for option in shape.options.values()}, key=lambda o: o.names)
+    options = sorted(set(shape.options.values()), key=lambda o: o.names)
     if options:
         for option in draw(st.lists(st.sampled_from(options), max_size=6)):
             spelling = draw(st.sampled_from(option.names))

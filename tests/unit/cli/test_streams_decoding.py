@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from tests.unit.cli.fake_engine import frame
 def cut(data, points):
     """Split data at these points (any numbers)."""
     places = sorted({0, len(data), *(point % (len(data) + 1) for point in points)})
-    return [memoryview(data)[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [memoryview(data)[a:b] for a, b in itertools.pairwise(places)]
 
 
 def chunked(pieces, extension=b"", trailer=b""):

@@ -40,7 +40,7 @@ def render(text):
         ("{{json .Args}}", '["-c","x"]'),
         ("{{json .}}", None),
         ("{{json .Name}} {{json .None}}", '"/bird" null'),
-        ('{{json "<&>"}}', r'"\u003c\u0026\u003e"'),
+        ('{{json "<&>"}}', '"<&>"'),
         ('{{index .Config.Labels "a.b"}}', "c"),
         ('{{index .Config.Labels "nope"}}|', "|"),
         ("{{index .Args 1}}", "x"),

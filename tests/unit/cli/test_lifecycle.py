@@ -1,0 +1,189 @@
+"""`start`, `stop`, `kill`, `restart`, `rm`, `wait`, `rename`: several at once, all to the end."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "query"),
+    [
+        (["start", "a"], "start", {}),
+        (["stop", "a"], "stop", {}),
+        (["stop", "-t", "3", "-s", "INT", "a"], "stop", {"t": "3", "signal": "INT"}),
+        (["stop", "--time", "0", "a"], "stop", {"t": "0"}),
+        (["stop", "-t", "-1", "a"], "stop", {"t": "-1"}),
+        (["kill", "a"], "kill", {}),
+        (["kill", "-s", "HUP", "a"], "kill", {"signal": "HUP"}),
+        (["restart", "-t1", "a"], "restart", {"t": "1"}),
+    ],
+)
+def test_one_request_each(engine, mdocker, words, path, query):
+    engine.json("POST", f"/containers/a/{path}", None, 204)
+    assert mdocker(*words) == (0, "a\n", "")
+    assert engine.requests == [("POST", f"/containers/a/{path}", query, b"")]
+
+
+def test_not_modified_is_fine(engine, mdocker):
+    engine.json("POST", "/containers/a/stop", None, 304)
+    assert mdocker("stop", "a") == (0, "a\n", "")
+
+
+def test_rm(engine, mdocker):
+    engine.json("DELETE", "/containers/[ab]", None, 204)
+    assert mdocker("rm", "-fv", "a", "b") == (0, "a\nb\n", "")
+    assert {request[1] for request in engine.requests} == {"/containers/a", "/containers/b"}
+    assert engine.requests[0][2] == {"force": "1", "v": "1"}
+
+
+def test_rename(engine, mdocker):
+    engine.json("POST", "/containers/a/rename", None, 204)
+    assert mdocker("rename", "a", "b") == (0, "", "")
+    assert engine.requests[0][2] == {"name": "b"}
+
+
+def test_odd_names_stay_one_name(engine, mdocker):
+    engine.json("POST", "/containers/.*/stop", None, 204)
+    assert mdocker("stop", "/a", "x?y", "é/z").code == 0
+    assert {request[1] for request in engine.requests} == {
+        "/containers/a/stop",
+        "/containers/x?y/stop",
+        "/containers/é/z/stop",
+    }
+
+
+def test_an_empty_name_is_none(engine, mdocker):
+    result = mdocker("rm", "")
+    assert result.code == 1
+    assert "value is empty" in result.err
+    assert not engine.requests
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "kill", "restart", "wait"])
+def test_a_failure_keeps_no_other_from_its_turn(engine, mdocker, command):
+    engine.json("POST", f"/containers/[ac]/{command}", {"StatusCode": 0}, 200)
+    engine.refuse("POST", f"/containers/b/{command}", 404, "No such container: b")
+    result = mdocker(command, "a", "b", "c")
+    assert result.code == 1
+    assert len(result.out.split()) == 2
+    assert result.err == "mdocker: No such container: b\n"
+
+
+def test_forced_removal_of_what_is_gone(engine, mdocker):
+    engine.refuse("DELETE", "/containers/a", 404, "No such container: a")
+    assert mdocker("rm", "-f", "a").code == 0
+    assert mdocker("rm", "a").code == 1
+
+
+def test_wait_prints_codes_in_order(engine, mdocker):
+    later = threading.Event()
+
+    def wait(call, name):
+        if name == "a":
+            later.wait(5)
+        else:
+            later.set()
+        call.answer(200, {"StatusCode": ord(name)})
+
+    engine.on("POST", "/containers/(.)/wait", wait)
+    assert mdocker("wait", "a", "b") == (0, "97\n98\n", "")
+
+
+def test_all_requests_are_in_flight_at_once(engine, mdocker):
+    """None of 150 stops is answered before the last has arrived."""
+    barrier = threading.Barrier(150)
+
+    def stop(call, name):
+        barrier.wait(10)
+        call.answer(204)
+
+    engine.on("POST", "/containers/(.*)/stop", stop)
+    names = [f"c{number}" for number in range(150)]
+    result = mdocker("stop", *names)
+    assert result == (0, "".join(name + "\n" for name in names), "")
+
+
+def listed(*names):
+    return [{"Id": f"{name}0", "Names": [f"/{name}"]} for name in names]
+
+
+@pytest.mark.parametrize("command", ["stop", "kill"])
+def test_all_that_run(engine, mdocker, command):
+    engine.json("GET", "/containers/json", listed("a", "b"))
+    engine.json("POST", f"/containers/.*/{command}", None, 204)
+    assert mdocker(command, "--all") == (0, "a\nb\n", "")
+    assert engine.requests[0][2] == {}
+
+
+def test_remove_all(engine, mdocker):
+    def containers(call):
+        call.answer(200, listed("a", "b", "c") if call.query.get("all") else listed("b"))
+
+    engine.on("GET", "/containers/json", containers)
+    engine.json("DELETE", "/containers/.*", None, 204)
+    assert mdocker("rm", "--all") == (0, "a\nc\n", "")
+    assert mdocker("rm", "-f", "-a") == (0, "a\nb\nc\n", "")
+
+
+def test_all_of_none(engine, mdocker):
+    engine.json("GET", "/containers/json", [])
+    assert mdocker("stop", "--all") == (0, "", "")
+
+
+@pytest.mark.parametrize("command", ["stop", "kill", "rm"])
+def test_names_or_all(engine, mdocker, command):
+    assert "requires at least 1 argument, or --all" in mdocker(command).err
+    result = mdocker(command, "--all", "a")
+    assert result.code == 1
+    assert "names or --all, not both" in result.err
+
+
+def test_an_engine_that_goes_away_in_the_middle(engine, mdocker):
+    def stop(call, name):
+        if name == "a":
+            call.answer(204)
+        call.close_connection = True
+
+    engine.on("POST", "/containers/(.)/stop", stop)
+    result = mdocker("stop", "a", "b")
+    assert result.code == 1
+    assert result.out == "a\n"
+    assert "the engine" in result.err
+
+
+def test_no_engine(mdocker, engine, tmp_path):
+    result = mdocker("--host", f"unix://{tmp_path}/nope.sock", "ps")
+    assert result.code == 1
+    assert "no engine listens at" in result.err
+    assert "mdocker daemon" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_something_else_listens(engine, mdocker):
+    def garbage(call):
+        call.wfile.write(b"220 smtp ready\r\n")
+        call.close_connection = True
+
+    engine.on("GET", "/containers/json", garbage)
+    result = mdocker("ps")
+    assert result.code == 1
+    assert "the engine closed the connection in the middle" in result.err
+
+
+def test_errors_without_json(engine, mdocker):
+    def fail(call):
+        call.send_response_only(500)
+        call.send_header("Content-Length", "4")
+        call.end_headers()
+        call.wfile.write(b"oops")
+
+    engine.on("GET", "/containers/json", fail)
+    assert mdocker("ps") == (1, "", "mdocker: oops\n")
+
+
+def test_start_attached_to_one_only(engine, mdocker):
+    result = mdocker("start", "-a", "x", "y")
+    assert result.code == 1
+    assert "one container at a time" in result.err

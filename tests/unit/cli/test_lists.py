@@ -1,0 +1,342 @@
+"""`ps`, `images`, `inspect`, `import`, `rmi`, `version`, `info`; where it is there, the real
+docker client is shown the same answers and must print the same.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+ID = "0123456789ab" + "c" * 52
+DOCKER = shutil.which("docker")
+
+
+def container(**changes):
+    return {
+        "Id": ID,
+        "Names": ["/bird"],
+        "Image": "host",
+        "ImageID": "sha256:" + "1" * 64,
+        "Command": "sh -c 'while true; do echo a; done'",
+        "Created": int(time.time()) - 300,
+        "Ports": [],
+        "Labels": {"b": "2", "a": "1"},
+        "State": "running",
+        "Status": "Up 5 minutes",
+        "HostConfig": {"NetworkMode": "none"},
+        "NetworkSettings": {"Networks": {"none": {}}},
+        "Mounts": [],
+        **changes,
+    }
+
+
+@pytest.fixture
+def two(engine):
+    engine.json(
+        "GET",
+        "/containers/json",
+        [
+            container(),
+            container(
+                Id="f" * 64,
+                Names=["/a-container-with-a-rather-long-name"],
+                Command="true",
+                Status="Exited (0) 3 weeks ago",
+                State="exited",
+                Labels={},
+                Created=int(time.time()) - 21 * 86400,
+            ),
+        ],
+    )
+    return engine
+
+
+def test_ps(two, mdocker):
+    assert mdocker("ps").out == (
+        "CONTAINER ID   IMAGE     COMMAND                  CREATED         "
+        "STATUS                   PORTS     NAMES\n"
+        '0123456789ab   host      "sh -c \'while true; …"   5 minutes ago   '
+        "Up 5 minutes                       bird\n"
+        'ffffffffffff   host      "true"                   3 weeks ago     '
+        "Exited (0) 3 weeks ago             a-container-with-a-rather-long-name\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "query"),
+    [
+        ([], {}),
+        (["-a"], {"all": "1"}),
+        (["-l"], {"limit": "1"}),
+        (["-n", "3"], {"limit": "3"}),
+        (["-n", "-1"], {}),
+        (["-l", "-n", "2"], {"limit": "2"}),
+        (["-f", "status=exited"], {"filters": '{"status":{"exited":true}}'}),
+    ],
+)
+def test_what_ps_asks(two, mdocker, words, query):
+    mdocker("ps", *words)
+    assert two.requests[0][2] == query
+
+
+def test_ps_forms(two, mdocker):
+    assert mdocker("ps", "-q").out == "0123456789ab\nffffffffffff\n"
+    assert mdocker("ps", "-q", "--no-trunc").out == f"{ID}\n{'f' * 64}\n"
+    assert mdocker("ps", "--format", '{{.ID}} {{.Label "a"}}|{{.Labels}}').out == (
+        "0123456789ab 1|a=1,b=2\nffffffffffff |\n"
+    )
+    assert mdocker(
+        "ps", "--format", "table {{.ID}}\\t{{.State}}\\t{{.Names}}"
+    ).out.splitlines() == [
+        "CONTAINER ID   STATE     NAMES",
+        "0123456789ab   running   bird",
+        "ffffffffffff   exited    a-container-with-a-rather-long-name",
+    ]
+    assert mdocker("ps", "--format", 'table {{.Label "com.my-shop.what_for"}}').out.startswith(
+        "what for\n"
+    )
+    first = json.loads(mdocker("ps", "--format", "json").out.splitlines()[0])
+    assert first["Names"] == "bird" and first["State"] == "running" and "Label" not in first
+    assert json.loads(mdocker("ps", "--format", "{{json .}}").out.splitlines()[0]) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--format", "{{.Nope}}"], 'no field "Nope"'),
+        (["--format", "{{.ID"], "without its"),
+        (["-f", "status"], "must be KEY=VALUE"),
+        (["-s"], "sizes of containers come later"),
+    ],
+)
+def test_ps_refuses(two, mdocker, words, text):
+    result = mdocker("ps", *words)
+    assert result.code != 0
+    assert text in result.err
+    assert result.out == ""
+
+
+IMAGES = [
+    {
+        "Id": "sha256:" + "ab" * 32,
+        "RepoTags": ["busybox:latest", "localhost:5000/x:1"],
+        "Created": int(time.time()) - 7200,
+        "Size": 4_260_000,
+        "Containers": -1,
+        "Labels": None,
+    },
+    {
+        "Id": "sha256:" + "cd" * 32,
+        "RepoTags": [],
+        "Created": int(time.time()) - 86400 * 100,
+        "Size": 0,
+        "Containers": -1,
+    },
+]
+
+
+def test_images(engine, mdocker):
+    engine.json("GET", "/images/json", IMAGES)
+    assert mdocker("images").out.splitlines() == [
+        "REPOSITORY         TAG       IMAGE ID       CREATED        SIZE",
+        "busybox            latest    abababababab   2 hours ago    4.26MB",
+        "localhost:5000/x   1         abababababab   2 hours ago    4.26MB",
+        "<none>             <none>    cdcdcdcdcdcd   3 months ago   0B",
+    ]
+    assert mdocker("images", "-q").out == "abababababab\n" * 2 + "cdcdcdcdcdcd\n"
+    assert mdocker("images", "--no-trunc", "-q").out.startswith("sha256:abab")
+    assert mdocker("images", "--format", "{{.Repository}}:{{.Tag}}").out.splitlines()[0] == (
+        "busybox:latest"
+    )
+    mdocker("images", "busybox")
+    assert engine.requests[-1][2] == {"filters": '{"reference":{"busybox":true}}'}
+
+
+def test_inspect(engine, mdocker):
+    engine.json("GET", "/containers/a/json", {"Id": "1", "State": {"Status": "running"}})
+    engine.refuse("GET", "/containers/.*/json", 404, "No such container: x")
+    engine.json("GET", "/containers/a/json", {"Id": "1", "State": {"Status": "running"}})
+    engine.json("GET", "/images/lib/b:1/json", {"Id": "2", "State": {"Status": "é"}})
+    result = mdocker("inspect", "a", "lib/b:1")
+    assert result.code == 0
+    assert json.loads(result.out) == [
+        {"Id": "1", "State": {"Status": "running"}},
+        {"Id": "2", "State": {"Status": "é"}},
+    ]
+    assert '        "Id": "1",\n' in result.out
+    assert mdocker("inspect", "-f", "{{.State.Status}}", "a", "lib/b:1").out == "running\né\n"
+    assert mdocker("inspect", "--format", "json", "a").out == (
+        '{"Id":"1","State":{"Status":"running"}}\n'
+    )
+    missing = mdocker("inspect", "nope", "a")
+    assert missing.code == 1
+    assert missing.err == "mdocker: no container and no image is called nope\n"
+    assert json.loads(missing.out)[0]["Id"] == "1"
+    assert mdocker("inspect", "--type", "container", "x").err == "mdocker: No such container: x\n"
+    assert mdocker("inspect", "--type", "volume", "x").code == 125
+
+
+def test_rmi(engine, mdocker):
+    engine.json("DELETE", "/images/a:1", [{"Untagged": "a:1"}, {"Deleted": "sha256:1"}])
+    engine.refuse("DELETE", "/images/b", 404, "No such image: b:latest")
+    result = mdocker("rmi", "-f", "b", "a:1")
+    assert result == (1, "Untagged: a:1\nDeleted: sha256:1\n", "mdocker: No such image: b:latest\n")
+
+
+class TestImport:
+    def test_a_file(self, engine, mdocker, tmp_path):
+        data = os.urandom(3_000_000)
+        (tmp_path / "x.tar").write_bytes(data)
+        engine.json("POST", "/images/create", {"status": "sha256:1"})
+        result = mdocker(
+            *("import", "-m", "hello world", "-c", "CMD sh", "-c", "ENV A=B"),
+            *(str(tmp_path / "x.tar"), "a:1"),
+        )
+        assert result == (0, "sha256:1\n", "")
+        method, path, query, body = engine.requests[0]
+        assert (method, path, body == data) == ("POST", "/images/create", True)
+        assert query["fromSrc"] == "-"
+        assert (query["repo"], query["message"]) == ("a:1", "hello world")
+
+    def test_every_change_is_sent(self, engine, mdocker, tmp_path):
+        (tmp_path / "x.tar").write_bytes(b"x")
+        changes = []
+
+        def create(call):
+            changes.extend(value for key, value in call.queries if key == "changes")
+            call.answer(200, {"status": "sha256:1"})
+
+        engine.on("POST", "/images/create", create)
+        mdocker("import", "-c", "CMD a&b", "--change", "ENV A=B", str(tmp_path / "x.tar"))
+        assert changes == ["CMD a&b", "ENV A=B"]
+
+    def test_from_standard_input(self, engine, spawn):
+        engine.json("POST", "/images/create", {"status": "sha256:1"})
+        process = spawn("import", "-", "a", stdin=subprocess.PIPE)
+        out, _ = process.communicate(b"tar" * 1000)
+        assert (process.returncode, out) == (0, b"sha256:1\n")
+        assert engine.requests[0][3] == b"tar" * 1000
+
+    def test_an_error_within_the_answer(self, engine, mdocker, tmp_path):
+        (tmp_path / "x.tar").write_bytes(b"x")
+        engine.json("POST", "/images/create", {"error": "truncated tar"})
+        assert mdocker("import", str(tmp_path / "x.tar")) == (1, "", "mdocker: truncated tar\n")
+
+    def test_an_early_refusal_stops_the_upload(self, engine, mdocker, tmp_path):
+        """The engine answers after the first bytes and hangs up; its words are what is shown."""
+        with (tmp_path / "x.tar").open("wb") as file:
+            file.truncate(200_000_000)
+
+        def create(call):
+            call.rfile.read(10)
+            call.refuse(400, "name is bad")
+            call.close_connection = True
+
+        engine.on("POST", "/images/create", create, eager=False)
+        result = mdocker("import", str(tmp_path / "x.tar"), "a")
+        assert result == (1, "", "mdocker: name is bad\n")
+
+    def test_what_can_not_be_read(self, engine, mdocker, tmp_path):
+        assert "unable to read /nope" in mdocker("import", "/nope").err
+        assert "Is a directory" in mdocker("import", str(tmp_path)).err
+        assert "download it first" in mdocker("import", "http://x/y.tar").err
+        assert not engine.seen("POST", "/images/create")
+
+
+VERSION = {
+    "Platform": {"Name": "mdocker"},
+    "Version": "0.1.0",
+    "ApiVersion": "1.50",
+    "MinAPIVersion": "1.24",
+    "Os": "linux",
+    "Arch": "amd64",
+    "KernelVersion": "6.18",
+}
+
+
+def test_version(engine, mdocker):
+    engine.json("GET", "/version", VERSION)
+    out = mdocker("version").out
+    assert out.startswith("Client: mdocker\n Version:           0.1.0\n")
+    assert "  API version:      1.50 (minimum version 1.24)\n" in out
+    assert mdocker("version", "-f", "{{.Server.Version}}").out == "0.1.0\n"
+    assert json.loads(mdocker("version", "--format", "json").out)["Server"] == VERSION
+
+
+def test_version_without_an_engine(mdocker):
+    result = mdocker("--host", "unix:///nope", "version")
+    assert result.code == 1
+    assert result.out.startswith("Client: mdocker\n")
+    assert result.err.startswith("mdocker: no engine listens")
+
+
+def test_info(engine, mdocker):
+    engine.json("GET", "/info", {"Containers": 3, "MemTotal": 25_236_000_000, "Warnings": ["w"]})
+    result = mdocker("info")
+    assert "Containers: 3\n" in result.out
+    assert "Total Memory: 23.5GiB\n" in result.out
+    assert result.err == "mdocker: warning: w\n"
+    assert mdocker("info", "--format", "{{.Containers}}").out == "3\n"
+
+
+@pytest.mark.skipif(DOCKER is None, reason="needs the docker client")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ps"],
+        ["ps", "--no-trunc"],
+        ["ps", "-q"],
+        ["ps", "--format", "table {{.Names}}\\t{{.Status}}\\t{{.RunningFor}}"],
+        ["ps", "--format", "{{.Names}}: {{.Command}} {{.Networks}} {{.Labels}} {{.CreatedAt}}"],
+        ["ps", "--format", "{{upper .Names}} {{json .Image}} {{len .ID}}"],
+        ["images"],
+        ["images", "--no-trunc"],
+        ["images", "-q"],
+        ["images", "--format", "table {{.ID}}\\t{{.Repository}}\\t{{.Size}}"],
+        ["inspect", "-f", "{{.State.Status}} {{.Config.Env}} {{json .Config.Labels}}", "a"],
+        ["inspect", "-f", "{{range .Mounts}}{{.Source}},{{end}}{{len .Args}}", "a"],
+        ["inspect", "-f", '{{index .Config.Labels "x"}} {{.Name}}', "a"],
+    ],
+    ids=" ".join,
+)
+def test_as_docker_prints_it(two, mdocker, words):
+    two.json("GET", "/images/json", IMAGES)
+    thing = {
+        "Id": ID,
+        "Name": "/a",
+        "Args": ["b"],
+        "State": {"Status": "running"},
+        "Mounts": [{"Source": "/x"}, {"Source": "/y"}],
+        "Config": {"Env": ["A=1", "B=2"], "Labels": {"x": "y", "z": "<>"}},
+    }
+    two.json("GET", "/containers/a/json", thing)
+
+    def ping(call):
+        call.send_response_only(200)
+        call.send_header("Api-Version", "1.50")
+        call.send_header("Content-Length", "0")
+        call.end_headers()
+
+    two.on("HEAD", "/_ping", ping)
+    for (method, pattern), handler, eager in list(two.routes):
+        two.on(method, "/v1.50" + pattern, handler, eager=eager)
+    theirs = subprocess.run(
+        [DOCKER, "-H", two.host, *words], capture_output=True, text=True, check=True
+    )
+    assert mdocker(*words).out == theirs.stdout
+
+
+def test_the_fake_reads_chunks():
+    """The test's own server must not be what makes the upload tests pass."""
+    from tests.unit.cli.fake_engine import Call
+
+    call = Call.__new__(Call)
+    call.headers = {"Transfer-Encoding": "chunked"}
+    call.rfile = io.BytesIO(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert call.body() == b"abcde"
