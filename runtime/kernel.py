@@ -14,10 +14,14 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
+import sys
+
+# The C module: `socket` would make each fork of the shim dearer (it imports enum).
+from _socket import AF_UNIX, SOCK_DGRAM, socket
 
 from runtime import flags, libc
 
-_SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -65,6 +69,13 @@ class Kernel:
     execve = staticmethod(os.execve)
     statvfs = staticmethod(os.statvfs)
     pidfd_open = staticmethod(os.pidfd_open)
+
+    def forget_directory(self, path: bytes) -> None:
+        """rmdir(2) of what may well be missing."""
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
 
     def clone3(self, clone_flags: int, cgroup_fd: int) -> tuple[int, int]:
         """Fork with `clone_flags`; returns (pid, pidfd), or (0, -1) in the child.
@@ -191,13 +202,19 @@ class Kernel:
         if libc.capset(_NR_CAPSET, header, data) < 0:
             raise _failure()
 
-    def interface_up(self, socket_fd: int, name: bytes) -> None:
-        """Set IFF_UP on a network interface of `socket_fd`'s namespace (netdevice(7))."""
-        request = name.ljust(16, b"\0") + bytes(24)
-        request = fcntl.ioctl(socket_fd, _SIOCGIFFLAGS, request)
-        raised = int.from_bytes(request[16:18], "little") | _IFF_UP
-        request = request[:16] + raised.to_bytes(2, "little") + request[18:]
-        fcntl.ioctl(socket_fd, _SIOCSIFFLAGS, request)
+    def loopback_up(self) -> None:
+        """Raise `lo` in the caller's network namespace (netdevice(7))."""
+        # Any socket carries these ioctls, and a unix one needs no IPv4 in the kernel.
+        carrier = socket(AF_UNIX, SOCK_DGRAM)
+        try:
+            request = b"lo".ljust(16, b"\0") + _IFF_UP.to_bytes(2, sys.byteorder) + bytes(22)
+            fcntl.ioctl(carrier.fileno(), _SIOCSIFFLAGS, request)
+        finally:
+            carrier.close()
+
+    def set_nofile(self, limits: tuple[int, int]) -> None:
+        """setrlimit(2) of RLIMIT_NOFILE: (soft, hard)."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     def tee(self, fd_in: int, fd_out: int, length: int, bits: int) -> int:
         """tee(2): duplicate up to `length` bytes from one pipe to another; returns how many."""

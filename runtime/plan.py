@@ -1,0 +1,153 @@
+"""The spec as the init wants it: bytes, numbers and finished lists, made before the fork.
+
+`compile_plan` reads the JSON of `runtime.spec.Spec` without importing that module, whose
+dataclasses would make every fork dearer.
+"""
+
+from __future__ import annotations
+
+import os
+
+from runtime import capabilities, json_text, mounts
+from runtime.binds import Bind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.mounts import Mount
+
+_DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Plan:
+    """Everything that the init does, prepared.
+
+    Attributes:
+        id: The container's id.
+        unified: The v2 cgroup directory that clone3 puts the init into.
+        joins: cgroup.procs files of v1 directories to enter.
+        host_network: Stay in the host's network namespace.
+        early: Mounts below `merged`, made before it is the root.
+        cgroup_directories: Made before `cgroup_mounts`.
+        env: The environment without what depends on the user (HOME).
+        keep: Capabilities as a bit mask.
+    """
+
+    __slots__ = (
+        "args",
+        "binds",
+        "cgroup_directories",
+        "cgroup_mounts",
+        "cwd",
+        "dev",
+        "devices",
+        "domainname",
+        "early",
+        "env",
+        "host_network",
+        "hostname",
+        "id",
+        "joins",
+        "keep",
+        "lower",
+        "masked",
+        "merged",
+        "no_new_privileges",
+        "readonly",
+        "unified",
+        "upper",
+        "user",
+        "volatile",
+        "work",
+    )
+
+    id: str
+    args: list[bytes]
+    env: dict[bytes, bytes]
+    cwd: bytes
+    user: bytes
+    hostname: bytes
+    domainname: bytes
+    lower: list[bytes]
+    upper: bytes
+    work: bytes
+    merged: bytes
+    volatile: bool
+    binds: list[Bind]
+    host_network: bool
+    keep: int
+    no_new_privileges: bool
+    masked: list[bytes]
+    readonly: list[bytes]
+    unified: bytes
+    joins: list[bytes]
+    dev: bytes
+    early: list[Mount]
+    devices: list[Mount]
+    cgroup_directories: list[bytes]
+    cgroup_mounts: list[Mount]
+
+
+def compile_plan(data: bytes) -> Plan:
+    """Turn `Spec.to_json`'s bytes into a plan.
+
+    Raises:
+        ValueError: the spec is no JSON, or a value in it can't be used; the text says which.
+        KeyError: a field is missing.
+    """
+    spec = json_text.load(data)
+    plan = Plan()
+    plan.id = spec["id"]
+    plan.args = [_bytes(word) for word in spec["args"]]
+    if not plan.args or not plan.args[0]:
+        raise ValueError("no command specified")
+    plan.hostname = _bytes(spec["hostname"])
+    plan.env = _environment(spec["env"], plan.hostname)
+    plan.cwd = _bytes(spec["cwd"]) or b"/"
+    plan.user = _bytes(spec["user"])
+    plan.domainname = _bytes(spec["domainname"])
+    plan.lower = [_bytes(path) for path in spec["lower"]]
+    plan.upper = _bytes(spec["upper"])
+    plan.work = _bytes(spec["work"])
+    plan.merged = _bytes(spec["merged"])
+    plan.volatile = spec["volatile"]
+    plan.binds = [
+        Bind(_bytes(bind["source"]), _bytes(bind["target"]), bind["readonly"])
+        for bind in spec["binds"]
+    ]
+    if spec["network"] not in ("none", "host"):
+        raise ValueError(f"unknown network {spec['network']}")
+    plan.host_network = spec["network"] == "host"
+    plan.keep = capabilities.mask(spec["capabilities"])
+    plan.no_new_privileges = spec["no_new_privileges"]
+    plan.masked = [_bytes(path) for path in spec["masked_paths"]]
+    plan.readonly = [_bytes(path) for path in spec["readonly_paths"]]
+    plan.unified = _bytes(spec["cgroup"]["unified"])
+    directories = [_bytes(path) for path in spec["cgroup"]["joins"]]
+    plan.joins = [path + b"/cgroup.procs" for path in directories]
+    plan.dev = plan.merged + b"/dev"
+    plan.early = mounts.early_mounts(plan.merged, spec["shm_size"])
+    plan.devices = mounts.device_mounts(plan.merged)
+    plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(plan.merged, directories)
+    return plan
+
+
+def _bytes(text: str) -> bytes:
+    if "\0" in text:
+        raise ValueError(f"a NUL character in {text!r}")
+    return os.fsencode(text)
+
+
+def _environment(words: list[str], hostname: bytes) -> dict[bytes, bytes]:
+    """Later words win; a word without "=" takes the variable away, as the Engine API has it."""
+    env = {b"PATH": _DEFAULT_PATH}
+    if hostname:
+        env[b"HOSTNAME"] = hostname
+    for word in words:
+        name, separator, value = _bytes(word).partition(b"=")
+        if separator and name:
+            env[name] = value
+        elif not separator:
+            env.pop(name, None)
+        else:
+            raise ValueError(f"environment word {word!r} has no name")
+    return env

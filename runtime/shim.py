@@ -1,0 +1,370 @@
+"""The shim: one small process that owns all inits, so that no supervisor's death harms one.
+
+It clones inits, holds duplicates of their descriptors, reaps every exit, and answers one supervisor
+at a time over a SOCK_SEQPACKET socket (`runtime.shim_protocol` draws the talk). It is
+single-threaded, blocks nowhere but in epoll, and knows nothing of what a container means.
+
+Why it is written as it is: each container's start copies this process, so its start-up imports
+are few, its objects are frozen out of the collector, and the collector is off (nothing here makes
+reference cycles).
+
+- Connection: a new one replaces the old one. When it ends everything is kept; if no container is
+  alive and no exit is unclaimed, the shim ends.
+- Exits are pushed as soon as they are reaped and kept until Forget. A supervisor that does not
+  read is not waited for: messages queue here, and at `_QUEUE_LIMIT` nothing more is read from it.
+- Signals: SIGHUP, SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives.
+- Children: each init is the first process of a pid namespace, and whatever it starts dies with it,
+  so nobody's orphans can come here and the shim is no subreaper.
+"""
+
+from __future__ import annotations
+
+# C modules: `signal` and `socket` import enum, which every fork would pay for.
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import _socket
+import errno
+import fcntl
+import gc
+import os
+import resource
+import select
+import sys
+import time
+
+from runtime import capabilities, flags, shim_protocol, spawner
+from runtime.init import FIRST_FREE_FD, Host
+from runtime.kernel import DOOR, Kernel
+from runtime.network import NamespacePool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+_QUEUE_LIMIT = 512
+_PACKETS_PER_TURN = 16
+_POOL_SIZE = 8
+_PAYLOAD_SOFT_NOFILE = 1024
+_UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
+
+
+class Shim:
+    """All of it: the sockets, the containers, what waits to be sent."""
+
+    def __init__(self, door: Kernel, listener: socket.socket, host: Host, pool_size: int) -> None:
+        self._door = door
+        self._listener = listener
+        self._host = host
+        self._pool = NamespacePool(door, pool_size)
+        self._containers: dict[str, spawner.Held] = {}
+        self._alive: dict[int, spawner.Held] = {}  # by pidfd
+        self._held: dict[str, tuple[int, ...]] = {}
+        self._supervisor: socket.socket | None = None
+        self._supervisor_fd = -1
+        # (packet, descriptors that go with it, descriptors to close once it has gone)
+        self._queue: list[tuple[bytes, list[int], list[int]]] = []
+        self._reserve = os.dup(listener.fileno())
+        self._interest = 0
+        self._ended = False
+        self._woken_r, self._woken_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poll = select.epoll()
+        self._listener.setblocking(False)
+        self._poll.register(listener.fileno(), select.EPOLLIN)
+        self._poll.register(self._woken_r, select.EPOLLIN)
+        _signal.signal(_signal.SIGTERM, _ignore_but_wake)
+        _signal.set_wakeup_fd(self._woken_w, warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        """Serve until there is nothing left to hold and nobody to hold it for."""
+        while not self._ended:
+            events = self._poll.poll(0 if self._pool.wants_more else -1)
+            if not events:
+                self._pool.make_one()
+            for fd, bits in events:
+                self._handle(fd, bits)
+        self._pool.close()
+
+    def _handle(self, fd: int, bits: int) -> None:
+        if fd in self._alive:
+            self._reap(self._alive[fd])
+        elif fd == self._supervisor_fd:
+            if bits & select.EPOLLOUT:
+                self._flush()
+            if bits & ~select.EPOLLOUT:
+                self._read()
+        elif fd == self._listener.fileno():
+            self._accept()
+        elif fd == self._woken_r:
+            os.read(self._woken_r, 512)
+            self._ended = not self._alive
+
+    # The connection
+
+    def _accept(self) -> None:
+        # One descriptor is always kept for this: the old connection's or the reserve.
+        self._drop_supervisor()
+        os.close(self._reserve)
+        try:
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]  # typeshed hides it
+        except OSError as error:
+            self._reserve = os.dup(self._listener.fileno())
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                _complain(f"accept a supervisor: {error}")
+                # The whole machine is out of files or memory, which no event will tell the end of.
+                time.sleep(0.05)
+            return
+        self._reserve = -1
+        self._supervisor = _socket.socket(fileno=fd)  # type: ignore[assignment]
+        self._supervisor_fd = fd
+        os.set_blocking(fd, False)
+        self._interest = select.EPOLLIN
+        self._poll.register(fd, self._interest)
+
+    def _drop_supervisor(self) -> None:
+        if self._supervisor is None:
+            return
+        self._poll.unregister(self._supervisor_fd)
+        self._supervisor.close()
+        self._supervisor = None
+        self._supervisor_fd = -1
+        self._reserve = os.dup(self._listener.fileno())
+        queue, self._queue = self._queue, []
+        for _, _, closing in queue:
+            _close_all(closing)
+
+    def _lost_supervisor(self) -> None:
+        self._drop_supervisor()
+        if not self._containers:
+            # Another may have connected meanwhile, and must not find a shim that is leaving.
+            self._accept()
+            self._ended = self._supervisor is None
+
+    def _read(self) -> None:
+        for _ in range(_PACKETS_PER_TURN):
+            if self._supervisor is None or len(self._queue) >= _QUEUE_LIMIT:
+                break
+            try:
+                message = shim_protocol.receive(self._supervisor)
+            except BlockingIOError:
+                break
+            except shim_protocol.FdsLost as lost:
+                words = f"the shim may open no more descriptors: {lost.strerror}"
+                if lost.message_id:
+                    self._send(shim_protocol.SpawnRefused(lost.message_id, lost.errno or 0, words))
+                else:
+                    _complain(words)
+                continue
+            except (OSError, shim_protocol.ProtocolFault) as error:
+                _complain(f"read from the supervisor: {error}")
+                self._lost_supervisor()
+                break
+            if message is None:
+                self._lost_supervisor()
+                break
+            self._obey(message)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Tell epoll what we want of the supervisor: no reading while too much waits for it."""
+        if self._supervisor is None:
+            return
+        interest = select.EPOLLIN if len(self._queue) < _QUEUE_LIMIT else 0
+        if self._queue:
+            interest |= select.EPOLLOUT
+        if interest != self._interest:
+            self._interest = interest
+            self._poll.modify(self._supervisor_fd, interest)
+
+    def _send(self, message: shim_protocol.Message) -> None:
+        """Send now or queue; without a supervisor there is nobody to tell."""
+        if self._supervisor is None:
+            return
+        packet, fds = shim_protocol.encode(message)
+        self._queue.append((packet, fds, []))
+        if len(self._queue) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        sent = 0
+        try:
+            for packet, fds, closing in self._queue:
+                assert self._supervisor is not None
+                shim_protocol.send_packet(self._supervisor, packet, fds)
+                _close_all(closing)
+                closing.clear()
+                sent += 1
+        except BlockingIOError:
+            pass
+        except OSError:
+            del self._queue[:sent]
+            self._lost_supervisor()
+            return
+        del self._queue[:sent]
+        self._watch()
+
+    def _release(self, fds: tuple[int, ...]) -> None:
+        """Close descriptors, but not before every message that may carry them was sent."""
+        if self._queue:
+            self._queue[-1][2].extend(fds)
+        else:
+            _close_all(fds)
+
+    # What the supervisor asks for
+
+    def _obey(self, message: shim_protocol.Message) -> None:
+        if isinstance(message, shim_protocol.Spawn):
+            self._spawn(message)
+        elif isinstance(message, shim_protocol.Forget):
+            self._forget(message.id)
+        elif isinstance(message, shim_protocol.Hold):
+            self._release(self._held.pop(message.name, ()))
+            if message.fds:
+                self._held[message.name] = message.fds
+        elif isinstance(message, shim_protocol.Adopt):
+            self._hand_over()
+        elif isinstance(message, shim_protocol.Quit):
+            self._ended = not self._alive
+        else:
+            _complain(f"a supervisor doesn't send {message.TYPE}")
+            _close_all(message.descriptors())
+
+    def _spawn(self, message: shim_protocol.Spawn) -> None:
+        try:
+            if message.id in self._containers:
+                words = "the shim still holds a container of this id; Forget it first"
+                raise spawner.Refused(errno.EEXIST, words)
+            held = spawner.spawn(self._door, message, self._pool, self._host)
+            try:
+                self._poll.register(held.pidfd, select.EPOLLIN)
+            except OSError as error:
+                spawner.undo(self._door, held.pidfd)
+                words = f"watch the container's process: {error.strerror}"
+                raise spawner.Refused(error.errno or 0, words) from error
+        except spawner.Refused as refused:
+            self._send(shim_protocol.SpawnRefused(message.id, refused.errno, str(refused)))
+            _close_all(message.descriptors())
+            return
+        held.stdout_r, held.stderr_r = message.stdout_r, message.stderr_r
+        self._containers[message.id] = held
+        self._alive[held.pidfd] = held
+        self._send(shim_protocol.Spawned(message.id, held.pid, held.start_ticks, held.pidfd))
+        _close_all((message.spec, message.status_w, message.stdout_w, message.stderr_w))
+
+    def _reap(self, held: spawner.Held) -> None:
+        status = spawner.reap(held.pidfd)
+        if status is None:
+            return
+        held.wait_status = status
+        held.time_ns = time.time_ns()
+        # The pidfd stays open until Forget: a Spawned that carries it may still be in the queue.
+        self._poll.unregister(held.pidfd)
+        del self._alive[held.pidfd]
+        self._send(shim_protocol.Exited(held.id, held.pid, status, held.time_ns))
+
+    def _forget(self, container_id: str) -> None:
+        held = self._containers.get(container_id)
+        if held is None:
+            return
+        if held.wait_status is None:
+            _complain(f"won't forget {container_id}, which is alive")
+            return
+        del self._containers[container_id]
+        self._release((held.pidfd, held.stdout_r, held.stderr_r))
+
+    def _hand_over(self) -> None:
+        for held in self._containers.values():
+            streams = (held.stdout_r, held.stderr_r)
+            fds = streams if held.wait_status is not None else (held.pidfd, *streams)
+            self._send(
+                shim_protocol.Adopted(
+                    id=held.id,
+                    pid=held.pid,
+                    start_ticks=held.start_ticks,
+                    wait_status=held.wait_status,
+                    time_ns=held.time_ns,
+                    fds=fds,
+                )
+            )
+        for name, stage in self._held.items():
+            self._send(shim_protocol.Held(name, stage))
+        self._send(shim_protocol.AdoptEnd(len(self._containers)))
+
+
+def _close_all(fds: list[int] | tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _complain(words: str) -> None:
+    """One line on stderr, which is RUN_DIR/shim.log."""
+    os.write(2, f"mdocker-shim: {words}\n".encode())
+
+
+def _ignore_but_wake(_number: int, _frame: object) -> None:
+    """A handler so that the signal reaches the wake-up descriptor and does nothing else."""
+
+
+def _own_setup() -> Host:
+    """Make this process fit to be a shim, and note what its inits have to set back."""
+    DOOR.set_name(b"mdocker-shim")
+    DOOR.prctl(flags.PR_SET_DUMPABLE, 0)
+    os.umask(0o022)  # the payload inherits it
+    os.chdir("/")
+    # A parent that ignores SIGCHLD would make our children vanish unreaped.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    for number in _UNWANTED_SIGNALS:
+        _signal.signal(number, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    ignored = [
+        number
+        for number in range(1, _signal.NSIG)
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP)
+        and _signal.getsignal(number) == _signal.SIG_IGN
+    ]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with open("/proc/self/status") as file:
+        status = file.read()
+    return Host(
+        ignored_signals=ignored,
+        bounding=capabilities.status_mask(status, "CapBnd"),
+        permitted=capabilities.status_mask(status, "CapPrm"),
+        nofile=(min(_PAYLOAD_SOFT_NOFILE, hard), hard),
+        oom_score_adj=_be_spared(),
+    )
+
+
+def _be_spared() -> bytes:
+    """Ask the kernel to kill others first when memory is short; returns what inits must set back.
+
+    Needs CAP_SYS_RESOURCE, without which it stays as it was.
+    """
+    path = "/proc/self/oom_score_adj"
+    with open(path, "rb", 0) as file:
+        before = bytes(file.read().strip())
+    try:
+        with open(path, "wb", 0) as file:
+            file.write(b"-900")
+    except OSError:
+        return b""
+    return before
+
+
+def _reserve_low_descriptors(listener_fd: int) -> int:
+    """Move the listener up, and fill what inits need for themselves below `FIRST_FREE_FD`."""
+    moved: int = fcntl.fcntl(listener_fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+    DOOR.close_range(FIRST_FREE_FD + 1 if moved == FIRST_FREE_FD else moved + 1, 2**31 - 1, 0)
+    for fd in range(3, FIRST_FREE_FD):
+        os.dup2(0, fd, False)
+    return moved
+
+
+def main() -> None:
+    """Be the shim; argv is [RUN_DIR, LISTEN_FD], see `runtime.shim_launch`."""
+    listener_fd = _reserve_low_descriptors(int(sys.argv[2]))
+    host = _own_setup()
+    listener: socket.socket = _socket.socket(fileno=listener_fd)  # type: ignore[assignment]
+    shim = Shim(DOOR, listener, host, _POOL_SIZE)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    shim.run()

@@ -1,0 +1,64 @@
+"""Starting the shim, from the supervisor's side."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from runtime.errors import ShimUnstartable
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_BACKLOG = 8
+# -I -S -E: nothing of the caller's environment or site-packages, which would only cost memory.
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[3]); from runtime.shim import main; main()"
+
+
+def launch(run_dir: Path) -> int:
+    """Start the shim detached, its socket RUN_DIR/shim.sock already listening; returns its pid.
+
+    The shim is the caller's child, in a session of its own, with nothing open but /dev/null,
+    RUN_DIR/shim.log and the socket. Its pid is written to RUN_DIR/shim.pid. The caller reaps it.
+
+    Raises:
+        ShimUnstartable: the socket can't be made, or the process can't be started.
+    """
+    path = run_dir / "shim.sock"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        path.unlink(missing_ok=True)
+        # bind(2) makes the file with the socket's own mode.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+        pid = _start(run_dir, listener.fileno())
+        (run_dir / "shim.pid").write_text(f"{pid}\n")
+    except OSError as error:
+        raise ShimUnstartable(f"can't start the shim in {run_dir}: {error}") from error
+    finally:
+        listener.close()
+    return pid
+
+
+def _start(run_dir: Path, listener_fd: int) -> int:
+    log = os.open(
+        run_dir / "shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+    try:
+        arguments = ["-I", "-S", "-E", "-c", _PROGRAM, str(run_dir), "3", str(_CHECKOUT)]
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, *arguments],
+            # A shim compiles nothing and needs nothing of the environment.
+            {"PATH": os.defpath},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+                (os.POSIX_SPAWN_DUP2, listener_fd, 3),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(log)

@@ -1,0 +1,88 @@
+"""Who the payload runs as: Docker's `user[:group]` against a container's passwd and group. Pure.
+
+The rules are those of the Docker engine: a name wins over a number, an unknown number is taken as
+it is (group 0, home "/"), an unknown name is refused; supplementary groups come from the group file
+unless a group was named; the primary group is always among them.
+"""
+
+from __future__ import annotations
+
+from runtime.errors import UserUnknown
+
+_HIGHEST_ID = 2**31 - 1
+
+
+class Identity:
+    """Numbers for setresuid and friends, and the home directory.
+
+    Attributes:
+        groups: Supplementary groups, the primary one first.
+    """
+
+    __slots__ = ("gid", "groups", "home", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: bytes) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+def resolve(user: bytes, passwd: bytes, group: bytes) -> Identity:
+    """Find `user` in the text of the two files; lines that make no sense are passed over.
+
+    Raises:
+        UserUnknown: a name is in neither file, or a number is out of range.
+    """
+    wanted, separator, wanted_group = user.partition(b":")
+    if separator and not wanted_group:
+        separator = b""
+    name, uid, gid, home = b"", 0, 0, b"/"
+    wanted = wanted or b"0"
+    number = int(wanted) if wanted.isdigit() else -1
+    for line in passwd.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) < 4 or not fields[2].isdigit() or not fields[3].isdigit():
+            continue
+        if fields[0] == wanted or int(fields[2]) == number:
+            name, uid, gid = fields[0], int(fields[2]), int(fields[3])
+            home = (fields[5] if len(fields) > 5 else b"") or b"/"
+            break
+    else:
+        if number < 0:
+            raise UserUnknown("user", _text(wanted), "no matching entries in passwd file")
+        uid = number
+    if uid > _HIGHEST_ID or gid > _HIGHEST_ID:
+        raise UserUnknown("user", _text(wanted), f"ids go from 0 to {_HIGHEST_ID}")
+    groups: list[int] = []
+    if separator:
+        gid = _resolve_group(wanted_group, group)
+    elif name:
+        groups = [number for number, names in _group_lines(group) if name in names]
+    return Identity(uid, gid, [gid, *(one for one in groups if one != gid)], home)
+
+
+def _resolve_group(wanted: bytes, group: bytes) -> int:
+    if wanted.isdigit():
+        number = int(wanted)
+        if number > _HIGHEST_ID:
+            raise UserUnknown("group", _text(wanted), f"ids go from 0 to {_HIGHEST_ID}")
+        return number
+    for line in group.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) >= 3 and fields[0] == wanted and fields[2].isdigit():
+            return int(fields[2])
+    raise UserUnknown("group", _text(wanted), "no matching entries in group file")
+
+
+def _group_lines(group: bytes) -> list[tuple[int, list[bytes]]]:
+    lines = [line.split(b":") for line in group.split(b"\n")]
+    return [
+        (int(fields[2]), fields[3].split(b","))
+        for fields in lines
+        if len(fields) >= 4 and fields[2].isdigit() and int(fields[2]) <= _HIGHEST_ID
+    ]
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
