@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
+import select
+import threading
 
 # capabilities(7): just what makes files of any owner, mode and kind.
 _CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 3, 4, 27, 31
 _KEPT = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 # A hostile archive can ask a decompressor or a header for gigabytes; a real one never does.
@@ -30,22 +30,28 @@ class _Data(ctypes.Structure):
     ]
 
 
-def die_with(parent_pid: int) -> None:
-    """SIGKILL for this process when the thread that started it ends (prctl(2)).
+def die_with_reader(fd: int) -> None:
+    """Ends this process as soon as nobody has the read end of the pipe `fd` any more.
 
-    Raises:
-        OSError: The parent is gone already.
+    A pipe's write end then polls as POLLERR (poll(2)). That says what PR_SET_PDEATHSIG says, but
+    of the engine and not of the one thread that started us, which may be a short-lived worker.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        raise ProcessLookupError("the engine is gone")
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(fd, 0)
+        poller.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def confine(root: str) -> None:
     """Makes `root` this process's /, and drops all capabilities that unpacking doesn't need.
 
     CAP_SYS_CHROOT and CAP_SYS_ADMIN are among them, so there is no way back (chroot(2), NOTES).
-    All that will be imported or loaded must have been before.
+    All that will be imported or loaded must have been before, and threads be started after, since
+    capabilities are each thread's own.
 
     Raises:
         OSError: Not root, or the directory is gone.

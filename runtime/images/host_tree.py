@@ -7,6 +7,7 @@ are not in its passwd; system accounts keep the numbers that they have here, sin
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import stat
@@ -44,6 +45,7 @@ _LINKS = {"var/run": "/run", "var/lock": "/run/lock", "etc/mtab": "/proc/self/mo
 _COPIED = (
     "etc/alternatives",
     "etc/crypto-policies",
+    "etc/java-*",
     "etc/ld.so.cache",
     "etc/ld.so.conf",
     "etc/ld.so.conf.d",
@@ -164,8 +166,9 @@ class HostTree:
         self._write("etc/hosts", _HOSTS)
         self._write("etc/hostname", "")
         self._write("etc/shells", "/bin/sh\n/bin/bash\n")
-        for name in _COPIED:
-            self._copy(name)
+        for pattern in _COPIED:
+            for name in glob.glob(pattern, root_dir="/") if "*" in pattern else (pattern,):
+                self._copy(name)
         if not (self.target / "etc/resolv.conf").exists():
             self._write("etc/resolv.conf", "")
 
@@ -176,7 +179,7 @@ class HostTree:
                 self.inputs[path] = signature(path)
                 (self.target / name).symlink_to(Path(path).readlink())
             elif Path(path).is_dir():
-                (self.target / name).mkdir(mode=0o755)
+                self._make_directory(self.target / name)
                 self.real_directories.append(path)
 
     def _write_accounts(self) -> None:
@@ -204,6 +207,14 @@ class HostTree:
         path.chmod(0o644)
         self.size += len(text)
 
+    def _make_directory(self, path: Path) -> None:
+        """Makes it, and its parents below the target, with mode 0755 whatever our umask is."""
+        if path == self.target or path.is_dir():
+            return
+        self._make_directory(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
+
     def _copy(self, name: str) -> None:
         """Copies a file, link or directory; what is missing here is left out and remembered."""
         path = f"/{name}"
@@ -217,7 +228,7 @@ class HostTree:
         except FileNotFoundError:
             return
         destination = self.target / name
-        destination.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._make_directory(destination.parent)
         if stat.S_ISLNK(mode):
             self._copy_link(path, destination)
         elif stat.S_ISDIR(mode):
@@ -227,7 +238,7 @@ class HostTree:
 
     def _copy_directory(self, path: str, destination: Path) -> None:
         self.inputs[path] = signature(path)
-        destination.mkdir(mode=0o755, exist_ok=True)
+        self._make_directory(destination)
         with os.scandir(path) as entries:
             for entry in entries:
                 copy = destination / entry.name
@@ -246,10 +257,10 @@ class HostTree:
             destination.symlink_to(direct)
             return
         end = os.path.realpath(path)
-        if end.startswith("/usr/"):
+        if end.startswith("/usr/") or (end.startswith("/etc/") and Path(end).is_dir()):
+            # A directory of /etc (Fedora's /etc/ssl/certs) is copied where it really is.
             destination.symlink_to(end)
-            return
-        if Path(end).is_file():
+        elif Path(end).is_file():
             self._copy_file(end, destination)
 
     def _copy_file(self, path: str, destination: Path) -> None:

@@ -20,7 +20,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ _CHECKOUT = str(Path(__file__).resolve().parents[2])
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]);"
     " from runtime.images.unpacker import main;"
-    " main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
+    " main(sys.argv[2], int(sys.argv[3]))"
 )
 
 
@@ -192,13 +191,9 @@ def _make_layer_directory(directory: Path) -> None:
 def _spawn(layer: Path, stdin_fd: int, result_fd: int) -> subprocess.Popen[bytes]:
     """-S -E -I: no site-packages, no environment, so that nothing of the user's is run as root.
 
-    The child dies with the thread that starts it (prctl(2), PR_SET_PDEATHSIG), which is what we
-    want of the main thread alone: a worker thread may end while the engine lives on. Then the
-    end of its input, when we die, has to do.
+    No descriptors but the two pipes. The child ends when the read end of its result does.
     """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    parent_pid = os.getpid() if in_main_thread else 0
-    words = [_CHECKOUT, str(layer), str(result_fd), str(parent_pid)]
+    words = [_CHECKOUT, str(layer), str(result_fd)]
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT, *words],
         stdin=stdin_fd,

@@ -56,7 +56,10 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return f"{self.domain}/{self.path}"
         rest = self.path.removeprefix(OFFICIAL_PREFIX)
-        return self.path if "/" in rest else rest
+        if "/" not in rest:
+            return rest
+        # `docker.io/a.b/c` without its registry would mean one called `a.b`.
+        return self.name if _looks_like_host(self.path.partition("/")[0]) else self.path
 
     @property
     def name(self) -> str:
@@ -124,6 +127,10 @@ def _split_domain(text: str) -> tuple[str, str]:
     if domain == DEFAULT_DOMAIN and "/" not in remainder:
         remainder = OFFICIAL_PREFIX + remainder
     return domain, remainder
+
+
+def _looks_like_host(first: str) -> bool:
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def _split_suffixes(remainder: str) -> tuple[str, str | None, str | None]:

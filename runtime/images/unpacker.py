@@ -1,11 +1,11 @@
 """The unpacking child: confined to its layer before it parses a byte.
 
-    argv     LAYER_DIRECTORY RESULT_FD PARENT_PID|0
+    argv     LAYER_DIRECTORY RESULT_FD
     stdin    the archive
     result   one line of JSON: {"diff_id", "size", "entries", "warnings": {text: count}}
              or {"error": text, "kind": "refused" | "failed"}; nothing if it was killed
 
-It ends when its input ends; if PARENT_PID is given it also dies with the thread that started it.
+It ends with its input, or with whoever reads its result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Any
 
-from runtime.images.confinement import confine, die_with
+from runtime.images.confinement import confine, die_with_reader
 from runtime.images.entry_names import shown
 from runtime.images.extraction import Extraction
 from runtime.images.tar_source import Refusal, TarSource
@@ -25,12 +25,11 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _INPUT = 0
 
 
-def main(layer: str, result_fd: int, parent_pid: int) -> None:
+def main(layer: str, result_fd: int) -> None:
     """Unpacks stdin into `layer` and reports. Never raises: the report is the answer."""
     try:
-        if parent_pid:
-            die_with(parent_pid)
         confine(layer)
+        die_with_reader(result_fd)
         report = _unpack()
     except Refusal as refusal:
         report = {"error": str(refusal), "kind": "refused"}

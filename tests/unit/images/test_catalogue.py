@@ -1,0 +1,58 @@
+"""repositories.json."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runtime.images import catalogue
+from runtime.images.catalogue import Catalogue
+from runtime.images.errors import StoreCorrupted
+
+A = "sha256:" + "a" * 64
+B = "sha256:" + "b" * 64
+
+
+def test_written_and_read_back(tmp_path):
+    path = tmp_path / "repositories.json"
+    assert catalogue.load(path) == Catalogue()
+    state = Catalogue().with_image(A, 1, "x:1").with_image(B, 2)
+    state.save(path)
+    assert catalogue.load(path) == state
+    assert [entry.name for entry in tmp_path.iterdir()] == ["repositories.json"]
+
+
+def test_a_name_moves_to_the_newer_image():
+    state = Catalogue().with_image(A, 1, "x:1").with_image(A, 9, "y:1").with_image(B, 2, "x:1")
+    assert state.tags_of(A) == ("y:1",)
+    assert state.tags_of(B) == ("x:1",)
+    assert state.images == {A: 1, B: 2}
+    assert state.without_tags(("y:1",)).images == {A: 1, B: 2}
+    assert state.without_image(B) == Catalogue({A: 1}, {"y:1": A})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 1}',
+        '{"version": 1, "images": [], "tags": {}}',
+        '{"version": 1, "images": {"sha256:x": {"added_ns": 1}}, "tags": {}}',
+        '{"version": 1, "images": {"../../etc": {"added_ns": 1}}, "tags": {}}',
+        '{"version": 1, "images": {}, "tags": {"a:1": "sha256:x"}}',
+        json.dumps({"version": 1, "images": {A: {}}, "tags": {}}),
+        json.dumps({"version": 2, "images": {}, "tags": {}}),
+        "\x00" * 100,
+    ],
+)
+def test_a_damaged_file_is_named_and_left_alone(tmp_path, text):
+    path = tmp_path / "repositories.json"
+    path.write_text(text)
+    with pytest.raises(StoreCorrupted) as refusal:
+        catalogue.load(path)
+    assert str(path) in str(refusal.value)
+    assert path.read_text() == text

@@ -1,0 +1,41 @@
+"""The image configuration blob."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.images import configuration
+
+
+def test_the_same_input_gives_the_same_bytes():
+    made = [configuration.encode({"Cmd": ["/ä"]}, 5, ("sha256:1",), "c") for _ in range(2)]
+    assert made[0] == made[1]
+    document = json.loads(made[0])
+    assert document["rootfs"] == {"type": "layers", "diff_ids": ["sha256:1"]}
+    assert document["created"] == "1970-01-01T00:00:00.000000005Z"
+    assert document["history"] == [{"created": document["created"], "comment": "c"}]
+
+
+def test_read_back():
+    blob = configuration.encode({"Env": ["A=1"], "User": ""}, 7, ("sha256:1", "sha256:2"), "hi")
+    image = configuration.decode("sha256:ff", json.loads(blob), ("a:1",), 9)
+    assert (image.created_ns, image.size, image.comment) == (7, 9, "hi")
+    assert image.diff_ids == ("sha256:1", "sha256:2")
+    assert image.config == {"Env": ["A=1"]}
+    assert image.os == "linux"
+
+
+@given(st.integers(0, 4_000_000_000_000_000_000))
+def test_times_keep_their_nanoseconds(ns):
+    assert configuration.parse_time(configuration.format_time(ns)) == ns
+
+
+def test_times_of_other_tools():
+    assert configuration.parse_time("2020-01-02T03:04:05Z") == 1577934245000000000
+    assert configuration.parse_time("2020-01-02T04:04:05.5+01:00") == 1577934245500000000
+    with pytest.raises(ValueError, match="not an RFC 3339 time"):
+        configuration.parse_time("yesterday")

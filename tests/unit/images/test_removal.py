@@ -1,0 +1,63 @@
+"""Docker's rules for `rmi`."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.images.errors import ImageConflict
+from runtime.images.model import Image, ImageUser
+from runtime.images.removal import Plan, is_id_of, plan
+
+HEX = "abcdef012345" + "0" * 52
+RUNNING = ImageUser("1" * 64, running=True)
+STOPPED = ImageUser("2" * 64, running=False)
+
+
+def image(*tags):
+    return Image(f"sha256:{HEX}", tags, 0, 0, {}, "amd64", "linux", ())
+
+
+def test_the_last_name_takes_the_image_along():
+    assert plan(image("a:1"), "a:1", False, []) == Plan(("a:1",), True)
+
+
+def test_a_name_among_several_is_just_untagged_even_in_use():
+    assert plan(image("a:1", "b:1"), "docker.io/library/a:1", False, [RUNNING]) == Plan(
+        ("a:1",), False
+    )
+
+
+def test_the_last_name_of_an_image_in_use_needs_force():
+    with pytest.raises(ImageConflict) as refusal:
+        plan(image("busybox:latest"), "busybox:latest", False, [STOPPED])
+    assert str(refusal.value) == (
+        'conflict: unable to remove repository reference "busybox:latest" (must force) - '
+        "container 222222222222 is using its referenced image abcdef012345"
+    )
+    assert refusal.value.status == 409
+
+
+def test_forced_by_name():
+    assert plan(image("a:1"), "a:1", True, [STOPPED]) == Plan(("a:1",), True)
+    assert plan(image("a:1"), "a:1", True, [RUNNING]) == Plan(("a:1",), False)
+
+
+@pytest.mark.parametrize("reference", [HEX, f"sha256:{HEX}", HEX[:12], "sha256:abc", "a"])
+def test_by_id(reference):
+    assert is_id_of(image(), reference)
+    assert plan(image("x:1"), reference, False, []) == Plan(("x:1",), True)
+    assert plan(image(), reference, False, []) == Plan((), True)
+
+
+def test_by_id_with_several_names_needs_force():
+    with pytest.raises(ImageConflict, match=r"must be forced.*multiple repositories"):
+        plan(image("a:1", "b:1"), HEX, False, [])
+    assert plan(image("a:1", "b:1"), HEX, True, [STOPPED]) == Plan(("a:1", "b:1"), True)
+
+
+def test_by_id_in_use():
+    with pytest.raises(ImageConflict, match=r"must be forced.*stopped container 222222222222"):
+        plan(image("a:1"), HEX, False, [STOPPED])
+    for force in (False, True):
+        with pytest.raises(ImageConflict, match=r"cannot be forced.*running container 1111111"):
+            plan(image("a:1"), HEX, force, [STOPPED, RUNNING])

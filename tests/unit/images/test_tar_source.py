@@ -1,0 +1,105 @@
+"""The bytes of an archive: decompressed by magic, hashed, forwards only."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import hashlib
+import lzma
+import os
+import random
+
+import pytest
+
+from runtime.images.tar_source import CHUNK, Refusal, TarSource, Truncated, chunks_of
+
+DATA = random.Random(1).randbytes(700_000) + bytes(900_000)
+PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@contextlib.contextmanager
+def descriptor(tmp_path, data):
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize("kind", [None, *PACKERS])
+def test_decompressed_and_hashed(tmp_path, kind):
+    packed = PACKERS[kind](DATA) if kind else DATA
+    with descriptor(tmp_path, packed) as fd:
+        source = TarSource(fd)
+        assert source.read(512) == DATA[:512]
+        assert source.tell() == 512
+        source.seek(600_000)
+        assert source.read(300_000) == DATA[600_000:900_000]
+        source.drain()
+        assert source.tell() == len(DATA)
+        assert source.read(10) == b""
+        assert source.diff_id() == hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_several_streams_in_a_row_and_padding(tmp_path, kind):
+    packed = PACKERS[kind](DATA[:1000]) + PACKERS[kind](DATA[1000:]) + bytes(10_000)
+    with descriptor(tmp_path, packed) as fd:
+        pieces = list(chunks_of(fd))
+        assert b"".join(pieces) == DATA
+        assert max(map(len, pieces)) <= CHUNK
+        assert os.read(fd, 1) == b""
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+@pytest.mark.parametrize("missing", [1, 8, 12, 1000, 300_000])
+def test_truncated_compressed_data(tmp_path, kind, missing):
+    with (
+        descriptor(tmp_path, PACKERS[kind](DATA)[:-missing]) as fd,
+        pytest.raises(Truncated, match=f"truncated: its {kind} data ends too early"),
+    ):
+        list(chunks_of(fd))
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_damaged_compressed_data(tmp_path, kind):
+    packed = bytearray(PACKERS[kind](DATA))
+    packed[len(packed) // 2] ^= 0xFF
+    with (
+        descriptor(tmp_path, bytes(packed)) as fd,
+        pytest.raises(Refusal, match=f"{kind} data is damaged"),
+    ):
+        list(chunks_of(fd))
+
+
+def test_zstd_is_refused_with_words(tmp_path):
+    with (
+        descriptor(tmp_path, b"\x28\xb5\x2f\xfd" + bytes(100)) as fd,
+        pytest.raises(Refusal, match="zstd is not supported yet; decompress it first"),
+    ):
+        list(chunks_of(fd))
+
+
+def test_never_backwards_never_absurd(tmp_path):
+    with descriptor(tmp_path, DATA) as fd:
+        source = TarSource(fd)
+        source.read(1024)
+        with pytest.raises(Refusal, match="points backwards"):
+            source.seek(512)
+        for length in (-1, 1 << 40):
+            with pytest.raises(Refusal, match="a header claims"):
+                source.read(length)
+        with pytest.raises(Truncated):
+            source.seek(1 << 40)
+        source.diff_id()
+
+
+def test_a_bomb_is_not_blown_up_in_memory(tmp_path):
+    packed = lzma.compress(bytes(64 << 20))
+    with descriptor(tmp_path, packed) as fd:
+        total = 0
+        for piece in chunks_of(fd):
+            assert len(piece) <= CHUNK
+            total += len(piece)
+    assert total == 64 << 20
