@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 import http
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from urllib.parse import parse_qs, unquote
 
 import anyio
@@ -168,7 +168,7 @@ class Request:
                 raise BodyTooLarge(f"the request body has more than {limit} bytes")
             pieces.append(piece)
 
-    async def body_pieces(self) -> AsyncIterator[bytes]:
+    async def body_pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives, however big.
 
         Raises:

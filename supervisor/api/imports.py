@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import anyio
@@ -103,13 +104,14 @@ class _Upload:
     async def _feed(self, job: ImportJob) -> None:
         os.set_blocking(job.stdin_fd, False)
         reported = 0
-        async for piece in self._request.body_pieces():
-            if not await _write(job.stdin_fd, piece):
-                return  # the child has seen enough: its result says why
-            self._received += len(piece)
-            if self._received - reported >= PROGRESS_EVERY:
-                reported = self._received
-                await self._progress()
+        async with contextlib.aclosing(self._request.body_pieces()) as pieces:
+            async for piece in pieces:
+                if not await _write(job.stdin_fd, piece):
+                    return  # the child has seen enough: its result says why
+                self._received += len(piece)
+                if self._received - reported >= PROGRESS_EVERY:
+                    reported = self._received
+                    await self._progress()
         job.close_stdin()
 
     async def _progress(self) -> None:

@@ -339,6 +339,11 @@ class Client:
         out += self._h11.send(h11.Data(data)) + self._h11.send(h11.EndOfMessage())
         await self.stream.send(out)
 
+    def has_sent(self):
+        """Tell h11 of a request that was sent by hand."""
+        self._h11.send(h11.Request(method="POST", target="/", headers=[("Host", "d")]))
+        self._h11.send(h11.EndOfMessage())
+
     async def _event(self):
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             self._h11.receive_data(await self.receive())
@@ -378,7 +383,7 @@ class Client:
 async def serving(tmp_path):
     """A fake engine behind a real server on a real socket; yields (engine, connect)."""
     engine = FakeEngine(tmp_path)
-    path = str(tmp_path / "api.sock")
+    path = str(tmp_path / f"{os.urandom(4).hex()}.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(1000)

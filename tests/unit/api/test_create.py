@@ -1,0 +1,312 @@
+"""Create requests: merged with the image, or refused by name."""
+
+import pytest
+
+from supervisor.api.limits import cpus
+
+pytestmark = pytest.mark.anyio
+
+CLI = {
+    # What the docker CLI 28.2.2 sends for `docker run -d host top`.
+    "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False,
+    "AttachStderr": False, "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None,
+    "Cmd": ["top"], "Image": "host", "Volumes": {}, "WorkingDir": "", "Entrypoint": None,
+    "OnBuild": None, "Labels": {},
+    "HostConfig": {
+        "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}},
+        "NetworkMode": "default", "PortBindings": {},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False,
+        "VolumeDriver": "", "VolumesFrom": None, "ConsoleSize": [0, 0], "CapAdd": None,
+        "CapDrop": None, "CgroupnsMode": "", "Dns": [], "DnsOptions": [], "DnsSearch": [],
+        "ExtraHosts": None, "GroupAdd": None, "IpcMode": "", "Cgroup": "", "Links": None,
+        "OomScoreAdj": 0, "PidMode": "", "Privileged": False, "PublishAllPorts": False,
+        "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
+        "ShmSize": 0, "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0,
+        "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0,
+        "CpusetCpus": "", "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None,
+        "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": -1,
+        "OomKillDisable": False, "PidsLimit": 0, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0,
+        "IOMaximumIOps": 0, "IOMaximumBandwidth": 0, "MaskedPaths": None, "ReadonlyPaths": None,
+    },
+    "NetworkingConfig": {"EndpointsConfig": {"default": {
+        "IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None,
+        "GwPriority": 0, "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "",
+        "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+        "DNSNames": None,
+    }}},
+}  # fmt: skip
+
+
+async def created(engine_and_client, body):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        answer = await client.request("POST", "/containers/create", body)
+        assert answer.status == 201, answer.body
+        (container,) = engine.containers.all()
+        assert answer.json["Id"] == container.id
+        return container.config, answer.json["Warnings"]
+
+
+async def refused(engine_and_client, body, path="/containers/create"):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        answer = await client.request("POST", path, body)
+        assert engine.containers.all() == []
+        return answer.status, answer.message
+
+
+async def test_what_the_docker_cli_sends_is_taken(engine_and_client):
+    config, warnings = await created(engine_and_client, CLI)
+    assert config.args == ("top",)
+    assert config.env == ("PATH=/usr/bin:/bin", "LANG=C")
+    assert config.working_dir == "/root"
+    assert config.labels == {"made-by": "mdocker"}
+    assert config.image_id == "sha256:" + "a" * 64
+    assert config.log_driver == "json-file"
+    assert config.shm_size == 64 * 2**20
+    assert config.resources.pids is None
+    assert warnings == [
+        "networks are not supported yet: this container has only a loopback interface "
+        "(--network none)"
+    ]
+
+
+async def test_network_none_and_host_need_no_warning(engine_and_client):
+    for mode in ("none", "host"):
+        config, warnings = await created(
+            engine_and_client, {"Image": "host", "HostConfig": {"NetworkMode": mode}}
+        )
+        assert (config.network_mode, warnings) == (mode, [])
+
+
+async def test_the_requests_values_win_over_the_images(engine_and_client):
+    config, _ = await created(
+        engine_and_client,
+        {
+            "Image": "host",
+            "Cmd": ["-c", "true"],
+            "Entrypoint": ["/bin/bash"],
+            "Env": ["LANG=de", "A=b=c", "PATH"],
+            "Labels": {"x": "y"},
+            "WorkingDir": "/tmp/../srv//",
+            "User": "1000:1000",
+            "Hostname": "box",
+            "StopSignal": "SIGINT",
+            "StopTimeout": 3,
+            "AttachStdout": True,
+            "HostConfig": {
+                "Memory": 64 * 2**20,
+                "MemorySwap": -1,
+                "NanoCpus": 500_000_000,
+                "PidsLimit": 7,
+                "CpuShares": 512,
+                "AutoRemove": True,
+                "LogConfig": {"Type": "k8s-file"},
+                "SecurityOpt": ["no-new-privileges", "seccomp=unconfined"],
+                "ShmSize": 1024,
+            },
+        },
+    )
+    assert config.entrypoint == ("/bin/bash",)
+    assert config.cmd == ("-c", "true")
+    assert config.env == ("LANG=de", "A=b=c")
+    assert config.labels == {"made-by": "mdocker", "x": "y"}
+    assert config.working_dir == "/srv"
+    assert (config.user, config.hostname) == ("1000:1000", "box")
+    assert (config.stop_signal, config.stop_timeout) == ("SIGINT", 3)
+    assert config.attach_stdout
+    assert not config.attach_stderr
+    assert config.auto_remove
+    assert config.log_driver == "k8s-file"
+    assert config.security_options == ("no-new-privileges",)
+    assert config.shm_size == 1024
+    limits = config.resources
+    assert (limits.memory, limits.memory_swap) == (64 * 2**20, -1)
+    assert (limits.nano_cpus, limits.cpu_shares, limits.pids) == (500_000_000, 512, 7)
+
+
+async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
+    config, _ = await created(engine_and_client, {"Image": "host", "Entrypoint": ["/bin/ls"]})
+    assert config.args == ("/bin/ls",)
+    config, _ = await created(engine_and_client, {"Image": "host", "Entrypoint": [], "Cmd": []})
+    assert config.args == ("/bin/sh",)
+    config, _ = await created(
+        engine_and_client, {"Image": "host", "Entrypoint": [""], "Cmd": ["ls"]}
+    )
+    assert config.args == ("ls",)
+    config, _ = await created(engine_and_client, {"Image": "host", "Cmd": "ls -l"})
+    assert config.args == ("ls", "-l")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("Privileged", True, "HostConfig.Privileged"),
+        ("Binds", ["/a:/b"], "HostConfig.Binds"),
+        ("CapAdd", ["NET_ADMIN"], "HostConfig.CapAdd"),
+        ("Devices", [{"PathOnHost": "/dev/fuse"}], "HostConfig.Devices"),
+        ("PidMode", "host", "HostConfig.PidMode 'host'"),
+        ("IpcMode", "host", "HostConfig.IpcMode 'host'"),
+        ("CgroupnsMode", "host", "HostConfig.CgroupnsMode 'host'"),
+        ("UTSMode", "host", "HostConfig.UTSMode 'host'"),
+        ("Runtime", "kata", "HostConfig.Runtime 'kata'"),
+        ("OomScoreAdj", -5, "HostConfig.OomScoreAdj -5"),
+        ("Init", True, "HostConfig.Init"),
+        ("MemorySwappiness", 10, "HostConfig.MemorySwappiness 10"),
+        ("MaskedPaths", [], "HostConfig.MaskedPaths"),
+        ("ReadonlyPaths", ["/proc/sys"], "HostConfig.ReadonlyPaths"),
+        ("RestartPolicy", {"Name": "always"}, "HostConfig.RestartPolicy 'always'"),
+        ("NetworkMode", "bridge", "HostConfig.NetworkMode bridge"),
+        ("NetworkMode", "container:x", "HostConfig.NetworkMode container:x"),
+        ("SecurityOpt", ["seccomp={}"], "HostConfig.SecurityOpt 'seccomp={}'"),
+        ("Mounts", [{"Type": "bind"}], "HostConfig.Mounts"),
+        ("Tmpfs", {"/x": ""}, "HostConfig.Tmpfs"),
+        ("Dns", ["1.1.1.1"], "HostConfig.Dns"),
+        ("ExtraHosts", [""], "HostConfig.ExtraHosts"),
+        ("AnOptionOfTomorrow", 1, "HostConfig.AnOptionOfTomorrow 1"),
+    ],
+)
+async def test_a_host_option_in_use_that_we_lack_is_named(engine_and_client, option, value, text):
+    body = {"Image": "host", "HostConfig": {option: value}}
+    status, message = await refused(engine_and_client, body)
+    assert status == 501
+    assert message.startswith(f"mdocker does not support {text}")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("Tty", True),
+        ("OpenStdin", True),
+        ("AttachStdin", True),
+        ("Healthcheck", {"Test": ["CMD", "true"]}),
+        ("Volumes", {"/data": {}}),
+        ("ExposedPorts", {"80/tcp": {}}),
+        ("MacAddress", "aa:bb:cc:dd:ee:ff"),
+        ("NetworkDisabled", True),
+    ],
+)
+async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, option, value):
+    status, message = await refused(engine_and_client, {"Image": "host", option: value})
+    assert status == 501
+    assert message.startswith(f"mdocker does not support Config.{option}")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "text"),
+    [
+        ({"Image": ""}, 400, "no image specified"),
+        ({"Image": "nosuch"}, 404, "No such image: nosuch:latest"),
+        ({"Entrypoint": [""]}, 400, "no command specified"),
+        ({"Env": ["=x"]}, 400, "invalid environment variable: =x"),
+        ({"Env": ["A=\0"]}, 400, "invalid Env"),
+        ({"Cmd": ["a\0b"]}, 400, "invalid Cmd"),
+        ({"WorkingDir": "tmp"}, 400, "the working directory 'tmp' is invalid"),
+        ({"StopSignal": "FOO"}, 400, "Invalid signal: FOO"),
+        ({"StopTimeout": -7}, 400, "invalid StopTimeout -7"),
+        ({"StopTimeout": 2**31}, 400, "invalid StopTimeout 2147483648"),
+        ({"Hostname": "a b"}, 400, "invalid hostname"),
+        ({"Hostname": "h" * 65}, 400, "invalid hostname"),
+        (
+            {"Labels": ["a"]},
+            400,
+            "invalid request: Expected `object | null`, got `array`",
+        ),
+        ({"HostConfig": []}, 400, "invalid request: "),
+        ({"HostConfig": {"Memory": "1g"}}, 400, "invalid request: "),
+        ({"HostConfig": {"Memory": 1024}}, 400, "Minimum memory limit allowed is 6MB"),
+        ({"HostConfig": {"Memory": -1}}, 400, "invalid Memory -1"),
+        ({"HostConfig": {"Memory": 2**80}}, 400, "inva"),
+        ({"HostConfig": {"MemorySwap": 2**30}}, 400, "You should always set the Memory limit"),
+        (
+            {"HostConfig": {"Memory": 2**30, "MemorySwap": 2**29}},
+            400,
+            "Minimum memoryswap limit should be larger than memory limit",
+        ),
+        (
+            {"HostConfig": {"NanoCpus": 10**15}},
+            400,
+            f"range of CPUs is from 0.01 to {cpus()}.00, as there are only {cpus()} CPUs available",
+        ),
+        ({"HostConfig": {"NanoCpus": -1}}, 400, "range of CPUs is from 0.01"),
+        ({"HostConfig": {"NanoCpus": 10**9, "CpuQuota": 5000}}, 400, "Conflicting options"),
+        ({"HostConfig": {"CpuPeriod": 1}}, 400, "CPU cfs period"),
+        ({"HostConfig": {"CpuQuota": 1}}, 400, "CPU cfs quota"),
+        ({"HostConfig": {"CpuShares": -1}}, 400, "invalid CPU shares (-1)"),
+        ({"HostConfig": {"PidsLimit": -2}}, 400, "invalid PidsLimit -2"),
+        ({"HostConfig": {"ShmSize": -1}}, 400, "SHM size can not be -1"),
+        ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),
+        (
+            {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}},
+            501,
+            'log option "max-size"',
+        ),
+        ({"HostConfig": {"NetworkMode": "mine"}}, 404, "network mine not found"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}, 404, "network mine not found"),
+        (
+            {"NetworkingConfig": {"EndpointsConfig": {"default": {"IPAddress": "1.2.3.4"}}}},
+            501,
+            "mdocker does not support NetworkingConfig.EndpointsConfig.default.IPAddress",
+        ),
+    ],
+)
+async def test_bad_values_are_refused_in_words(engine_and_client, change, status, text):
+    found, message = await refused(engine_and_client, {"Image": "host", **change})
+    assert (found, message[: len(text)]) == (status, text)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "text"),
+    [
+        (b"{}", "text/plain", "Content-Type specified (text/plain) must be 'application/json'"),
+        (b"{", "application/json", "invalid JSON: "),
+        (b"", "application/json", "invalid JSON: got EOF"),
+        (b"[1]", "application/json", "invalid JSON: the body must be an object, not an array"),
+        (b"null", "application/json", "invalid JSON: the body must be an object, not null"),
+        (b"{} {}", "application/json", "invalid JSON: "),
+        (b"\xff\xfe", "application/json", "invalid JSON: "),
+        (b'{"Image": "\xff"}', "application/json", "invalid JSON: "),
+        (b"[" * 100_000, "application/json", "invalid JSON: "),
+        (b'{"Image":' * 100_000, "application/json", "invalid JSON: "),
+    ],
+)
+async def test_a_body_that_is_no_json_object(engine_and_client, body, content_type, text):
+    async with engine_and_client() as (_, connect), connect() as client:
+        answer = await client.request(
+            "POST", "/containers/create", body, [("Content-Type", content_type)]
+        )
+        assert answer.status == 400
+        assert answer.message.startswith(text)
+
+
+async def test_json_with_a_charset_is_json(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        answer = await client.request(
+            "POST",
+            "/containers/create",
+            {"Image": "host"},
+            [("Content-Type", "application/json; charset=utf-8")],
+        )
+        assert answer.status == 201
+
+
+async def test_names_are_the_engines_to_check(engine_and_client):
+    body = {"Image": "host"}
+    async with engine_and_client() as (engine, connect), connect() as client:
+        bad = await client.request("POST", "/containers/create?name=a%20b", body)
+        assert bad.status == 400
+        assert bad.message == (
+            "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+        assert (await client.request("POST", "/containers/create?name=c1", body)).status == 201
+        taken = await client.request("POST", "/containers/create?name=c1", body)
+        assert taken.status == 409
+        assert taken.message.startswith('Conflict. The container name "/c1" is already in use')
+        assert len(engine.containers) == 1
+
+
+async def test_another_platform_is_not_found(engine_and_client):
+    path = "/containers/create?platform=linux%2Fs390x"
+    status, message = await refused(engine_and_client, {"Image": "host"}, path)
+    assert status == 404
+    assert message == "image host is for linux/amd64, not for the platform asked: linux/s390x"
