@@ -15,10 +15,8 @@ _LONGEST_SHOWN = 160
 
 def shown(name: str) -> str:
     """A name fit for one line of text."""
-    text = name.encode("utf-8", "backslashreplace").decode()
-    text = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    # ascii() and not a codec: codecs are modules, and the chroot has none to load.
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 

@@ -92,15 +92,15 @@ class Extraction:
                 yield entry
                 # It keeps them all, for random access that a stream has no use for.
                 archive.members.clear()  # type: ignore[attr-defined]
-        except Truncated:
-            raise Truncated(f"the archive is truncated{_after(last)}") from None
+        except Truncated as error:
+            raise Truncated(f"{error}{_after(last)}") from None
         except RecursionError:
             raise Refusal(f"damaged archive: headers without end{_after(last)}") from None
         except (tarfile.TarError, ValueError, OverflowError) as error:
             raise self._bad_header(last, error) from None
         block = self._source.last_block
         if len(block) < tarfile.BLOCKSIZE:
-            raise Truncated(f"the archive is truncated{_after(last)}: its end mark is missing")
+            raise Truncated(f"the archive is truncated: its end mark is missing{_after(last)}")
         if block != _ZEROS:
             raise Refusal(f"damaged archive: no valid header{_after(last)}")
 
@@ -185,12 +185,13 @@ class Extraction:
     def _write_sparse(self, fd: int, parts: list[tuple[int, int]], entry: tarfile.TarInfo) -> None:
         end = 0
         for offset, length in parts:
+            if length == 0:
+                continue  # the old GNU format ends its map by empty parts
             if offset < end or length < 0 or offset + length > entry.size:
                 raise Refusal(f"{shown(entry.name)}: impossible map of a sparse file")
             end = offset + length
-            if length:
-                os.lseek(fd, offset, os.SEEK_SET)
-                self._write(fd, length, entry)
+            os.lseek(fd, offset, os.SEEK_SET)
+            self._write(fd, length, entry)
         os.ftruncate(fd, entry.size)
 
     def _symlink(self, place: str, entry: tarfile.TarInfo) -> None:
@@ -284,4 +285,4 @@ class Extraction:
 
 
 def _after(name: str) -> str:
-    return f" after {shown(name)}" if name else ""
+    return f" (after {shown(name)})" if name else ""

@@ -58,6 +58,7 @@ class ImageStore:
     """All images of one engine.
 
     Attributes:
+        root: Its directory.
         broken: Image id -> why it can't be used; such images are left as they are on disk.
     """
 
@@ -68,17 +69,17 @@ class ImageStore:
             StoreCorrupted: repositories.json is not what the store writes.
             OSError: The directories can't be made or read.
         """
-        self._root = Path(root)
-        self._blobs = self._root / "blobs" / "sha256"
-        self._layers = self._root / "layers"
-        self._staging = self._root / "staging"
-        self._index = self._root / "repositories.json"
+        self.root = Path(root)
+        self._blobs = self.root / "blobs" / "sha256"
+        self._layers = self.root / "layers"
+        self._staging = self.root / "staging"
+        self._index = self.root / "repositories.json"
         # 0700: layers hold setuid programs that users of this machine must not reach.
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (self._blobs, self._layers, self._staging):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.RLock()
-        self._host = HostImage(self._root / "host", self._staging)
+        self._host = HostImage(self.root / "host", self._staging)
         self._jobs: set[Path] = set()
         self._catalogue = catalogue.load(self._index)
         self._images: dict[str, Image] = {}
@@ -252,7 +253,7 @@ class ImageStore:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-        return [str(path.relative_to(self._root)) for path in garbage]
+        return [str(path.relative_to(self.root)) for path in garbage]
 
     # --- inside ---
 
