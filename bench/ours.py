@@ -29,7 +29,7 @@ SCRIPT = "#!{python}\nimport sys\nfrom mdocker.__main__ import main\n\nsys.exit(
 def install(directory: Path) -> Path:
     """Copies the checkout's packages and compiles them, as pip does; the colleagues' edits and
     PYTHONDONTWRITEBYTECODE then change nothing. Returns the directory for PYTHONPATH."""
-    checkout = Path(__file__).parent.parent
+    checkout = Path(os.environ.get("MDOCKER_BENCH_SOURCE", Path(__file__).parent.parent))
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(checkout / package, directory / package, ignore=ignored)
@@ -126,8 +126,9 @@ class Engine:
         return time.monotonic() - begun
 
     def _last_words(self) -> str:
-        text = (self.directory.parent / "daemon.log").read_text(errors="replace").strip()
-        return text[-400:] or "it says nothing"
+        logs = (self.directory.parent / "daemon.log", self.run_dir / "shim.log")
+        texts = [log.read_text(errors="replace").strip() for log in logs if log.exists()]
+        return " | ".join(text[-400:] for text in texts if text) or "it says nothing"
 
     @property
     def supervisor(self) -> int:
