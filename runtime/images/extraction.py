@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import tarfile
 from collections import Counter
@@ -27,6 +26,7 @@ from runtime.images.entry_names import (
 )
 from runtime.images.entry_numbers import check_numbers, mtime_ns
 from runtime.images.tar_source import Refusal, TarSource, Truncated
+from runtime.images.trees import remove_tree
 
 _ZEROS = bytes(tarfile.BLOCKSIZE)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -273,7 +273,7 @@ class Extraction:
         """Removes what an earlier entry put here: the later one wins."""
         path = f"/{place}"
         if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path)
+            remove_tree(path)
             self._links.discard_below(place)
             self._directories.pop(place, None)
             below = f"{place}/"

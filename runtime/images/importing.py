@@ -16,7 +16,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 from runtime.images.errors import ImportFailed, ImportRefused
 from runtime.images.model import Image
+from runtime.images.trees import remove_tree
 
 _PIPE_SIZE = 1 << 20
 _CHECKOUT = str(Path(__file__).resolve().parents[2])
@@ -92,7 +92,11 @@ class ImportJob:
             for fd in (stdin_w, result_r):
                 if fd >= 0:
                     os.close(fd)
-            self._remove()
+            # By path: there may be no descriptor left to look into it.
+            with contextlib.suppress(FileNotFoundError):
+                (directory / "fs").rmdir()
+                directory.rmdir()
+            forget(directory)
             raise
         finally:
             if stdin_r >= 0:
@@ -175,7 +179,8 @@ class ImportJob:
 
     def _remove(self) -> None:
         """What was committed has been renamed away and is not here any more."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the sweep of the next start-up tries again
+            remove_tree(self._directory)
         self._forget(self._directory)
 
 

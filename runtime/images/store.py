@@ -18,11 +18,11 @@ that remove a layer take as long as it is large: call `delete`, `sweep`, `Import
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -45,6 +45,7 @@ from runtime.images.host import NAME as HOST_NAME
 from runtime.images.host import HostImage
 from runtime.images.importing import ImportJob, Unpacked
 from runtime.images.model import Deleted, Image, ImageUser, Removal, RootfsLayers, Untagged
+from runtime.images.trees import remove_tree
 
 _COPY = 1 << 20
 
@@ -226,7 +227,7 @@ class ImageStore:
             garbage = self._take_layers(image.diff_ids)
         done.extend(Deleted(f"sha256:{diff_id}") for diff_id, _ in garbage)
         for _, directory in garbage:
-            shutil.rmtree(directory, ignore_errors=True)
+            self._discard(directory)
         return done
 
     def sweep(self) -> list[str]:
@@ -249,16 +250,22 @@ class ImageStore:
                     if f"sha256:{path.name}" not in self._catalogue.images
                 ]
             for path in garbage:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                self._discard(path)
         return [str(path.relative_to(self.root)) for path in garbage]
 
     # --- inside ---
 
     def _layer(self, diff_id: str) -> Path:
         return self._layers / diff_id.removeprefix("sha256:")
+
+    @staticmethod
+    def _discard(path: Path) -> None:
+        """Removes garbage; what can't be removed stays for the next sweep."""
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _resolve(self, reference: str) -> Image:
         digits = references.id_prefix(reference)

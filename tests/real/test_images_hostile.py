@@ -259,3 +259,16 @@ def test_damaged_bytes_end_in_an_image_or_one_line(store, seed):
         assert "\n" not in str(refusal)
         assert "cannot unpack: " not in str(refusal), "a bug, not a refusal"
         assert list((store.root / "layers").iterdir()) == []
+
+
+def test_a_tree_deeper_than_any_path_can_name(store):
+    """What the chroot could hold must be removable from outside of it."""
+    deep = "d/" * 2000
+    text = refusal_of(store, archive((entry(f"{deep}f"), b"x"), entry("../evil")))
+    assert "the name leads out" in text
+
+
+def test_a_deep_directory_gives_way_to_a_file(store):
+    deep = "d/" * 2000
+    entries = [(entry(f"{deep}f"), b"x"), (entry("d"), b"a file"), entry("../evil")]
+    assert "the name leads out" in refusal_of(store, archive(*entries))
