@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter, time_ns
 
 from logs.framing import Stream
 from logs.lines import PIECE, first_long, piece_end
@@ -68,7 +68,7 @@ class LogStream:
         writer = log.writer
         if writer is None:
             return
-        now = time.time_ns()
+        now = time_ns()
         held, end = self.held, data.rfind(b"\n") + 1
         before = len(held) + len(data)
         if self._piece_ns or (before >= PIECE and self._has_long(data, end)):
@@ -93,7 +93,7 @@ class LogStream:
             self._piece_ns = 0
             return
         held, self.held = self.held, b""
-        now = time.time_ns()
+        now = time_ns()
         piece = log.writer.piece(self._name, held, self._piece_ns or now)
         self._piece_ns = 0
         self._write([piece], len(held), now)
@@ -276,7 +276,7 @@ class ContainerLog:
         if self.closed or self.file is None:
             raise ValueError(f"the log of {self.container_id} is closed")
         fd = self.file.fd
-        started = time.perf_counter()
+        started = perf_counter()
         try:
             wanted = sum(map(len, buffers))
             written = os.writev(fd, buffers)
@@ -290,7 +290,7 @@ class ContainerLog:
             self._failed(error)
             return False
         finally:
-            self.write_s = time.perf_counter() - started
+            self.write_s = perf_counter() - started
         if end - wanted != self.size:
             self.truncations += 1
         self.size = end

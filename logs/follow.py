@@ -74,9 +74,9 @@ class Follower(AsyncIterator[bytes]):
         if behind <= _BLOCK:
             return self._reader.step(end, _BLOCK)
         # History can be cold: the disk is waited for elsewhere.
-        offset = self._reader.offset
-        block = await anyio.to_thread.run_sync(os.pread, self._file.fd, _BLOCK, offset)
-        return self._reader.take(block[: end - offset], end)
+        size, offset = self._reader.wanted(end, _BLOCK), self._reader.offset
+        block = await anyio.to_thread.run_sync(os.pread, self._file.fd, size, offset)
+        return self._reader.take(block, end)
 
     async def _wait(self) -> bool:
         """Wait for a write or the end of the log; False once the time of `until` has passed."""

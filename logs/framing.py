@@ -31,6 +31,11 @@ class FramingError(ValueError):
     """The bytes are no stdcopy frames."""
 
 
+def frame_head(stream: Stream, size: int) -> bytes:
+    """The header of a frame whose payload has `size` bytes."""
+    return _HEADER.pack(stream, size)
+
+
 def frame(stream: Stream, payload: bytes) -> bytes:
     """Wrap a payload, in several frames if it is longer than `MAX_PAYLOAD`. Empty stays empty."""
     size = len(payload)

@@ -22,10 +22,17 @@ _RECORD = re.compile(
     rb'\{"log":"([^"\\\n]*(?:\\.[^"\\\n]*)*)"'
     rb',"stream":"(stdout|stderr)","time":"([^"\\\n]{1,64})"\}\n'
 )
+_BETWEEN = {
+    name: re.compile(rb'","stream":"' + name + rb'","time":"[^"\\\n]{1,64}"\}\n\{"log":"')
+    for name in (b"stdout", b"stderr", b"std(?:out|err)")
+}
+_EITHER = _BETWEEN.pop(b"std(?:out|err)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _FIRST_SPAN = 4096
 _SHORT_RUN = 1024
 _SINGLES = 16384
+# Longer runs are taken in parts: the lines of a part then fit into memory that Python has at hand.
+_LONG_RUN = 49152
 
 _decode = json.JSONDecoder(strict=False).decode
 
@@ -60,10 +67,10 @@ class JsonText:
         self._sieve = sieve
         self.skipped = 0
 
-    def feed(self, block: bytes) -> None:
-        """Take a block, which ends with a newline. Stops early once the sieve has finished."""
+    def feed(self, block: bytes, end: int) -> None:
+        """Take `block[:end]`, which ends with a newline. Stops once the sieve has finished."""
         sieve = self._sieve
-        pos, end = 0, len(block)
+        pos = 0
         while pos < end and not sieve.finished:
             newline = block.find(b"\n", pos)
             match = None
@@ -72,12 +79,13 @@ class JsonText:
                 if at >= 0:
                     match = _TAIL.fullmatch(block, at, newline + 1)
             if match is not None:
-                stop = _run_end(block, newline + 1, match[0])
+                stop = _run_end(block, newline + 1, end, match[0])
                 if stop - pos >= _SHORT_RUN and self._run(block, pos, stop, match):
                     pos = stop
                     continue
             stop = block.find(b"\n", min(pos + _SINGLES, end - 1)) + 1
-            self._singles(block[pos:stop])
+            if match is None or sieve.timed or not self._merged(block, pos, stop, match):
+                self._singles(block[pos:stop])
             pos = stop
 
     def _run(self, block: bytes, pos: int, stop: int, match: re.Match[bytes]) -> bool:
@@ -110,40 +118,43 @@ class JsonText:
             return False
         return True
 
+    def _merged(self, block: bytes, pos: int, stop: int, first: re.Match[bytes]) -> bool:
+        """Take records of any time, at once. False if more than that differs."""
+        start = block.rfind(b"\n", pos, stop - 1) + 1
+        at = block.find(STREAM_KEY, start, stop)
+        last = _TAIL.fullmatch(block, at, stop) if at >= 0 else None
+        if last is None or not block.startswith(HEAD, start):
+            return False
+        core = block[pos + len(HEAD) : at]
+        between = _EITHER if self._sieve.mixes else _BETWEEN[first[1]]
+        text, parts = between.subn(b"", core)
+        if parts != core.count(b"\n") or not (self._sieve.mixes or first[1] == last[1]):
+            return False
+        stream = _STREAMS[first[1]]
+        if self._sieve.takes(stream, b""):
+            try:
+                self._sieve.output.add(stream, unescape(text))
+            except ValueError:
+                return False
+        return True
+
     def _singles(self, block: bytes) -> None:
         """Take records of which each may be different."""
         records = _RECORD.findall(block)
-        if len(records) != block.count(b"\n"):
-            for line in block.split(b"\n")[:-1]:
-                single = _RECORD.fullmatch(line + b"\n")
-                if single is None:
-                    self._foreign(line)
-                else:
-                    self._take(*single.groups())
-                if self._sieve.finished:
-                    return
-            return
-        if self._sieve.timed:
+        if len(records) == block.count(b"\n"):
             for content, name, stamp in records:
                 self._take(content, name, stamp)
                 if self._sieve.finished:
                     return
             return
-        pos, total = 0, len(records)
-        while pos < total:
-            name = records[pos][1]
-            stop = pos + 1
-            while stop < total and records[stop][1] == name:
-                stop += 1
-            stream = _STREAMS[name]
-            if self._sieve.takes(stream, b""):
-                contents = b"".join([record[0] for record in records[pos:stop]])
-                try:
-                    self._sieve.output.add(stream, unescape(contents))
-                except ValueError:
-                    for record in records[pos:stop]:
-                        self._take(*record)
-            pos = stop
+        for line in block.split(b"\n")[:-1]:
+            single = _RECORD.fullmatch(line + b"\n")
+            if single is None:
+                self._foreign(line)
+            else:
+                self._take(*single.groups())
+            if self._sieve.finished:
+                return
 
     def _take(self, content: bytes, name: bytes, stamp: bytes) -> None:
         stream = _STREAMS[name]
@@ -171,17 +182,17 @@ class JsonText:
         self._sieve.output.add(stream, prefix + content)
 
 
-def _run_end(block: bytes, pos: int, tail: bytes) -> int:
+def _run_end(block: bytes, pos: int, end: int, tail: bytes) -> int:
     """Where the records that end in `tail` end, of which one ends at `pos`; at least `pos`.
 
     Looks at the next record first and then ever farther, so that a record that stands alone is
     cheap.
     """
-    newline = block.find(b"\n", pos)
+    newline = block.find(b"\n", pos, end)
     if newline < 0 or not block.endswith(tail, pos, newline + 1):
         return pos
-    pos, span, end = newline + 1, _FIRST_SPAN, len(block)
-    while pos < end:
+    start, pos, span = pos, newline + 1, _FIRST_SPAN
+    while pos < end and pos - start < _LONG_RUN:
         probe = min(pos + span, end)
         found = block.rfind(tail, pos, probe)
         if found < 0:

@@ -10,8 +10,16 @@ from logs.selection import Sieve
 
 _STREAMS = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
 _HEAD = re.compile(rb"(\S{1,64}) (stdout|stderr) ([FP])(?::\S*)? ")
+_RECORD = re.compile(rb"^(\S{1,64}) (stdout|stderr) ([FP])(?::\S*)? ([^\n]*)\n", re.M)
+_BETWEEN = {
+    name: re.compile(rb"\n\S{1,64} " + name + rb" F ")
+    for name in (b"stdout", b"stderr", b"std(?:out|err)")
+}
+_EITHER = _BETWEEN.pop(b"std(?:out|err)")
 _SHORT_RUN = 1024
+_SINGLES = 16384
 _FIRST_SPAN = 4096
+_LONG_RUN = 49152
 
 
 class K8sText:
@@ -27,37 +35,62 @@ class K8sText:
         self._sieve = sieve
         self.skipped = 0
 
-    def feed(self, block: bytes) -> None:
-        """Take a block, which ends with a newline. Stops early once the sieve has finished."""
+    def feed(self, block: bytes, end: int) -> None:
+        """Take `block[:end]`, which ends with a newline. Stops once the sieve has finished."""
         sieve = self._sieve
-        pos, end = 0, len(block)
+        pos = 0
         while pos < end and not sieve.finished:
             stop = block.find(b"\n", pos) + 1
             head = _HEAD.match(block, pos, stop)
-            if head is None:
-                # conmon writes an empty line without the last space.
-                head = _HEAD.match(block[pos : stop - 1] + b" ")
-                if head is None:
-                    self.skipped += 1
-                else:
-                    self._take(head, b"\n" if head[3] == b"F" else b"")
-                pos = stop
-                continue
-            if head[3] == b"P":
-                self._take(head, block[head.end() : stop - 1])
-            else:
-                last = _run_end(block, stop, head[0])
+            if head is not None and head[3] == b"F":
+                last = _run_end(block, stop, end, head[0])
                 if last - pos >= _SHORT_RUN and self._run(block, pos, last, head):
-                    stop = last
-                else:
-                    self._take(head, block[head.end() : stop])
+                    pos = last
+                    continue
+            stop = block.find(b"\n", min(pos + _SINGLES, end - 1)) + 1
+            if head is None or sieve.timed or not self._merged(block, pos, stop, head):
+                self._singles(block[pos:stop])
             pos = stop
 
-    def _take(self, head: re.Match[bytes], text: bytes) -> None:
+    def _merged(self, block: bytes, pos: int, stop: int, head: re.Match[bytes]) -> bool:
+        """Take records of any time, at once. False if more than that differs."""
+        if head[3] != b"F":
+            return False
+        core = block[head.end() : stop]
+        between = _EITHER if self._sieve.mixes else _BETWEEN[head[2]]
+        text, parts = between.subn(b"\n", core)
+        if parts != core.count(b"\n") - 1:
+            return False
         stream = _STREAMS[head[2]]
+        if self._sieve.takes(stream, b""):
+            self._sieve.output.add(stream, text)
+        return True
+
+    def _singles(self, block: bytes) -> None:
+        """Take records of which each may be different."""
+        records = _RECORD.findall(block)
+        if len(records) == block.count(b"\n"):
+            for stamp, name, flag, text in records:
+                self._take(stamp, name, flag, text)
+                if self._sieve.finished:
+                    return
+            return
+        for line in block.split(b"\n")[:-1]:
+            # conmon writes an empty line without the last space.
+            single = _RECORD.fullmatch(line + b"\n") or _RECORD.fullmatch(line + b" \n")
+            if single is None:
+                self.skipped += 1
+            else:
+                self._take(*single.groups())
+            if self._sieve.finished:
+                return
+
+    def _take(self, stamp: bytes, name: bytes, flag: bytes, text: bytes) -> None:
+        stream = _STREAMS[name]
         try:
-            if self._sieve.takes(stream, head[1]):
-                self._sieve.output.add(stream, self._sieve.prefix(head[1]) + text)
+            if self._sieve.takes(stream, stamp):
+                text = self._sieve.prefix(stamp) + text
+                self._sieve.output.add(stream, text + b"\n" if flag == b"F" else text)
         except ValueError:
             self.skipped += 1
 
@@ -79,12 +112,12 @@ class K8sText:
         return True
 
 
-def _run_end(block: bytes, pos: int, head: bytes) -> int:
+def _run_end(block: bytes, pos: int, end: int, head: bytes) -> int:
     """Where the records that begin with `head` end, of which one ends at `pos`; at least `pos`."""
-    if not block.startswith(head, pos):
+    if not block.startswith(head, pos, end):
         return pos
-    between, span, end = b"\n" + head, _FIRST_SPAN, len(block)
-    while pos < end:
+    start, between, span = pos, b"\n" + head, _FIRST_SPAN
+    while pos < end and pos - start < _LONG_RUN:
         probe = min(pos + span, end)
         found = block.rfind(between, pos - 1, probe)
         if found < 0:

@@ -15,7 +15,8 @@ from logs.tailing import tail_offset
 __all__ = ["BLOCK_SIZE", "LogNotReadable", "LogReader", "Selection", "read"]
 
 BLOCK_SIZE = 1 << 20
-_LONGEST_LINE = 1 << 24
+_LONGEST_RECORD = 1 << 20
+"""No writer's records are longer: 16 KiB of control bytes become 96 KiB of JSON."""
 
 
 class LogNotReadable(Exception):
@@ -30,7 +31,7 @@ class LogReader:
         finished: A record younger than `until` was met: there is nothing more to come.
     """
 
-    __slots__ = ("_rest", "_sieve", "_text", "fd", "finished", "offset")
+    __slots__ = ("_need", "_sieve", "_skipping", "_text", "fd", "finished", "offset")
 
     def __init__(self, driver: str, fd: int, selection: Selection, offset: int = 0) -> None:
         """Begin at `offset`, where a record must begin.
@@ -41,7 +42,8 @@ class LogReader:
         self.fd = fd
         self.offset = offset
         self.finished = False
-        self._rest = b""
+        self._need = 0
+        self._skipping = False
         self._sieve = Sieve(selection)
         self._text = text_of(driver, self._sieve)
 
@@ -50,31 +52,51 @@ class LogReader:
         """Lines so far that were no records."""
         return self._text.skipped
 
+    def wanted(self, end: int, block_size: int) -> int:
+        """How many bytes to read next, at `offset`: a block, or more where a record is longer."""
+        return min(max(block_size, self._need), end - self.offset)
+
     def step(self, end: int, block_size: int = BLOCK_SIZE) -> bytes:
         """Read one block, not beyond `end`, and give back what is wanted of it, maybe nothing.
-
-        A file that turns out shorter counts as read to `end`.
 
         Raises:
             OSError: reading fails.
         """
-        block = os.pread(self.fd, min(block_size, end - self.offset), self.offset)
-        return self.take(block, end)
+        return self.take(os.pread(self.fd, self.wanted(end, block_size), self.offset), end)
 
     def take(self, block: bytes, end: int) -> bytes:
-        """Like `step`, with a block that was read elsewhere; b"" if the file has ended early."""
-        self.offset = self.offset + len(block) if block else end
-        if self._rest:
-            block = self._rest + block
+        """Like `step`, with a block that was read elsewhere; b"" if the file has ended early.
+
+        What follows the block's last newline is left for the next block.
+        """
         cut = block.rfind(b"\n") + 1
-        self._rest = block[cut:]
-        if len(self._rest) > _LONGEST_LINE:
-            self._rest = b""
+        if not cut:
+            self._no_record(block, end)
+            return b""
+        self._need = 0
+        self.offset += cut
+        if self._skipping:
+            self._skipping = False
             self._text.skipped += 1
-        if cut:
-            self._text.feed(block if cut == len(block) else block[:cut])
+            start = block.find(b"\n") + 1
+            block = block[start:cut]
+            cut -= start
+        self._text.feed(block, cut)
         self.finished = self._sieve.finished
         return self._sieve.output.take()
+
+    def _no_record(self, block: bytes, end: int) -> None:
+        """No newline in this block: it needs more, or it is a torn end, or no log at all."""
+        size = len(block)
+        if self.offset + size >= end or not size:
+            self.offset = end
+            self._text.skipped += bool(size or self._skipping)
+            self._skipping = False
+        elif self._skipping or size >= _LONGEST_RECORD:
+            self._skipping = True
+            self.offset += size
+        else:
+            self._need = 2 * size
 
 
 def text_of(driver: str, sieve: Sieve) -> JsonText | K8sText:

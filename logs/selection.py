@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from logs import stamps
-from logs.framing import MAX_PAYLOAD, Stream, frame
+from logs.framing import MAX_PAYLOAD, Stream, frame_head
 
 BOTH = (Stream.STDOUT, Stream.STDERR)
 
@@ -64,21 +64,29 @@ class Output:
 
     def _close_frame(self) -> None:
         if self._size:
-            self._done.append(frame(self._stream, b"".join(self._parts)))
+            self._done.append(frame_head(self._stream, self._size))
+            self._done += self._parts
         self._parts = []
         self._size = 0
 
 
 class Sieve:
-    """Decides on records by their stream and time, and adds the chosen ones to the output."""
+    """Decides on records by their stream and time, and adds the chosen ones to the output.
 
-    __slots__ = ("_want", "finished", "output", "selection", "timed")
+    Attributes:
+        timed: The times of records matter.
+        mixes: It does not matter of which stream a record is.
+        finished: The record that `until` speaks of has come.
+    """
+
+    __slots__ = ("_want", "finished", "mixes", "output", "selection", "timed")
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
         self.output = Output(selection.framed)
         self.finished = False
         self._want = frozenset(selection.streams)
+        self.mixes = not selection.framed and self._want >= set(BOTH)
         self.timed = bool(selection.since_ns or selection.until_ns or selection.timestamps)
 
     def takes(self, stream: Stream, stamp: bytes) -> bool:

@@ -17,7 +17,7 @@ class _Second:
     """The last second that was written and read: neighbours in a log nearly always share it."""
 
     written = (-1, b"")
-    read = (b"", 0)
+    read = (b"?", 0)
 
 
 def fixed(time_ns: int) -> bytes:
@@ -41,13 +41,16 @@ def parse(text: bytes) -> int:
     Raises:
         ValueError: it is none.
     """
+    known, second = _Second.read
+    if text.startswith(known) and text.endswith(b"Z"):
+        digits = text[20:-1]
+        if digits.isdigit() and len(digits) <= 9:
+            return second * NS + int(digits.ljust(9, b"0"))
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
     moment, fraction, offset = match.groups()
-    key = moment + offset
-    known, second = _Second.read
-    if known != key:
-        second = int(datetime.fromisoformat(key.decode().upper()).timestamp())
-        _Second.read = (key, second)
+    second = int(datetime.fromisoformat((moment + offset).decode().upper()).timestamp())
+    if offset == b"Z":
+        _Second.read = (moment + b".", second)
     return second * NS + (int(fraction[:9].ljust(9, b"0")) if fraction else 0)
