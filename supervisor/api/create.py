@@ -70,8 +70,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
     """Return the container's configuration, with the image's defaults merged in, and warnings.
 
     Raises:
-        BadParameter: A value that can't be.
-        NotFound: A network that does not exist.
+        BadParameter: A value that can't be, or a network that is not there.
         Unsupported: A log driver, network or security option that we don't do yet.
     """
     host = asked.HostConfig or wire.AskedHostConfig()
@@ -193,15 +192,20 @@ def _network(mode: str, networking: wire.AskedNetworking | None) -> tuple[str, l
             f"mdocker does not support HostConfig.NetworkMode {mode} yet: use none or host"
         )
     if mode not in ("default", "none", "host"):
-        raise NotFound(f"network {mode} not found")
+        raise _no_network(mode)
     endpoints = (networking.EndpointsConfig if networking else None) or {}
     for name, settings in endpoints.items():
         if name not in ("default", mode):
             if name in ("bridge", "none", "host"):
                 raise Unsupported(f"mdocker does not support NetworkingConfig {name} yet")
-            raise NotFound(f"network {name} not found")
+            raise _no_network(name)
         refuse_unsupported(settings or {}, f"NetworkingConfig.EndpointsConfig.{name}", ())
     return mode, [NO_NETWORKS] if mode == "default" else []
+
+
+def _no_network(name: str) -> BadParameter:
+    # Not 404, though Docker's start says so: clients take a 404 at create for a missing image.
+    return BadParameter(f"network {name} not found")
 
 
 def _image_warnings(defaults: Mapping[str, Any]) -> list[str]:

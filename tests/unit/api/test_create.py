@@ -241,8 +241,8 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
             501,
             'log option "max-size"',
         ),
-        ({"HostConfig": {"NetworkMode": "mine"}}, 404, "network mine not found"),
-        ({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}, 404, "network mine not found"),
+        ({"HostConfig": {"NetworkMode": "mine"}}, 400, "network mine not found"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}, 400, "network mine not found"),
         (
             {"NetworkingConfig": {"EndpointsConfig": {"default": {"IPAddress": "1.2.3.4"}}}},
             501,
