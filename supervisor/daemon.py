@@ -25,13 +25,13 @@ from typing import Any
 
 import anyio
 import structlog
-from runtime.images.errors import ImageError
-from runtime.images.store import ImageStore
 
 from logs.pump import MarkFile
 from runtime import kernel, kernel_check
 from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
+from runtime.images.errors import ImageError
+from runtime.images.store import ImageStore
 from supervisor import engine_log
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
@@ -69,6 +69,8 @@ def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: boo
     """
     settings = Settings(Path(root).absolute(), Path(run_dir).absolute(), backend, debug)
     engine_log.set_up(debug)
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)  # the shim must not hold it: its reader waits for EOF
     try:
         with contextlib.ExitStack() as stack:
             _check_machine(settings)

@@ -18,12 +18,12 @@ from pathlib import Path
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from runtime.images.errors import ImageNotFound
-from runtime.images.model import RootfsLayers
-from runtime.images.store import ImageStore
 
 from logs.drivers import ContainerLog, open_log
 from runtime.cgroups import Cgroups
+from runtime.images.errors import ImageNotFound
+from runtime.images.model import RootfsLayers
+from runtime.images.store import ImageStore
 from supervisor import lifecycle, names, signals, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings

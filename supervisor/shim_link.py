@@ -21,6 +21,7 @@ import structlog
 
 from runtime import kernel, shim_launch
 from runtime import shim_protocol as protocol
+from runtime.errors import RuntimeRefused
 from supervisor.exits import UNKNOWN_CODE, Ending, decode
 
 log = structlog.get_logger()
@@ -78,6 +79,8 @@ class ShimLink:
         self._forgotten: list[str] = []
         self._quitting = False
         self._closed = anyio.Event()
+        self._pid = 0
+        self._has_answered = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -98,11 +101,12 @@ class ShimLink:
                 link._close()
 
     def _open(self) -> None:
+        self._has_answered = False
         try:
             self._socket = self._connected()
         except (FileNotFoundError, ConnectionRefusedError):
-            pid = shim_launch.launch(self._run_dir)
-            log.info("shim.launched", pid=pid)
+            self._pid = shim_launch.launch(self._run_dir)
+            log.info("shim.launched", pid=self._pid)
             self._socket = self._connected()
 
     def _connected(self) -> socket.socket:
@@ -178,9 +182,16 @@ class ShimLink:
         Returns:
             The containers, and what earlier calls of `hold` left with it, by name. All
             descriptors are the caller's.
+
+        Raises:
+            OSError: The shim is not there.
         """
         await self._send(protocol.Adopt())
         await self._adoption_told.wait()
+        if not self._has_answered:
+            raise OSError(
+                errno.ECONNRESET, f"the shim does not come up: see {self._run_dir / 'shim.log'}"
+            )
         adopted, self._adopted = self._adopted, []
         found, self._found = self._found, {}
         return adopted, found
@@ -250,7 +261,10 @@ class ShimLink:
                 await self._lost()
                 if self._quitting:
                     return
+                if self._socket is None:
+                    return
             else:
+                self._has_answered = True
                 self._take(message)
 
     def _take(self, message: protocol.Message) -> None:
@@ -297,16 +311,35 @@ class ShimLink:
         for event in self._awaited.values():
             event.set()
         self._awaited.clear()
+        await self._bury()
         if self._quitting:
             self._closed.set()
+            return
+        if not self._has_answered:
+            # It would die again: who starts a container is told, and nobody spins.
+            log.error("shim.unusable", see=str(self._run_dir / "shim.log"))
+            self._adoption_told.set()
             return
         log.error("shim.died", consequence="a new one is launched; running containers go on")
         try:
             self._open()
             for name, descriptors in self._kept.items():
                 await self._send(protocol.Hold(name, descriptors))
-        except OSError as error:
+        except (OSError, RuntimeRefused) as error:
             log.error("shim.not_launched", error=str(error))
+
+    async def _bury(self) -> None:
+        """Take the status of a shim that we launched, so that no zombie is left."""
+        pid, self._pid = self._pid, 0
+        if not pid:
+            return
+        pidfd = os.pidfd_open(pid)
+        try:
+            with anyio.move_on_after(QUIT_LIMIT_S, shield=True):
+                await anyio.wait_readable(pidfd)
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222  (it has ended: no wait)
+        finally:
+            os.close(pidfd)
 
 
 def _reap(pidfd: int) -> Ending:
