@@ -24,7 +24,9 @@ from runtime import flags, libc
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
-_CAPABILITY_VERSION_3 = 0x20080522
+# struct __user_cap_header_struct: _LINUX_CAPABILITY_VERSION_3 and pid 0, the caller.
+_CAPABILITY_HEADER = 0x20080522.to_bytes(4, sys.byteorder) + bytes(4)
+_LOW = 0xFFFFFFFF
 _F_ADD_SEALS = 1033
 _SEAL_EVERYTHING = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
 
@@ -192,14 +194,10 @@ class Kernel:
 
     def capset(self, effective: int, permitted: int, inheritable: int) -> None:
         """capset(2) on the caller, each set as a bit mask."""
-        header = libc.CapHeader(version=_CAPABILITY_VERSION_3, pid=0)
-        data = (libc.CapData * 2)()
-        for half in (0, 1):
-            shift = 32 * half
-            data[half].effective = effective >> shift & 0xFFFFFFFF
-            data[half].permitted = permitted >> shift & 0xFFFFFFFF
-            data[half].inheritable = inheritable >> shift & 0xFFFFFFFF
-        if libc.capset(_NR_CAPSET, header, data) < 0:
+        low = (effective & _LOW, permitted & _LOW, inheritable & _LOW)
+        high = (effective >> 32, permitted >> 32, inheritable >> 32)
+        data = b"".join(word.to_bytes(4, sys.byteorder) for word in (*low, *high))
+        if libc.capset(_NR_CAPSET, _CAPABILITY_HEADER, data) < 0:
             raise _failure()
 
     def loopback_up(self) -> None:

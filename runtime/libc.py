@@ -77,18 +77,6 @@ class OpenHow(Structure):
     _fields_ = tuple((name, c_uint64) for name in ("flags", "mode", "resolve"))
 
 
-class CapHeader(Structure):
-    """struct __user_cap_header_struct of linux/capability.h."""
-
-    _fields_ = (("version", ctypes.c_uint32), ("pid", c_int))
-
-
-class CapData(Structure):
-    """struct __user_cap_data_struct, which comes in pairs (low and high 32 bits)."""
-
-    _fields_ = tuple((name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable"))
-
-
 _LIBC = ctypes.PyDLL(None, use_errno=True)
 
 
@@ -118,4 +106,4 @@ mount_setattr = _declare(
 )
 openat2 = _declare("syscall", c_long, c_long, c_int, c_char_p, POINTER(OpenHow), c_size_t)
 pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
-capset = _declare("syscall", c_long, c_long, POINTER(CapHeader), POINTER(CapData))
+capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _QUEUE_LIMIT = 512
 _PACKETS_PER_TURN = 16
+_EVENTS_PER_TURN = 32  # epoll's buffer is made anew each turn
 _POOL_SIZE = 8
 _PAYLOAD_SOFT_NOFILE = 1024
 _UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
@@ -76,7 +77,7 @@ class Shim:
     def run(self) -> None:
         """Serve until there is nothing left to hold and nobody to hold it for."""
         while not self._ended:
-            events = self._poll.poll(0 if self._pool.wants_more else -1)
+            events = self._poll.poll(0 if self._pool.wants_more else -1, _EVENTS_PER_TURN)
             if not events:
                 self._pool.make_one()
             for fd, bits in events:

@@ -12,6 +12,9 @@ from runtime.errors import ShimUnstartable
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _BACKLOG = 8
 # -I -S -E: nothing of the caller's environment or site-packages, which would only cost memory.
+# LC_ALL: no locale files mapped (file names are UTF-8 all the same, by PEP 540).
+# LD_BIND_NOW: symbols are looked up once here and not again in each fork.
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "LD_BIND_NOW": "1"}
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[3]); from runtime.shim import main; main()"
 
 
@@ -50,8 +53,7 @@ def _start(run_dir: Path, listener_fd: int) -> int:
         return os.posix_spawn(
             sys.executable,
             [sys.executable, *arguments],
-            # A shim compiles nothing and needs nothing of the environment.
-            {"PATH": os.defpath},
+            _ENVIRONMENT,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

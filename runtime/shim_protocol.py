@@ -51,7 +51,7 @@ else:
         return lambda decorated: decorated
 
 
-PACKET_BYTES = 16 * 1024
+PACKET_BYTES = 8 * 1024
 """The longest packet; a spec travels as a memfd, so nothing comes near it."""
 
 MAX_FDS = 253
