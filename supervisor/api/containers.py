@@ -13,7 +13,7 @@ from supervisor.api.http import Reply, Request
 from supervisor.api.parameters import flag, json_object, number, stop_seconds
 from supervisor.container import Container
 from supervisor.engine import Engine, directory_size
-from supervisor.errors import EngineError, Unsupported
+from supervisor.errors import BadParameter, EngineError, Unsupported
 
 _DONE = Reply(204)
 _UNCHANGED = Reply(304)
@@ -102,6 +102,12 @@ async def start(engine: Engine, request: Request) -> Reply:
     container = found(engine, request)
     if request.parameter("checkpoint"):
         raise Unsupported("mdocker does not support checkpoints yet")
+    if request.header(b"content-length") not in ("", "0") and (
+        (await request.body()).strip() not in (b"", b"{}", b"null")
+    ):
+        raise BadParameter(
+            "a start takes no body since API 1.24: give the options when you create the container"
+        )
     return _DONE if await engine.start(container) else _UNCHANGED
 
 

@@ -50,5 +50,6 @@ class Hangups:
             try:
                 yield scope
             finally:
-                if self._scopes.pop(descriptor, None) is not None:
+                # At a shutdown the watching may end before what it watches over.
+                if self._scopes.pop(descriptor, None) is not None and not self._epoll.closed:
                     self._epoll.unregister(descriptor)

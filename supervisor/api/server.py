@@ -12,6 +12,7 @@ import resource
 import socket
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
@@ -53,17 +54,22 @@ async def serve(
         await server.accept(listener, group)
 
 
+def most_connections() -> int:
+    """How many clients are served at once: the containers need descriptors, too."""
+    return max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+
+
 class _Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router: Router = router()
         self.hangups = Hangups()
         self._open = 0
-        self._most = max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._most = most_connections()
         self._room = anyio.Event()
 
     async def accept(self, listener: socket.socket, group: TaskGroup) -> None:
-        """Accept for ever. Clients beyond a quarter of our descriptors wait in the backlog."""
+        """Accept for ever. Clients beyond `most_connections` wait in the backlog."""
         while True:
             if self._open >= self._most:
                 log.warning("api.full", connections=self._open)
@@ -85,6 +91,8 @@ class _Server:
                 raise
             self._open += 1
             group.start_soon(self._serve_connection, ByteSocket(accepted))
+            # A crowd at the door must not keep those inside waiting.
+            await anyio.lowlevel.checkpoint()
 
     async def _serve_connection(self, stream: ByteSocket) -> None:
         connection = Connection(stream, self.hangups, BASE_HEADERS)

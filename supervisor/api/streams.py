@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio.to_thread
 import msgspec
 
 from logs.container_log import ContainerLog
 from logs.follow import Follower, follow
-from logs.framing import Stream
+from logs.framing import Stream, frame
 from logs.reader import read
 from supervisor import lifecycle
 from supervisor.api.containers import found
 from supervisor.api.http import Request
 from supervisor.api.parameters import flag, moment
+from supervisor.api.sockets import ByteSocket
+from supervisor.attachments import Attachment
 from supervisor.container import Container
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, Conflict, Unsupported
@@ -85,14 +87,22 @@ async def logs(engine: Engine, request: Request) -> None:
     connection.stream.widen(SEND_BUFFER)
     await connection.start_stream(200, MULTIPLEXED if request.version >= (1, 42) else RAW)
     with connection.hangups.cancelling(connection.stream) as scope:
-        async with contextlib.AsyncExitStack() as stack:
-            if isinstance(pieces, AsyncGenerator):
-                await stack.enter_async_context(contextlib.aclosing(pieces))
+        async with _closed_after(pieces):
             async for piece in pieces:
                 await connection.send_piece(piece)
         await connection.end_stream()
     if scope.cancelled_caught:
         connection.abandon()
+
+
+@contextlib.asynccontextmanager
+async def _closed_after(pieces: AsyncIterator[object]) -> AsyncGenerator[None, None]:
+    """Close an iterator that is a generator, wherever in it we are."""
+    try:
+        yield
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
 
 
 async def _live(log: ContainerLog, asked: LogRequest) -> Follower:
@@ -161,17 +171,24 @@ async def attach(engine: Engine, request: Request) -> None:
         engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
         with connection.hangups.cancelling(connection.stream):
             if flag(request, "logs") and container.config.log_driver != "none":
-                async with contextlib.aclosing(
-                    _history(engine, container, LogRequest(streams))
-                ) as past:
+                past = _history(engine, container, LogRequest(streams))
+                async with _closed_after(past):
                     async for piece in past:
                         await connection.stream.send_all((piece,))
             if attachment is not None:
-                async for stream, data in attachment:
-                    await connection.stream.send_all((_frame_head(stream, len(data)), data))
+                await _send_live(attachment, connection.stream)
     finally:
         if attachment is not None:
             engine.detach(container, attachment)
+
+
+async def _send_live(attachment: Attachment, stream: ByteSocket) -> None:
+    live = aiter(attachment)
+    async with _closed_after(live):
+        async for number, data in live:
+            await stream.send_all((_frame_head(number, len(data)), data))
+    if attachment.lost:
+        await stream.send(frame(Stream.SYSTEMERR, attachment.lost.encode()))
 
 
 def _hijack_head(request: Request) -> bytes:

@@ -140,6 +140,7 @@ class FakeAttachment:
     def __init__(self):
         self.send, self.receive = anyio.create_memory_object_stream(1000)
         self.closed = False
+        self.lost = ""
 
     async def __aiter__(self):
         async for piece in self.receive:
@@ -380,11 +381,11 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path):
+async def serving(tmp_path, listener=None):
     """A fake engine behind a real server on a real socket; yields (engine, connect)."""
     engine = FakeEngine(tmp_path)
     path = str(tmp_path / f"{os.urandom(4).hex()}.sock")
-    listener = socket.socket(socket.AF_UNIX)
+    listener = listener or socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(1000)
     async with anyio.create_task_group() as group:

@@ -1,9 +1,17 @@
 """The HTTP layer, with clients that behave badly, on both backends over a real unix socket."""
 
+import contextlib
+import errno
+import socket
+from typing import ClassVar
+
 import anyio
 import pytest
+import structlog
 
-from supervisor.api import http
+from supervisor.api import http, server
+from tests.unit.api.fakes import serving
+from tests.unit.api.test_containers import add
 
 pytestmark = pytest.mark.anyio
 
@@ -213,3 +221,68 @@ async def test_hundreds_of_clients_that_come_and_go_leave_nothing(engine_and_cli
         with anyio.fail_after(5):
             while len(os.listdir("/proc/self/fd")) > before:
                 await alive(connect)
+
+
+class HardListener(socket.socket):
+    """A listening socket whose first accepts fail, as they do when descriptors run out."""
+
+    failures: ClassVar = []
+
+    def accept(self):
+        if self.failures:
+            raise OSError(self.failures.pop(0), "scripted")
+        return super().accept()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM], [errno.ECONNABORTED, errno.EPERM]],
+)
+async def test_accepting_goes_on_when_the_machine_is_short(tmp_path, monkeypatch, numbers):
+    monkeypatch.setattr(server, "PAUSE_SECONDS", 0.01)
+    listener = HardListener(socket.AF_UNIX)
+    listener.failures = list(numbers)
+    async with serving(tmp_path, listener) as (_, connect):
+        await alive(connect)
+        assert listener.failures == []
+
+
+async def test_clients_beyond_the_limit_wait_for_their_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "most_connections", lambda: 2)
+    async with serving(tmp_path) as (_, connect), connect() as first, connect() as second:
+        for client in (first, second):
+            assert (await client.request("GET", "/_ping")).status == 200
+        async with connect() as third:
+            await third.begin("GET", "/_ping")
+            assert (await first.request("GET", "/_ping")).status == 200
+            await second.hang_up()
+            assert (await third.answer()).status == 200
+
+
+async def test_a_flood_of_connections_lets_others_be_served(engine_and_client):
+    async with (
+        engine_and_client() as (_, connect),
+        connect() as client,
+        anyio.create_task_group() as group,
+    ):
+        for _ in range(100):
+            group.start_soon(alive, connect)
+        for _ in range(10):
+            assert (await client.request("GET", "/_ping")).status == 200
+
+
+async def test_the_shutdown_of_waiting_clients_is_no_failure(engine_and_client):
+    with structlog.testing.capture_logs() as logged:
+        async with engine_and_client() as (engine, connect):
+            add(engine, "c1")
+            clients = [connect() for _ in range(5)]
+            async with contextlib.AsyncExitStack() as stack:
+                for client in clients:
+                    await stack.enter_async_context(client)
+                    await client.begin("POST", "/containers/c1/wait")
+                    await client.head()
+                engine.serving.cancel()
+                with anyio.CancelScope(shield=True):
+                    for client in clients:
+                        assert await client.everything() == b""
+    assert logged == []
