@@ -89,8 +89,8 @@ def _start(place: Settings, run_dir: Path) -> None:
     finally:
         os.close(ready_w)
     with os.fdopen(ready, "rb") as pipe:
-        # Ends when the engine closes its end, or dies.
-        word = pipe.read().decode(errors="replace").strip()
+        # One line, or nothing if the engine dies.
+        word = pipe.readline().decode(errors="replace").strip()
     if word != "ready":
         reason = word or _last_line(log_path, before) or "it ended without a word"
         raise EngineUnreachable(f"unable to start the engine: {reason} (log: {log_path})")

@@ -34,7 +34,10 @@ class ContainerOptions:
         str | None, flag("--entrypoint", help="Replace the image's entrypoint")
     ] = None
     network: Annotated[
-        tuple[str, ...], flag("--network", "--net", help="none or host (bridge comes later)")
+        tuple[str, ...],
+        flag(
+            "--network", "--net", help="none (default, only a loopback) or host; bridges come later"
+        ),
     ] = ()
     memory: Annotated[str, flag("--memory", "-m", help="Memory limit, such as 512m")] = ""
     memory_swap: Annotated[

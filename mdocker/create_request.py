@@ -65,7 +65,8 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         "ShmSize": parse_size(options.shm_size, "--shm-size") if options.shm_size else 0,
     }
     host: dict[str, Any] = {key: value for key, value in limits.items() if value}
-    host["NetworkMode"] = options.network[0] if options.network else "default"
+    # Asked for by name, so that the engine need not warn of what --help says: no network yet.
+    host["NetworkMode"] = options.network[0] if options.network else "none"
     if options.rm:
         host["AutoRemove"] = True
     if options.pids_limit is not None:

@@ -80,6 +80,13 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
+def warn(text: str) -> None:
+    """Print an engine's warning on stderr, as Docker's client does."""
+    sys.stdout.flush()
+    sys.stderr.write(f"WARNING: {text.removeprefix('WARNING: ')}\n")
+    sys.stderr.flush()
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows (the first is the heading) in columns as Docker's tables are.
 

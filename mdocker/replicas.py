@@ -11,7 +11,7 @@ from mdocker.container_options import ContainerOptions
 from mdocker.create_request import create_body
 from mdocker.errors import INTERRUPTED, REFUSED, CliError, EngineUnreachable, UsageError
 from mdocker.fanout import Request, fan_out
-from mdocker.output import complain, is_terminal
+from mdocker.output import complain, is_terminal, warn
 
 MOST = 100_000
 WIDTH = 16
@@ -98,7 +98,7 @@ class _Batch:
         )
         sys.stdout.flush()
         for warning in self.warnings:
-            complain(f"warning: {warning}")
+            warn(warning)
         for problem, numbers in self.problems.items():
             whose = ", ".join(f"{self.base}-{number}" for number in numbers[:3] if number)
             more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""

@@ -43,6 +43,12 @@ def daemon(
             f'invalid argument "{backend}" for "--backend": must be {" or ".join(_BACKENDS)}',
             FAILED,
         )
+    if ready_fd is not None:
+        try:
+            # Whoever waits at its other end waits for us, not for the processes that we start.
+            os.set_inheritable(ready_fd, False)
+        except OSError as error:
+            raise UsageError(f"--ready-fd {ready_fd}: {error.strerror}", FAILED) from error
     # The client turned the collector off, for good reasons that end here.
     gc.enable()
     root = os.path.abspath(root or engine.place.root)

@@ -18,7 +18,7 @@ from mdocker.errors import (
 )
 from mdocker.foreground import start_attached
 from mdocker.options import flag, flattened, injected
-from mdocker.output import complain, say
+from mdocker.output import complain, say, warn
 
 _PLAIN = ContainerOptions()
 
@@ -101,7 +101,7 @@ def _create(
         )
     answer = engine.json("POST", "/containers/create", {"name": options.name or None}, body)
     for warning in answer.get("Warnings") or []:
-        complain(f"warning: {warning}")
+        warn(warning)
     container = str(answer["Id"])
     if id_file is not None:
         try:

@@ -11,7 +11,7 @@ from mdocker import __version__
 from mdocker.client import Engine, Json
 from mdocker.errors import FAILED, CliError
 from mdocker.options import flag, injected
-from mdocker.output import complain, say
+from mdocker.output import complain, say, warn
 from mdocker.times import to_ansic
 from mdocker.units import human_binary_size
 
@@ -116,7 +116,7 @@ def info(
         if about.get(key):
             say(f" {title}: {about[key]}")
     for warning in about.get("Warnings") or []:
-        complain(f"warning: {warning}")
+        warn(warning)
     return 0
 
 

@@ -58,7 +58,7 @@ def test_detached(container, mdocker):
     assert body == {
         "Image": "host",
         "Cmd": ["sh", "-c", "x", "--name", "y"],
-        "HostConfig": {"NetworkMode": "default"},
+        "HostConfig": {"NetworkMode": "none"},
     }
     assert [path for _, path, _, _ in container.requests] == [
         "/containers/create",
@@ -138,7 +138,7 @@ def test_foreground_with_rm_waits_for_the_removal(container, mdocker):
 def test_warnings_go_to_stderr(container, mdocker):
     container.json("POST", "/containers/create", {"Id": ID, "Warnings": ["no network"]}, 201)
     result = mdocker("run", "-d", "host")
-    assert result == (0, ID + "\n", "mdocker: warning: no network\n")
+    assert result == (0, ID + "\n", "WARNING: no network\n")
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ class TestReplicas:
         result = mdocker("run", "-d", "--name", "b", "--replicas", "100", "host", "sleep", "9")
         assert result.code == 0
         assert result.out.split() == [f"{number:064d}" for number in range(1, 101)]
-        assert result.err == "mdocker: warning: careful\n"
+        assert result.err == "WARNING: careful\n"
         assert fleet.alive == set(range(1, 101))
         names = {request[2]["name"] for request in fleet.seen("POST", "/containers/create")}
         assert names == {f"b-{number}" for number in range(1, 101)}
