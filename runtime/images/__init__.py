@@ -3,6 +3,7 @@
 store, catalogue    the front, and the list of images and tags on disk
 model               Image, RootfsLayers, what a delete did
 configuration       the image configuration blob
+lookup              which image a name or an id means
 references          names as people write them, normalised as Docker does
 removal             Docker's rules for `rmi`
 errors              what is refused, with the HTTP status that fits

@@ -15,9 +15,10 @@ under it anyway, and containers remember it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import shutil
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,11 @@ from typing import Any
 from runtime.images import configuration
 from runtime.images.durable import write_durably
 from runtime.images.host_tree import HostTree, shell, signature
+from runtime.images.lookup import HOST_NAME
 from runtime.images.model import Image, RootfsLayers
+from runtime.images.trees import remove_tree
 from runtime.spec import Bind
 
-NAME = "host:latest"
 _VERSION = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -47,44 +49,54 @@ class _Generation:
 
 
 class HostImage:
-    """Owner of images/host. Not thread-safe: the store's lock guards it."""
+    """Owner of images/host. Thread-safe; once built, looking at it takes no lock."""
 
     def __init__(self, directory: Path, staging: Path) -> None:
         self._directory = directory
         self._staging = staging
-        self._current: _Generation | None = None
-        self._image: Image | None = None
+        self._refreshing = threading.Lock()
+        self._built: tuple[_Generation, Image] | None = None
 
     def refresh(self) -> Image:
         """Builds the tree if there is none or what it was built from has changed.
 
-        A millisecond when nothing changed. Removes generations of earlier boots.
+        A millisecond when nothing changed. Removes generations of earlier boots. If it can't be
+        built (a full disk, say) an outdated tree goes on to count: an engine that comes back
+        must find its containers' image.
 
         Raises:
-            OSError: The tree could not be built; the previous one, if any, still counts.
+            OSError: It can't be built and there is no earlier one.
         """
-        current = self._current or self._load()
-        boot_id = _boot_id()
-        if current is None or not self._fits(current, boot_id):
-            current = self._build(boot_id, current.created_ns if current else time.time_ns())
-            self._remove_older(boot_id, current.name)
-        if current is not self._current or self._image is None:
-            self._current = current
-            self._image = _describe(current)
-        return self._image
+        with self._refreshing:
+            current = self._built[0] if self._built else self._load()
+            boot_id = _boot_id()
+            if current is None or not self._fits(current, boot_id):
+                try:
+                    current = self._build(boot_id, current.created_ns if current else None)
+                except OSError:
+                    if current is None or not self._tree(current.name).is_dir():
+                        raise
+                else:
+                    self._remove_older(boot_id, current.name)
+            if self._built is None or current is not self._built[0]:
+                self._built = current, _describe(current)
+            return self._built[1]
 
     def image(self) -> Image:
         """The image; built if there is none yet, otherwise as it was at the last refresh."""
-        return self._image or self.refresh()
+        return self._built[1] if self._built else self.refresh()
 
     def layers(self) -> RootfsLayers:
         """The current tree, and /usr over it, read-only."""
         self.image()
-        assert self._current is not None
-        sources = ("/usr", *self._current.real_directories)
+        assert self._built is not None
+        current = self._built[0]
         return RootfsLayers(
-            lower=(str(self._tree(self._current.name)),),
-            binds=tuple(Bind(source, source, readonly=True) for source in sources),
+            lower=(str(self._tree(current.name)),),
+            binds=tuple(
+                Bind(source, source, readonly=True)
+                for source in ("/usr", *current.real_directories)
+            ),
         )
 
     def _tree(self, generation: str) -> Path:
@@ -105,12 +117,15 @@ class HostImage:
             if record.pop("version") != _VERSION:
                 return None
             record["real_directories"] = tuple(record["real_directories"])
+            if not isinstance(record["inputs"], dict):
+                return None
             return _Generation(**record)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def _build(self, boot_id: str, created_ns: int) -> _Generation:
-        name = f"{time.time_ns():x}"
+    def _build(self, boot_id: str, created_ns: int | None) -> _Generation:
+        now = time.time_ns()
+        name = f"{now:x}"
         draft = self._staging / f"host-{name}"
         try:
             (draft / "fs").mkdir(parents=True)
@@ -121,10 +136,11 @@ class HostImage:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             draft.rename(self._directory / name)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            with contextlib.suppress(OSError):  # else the next sweep does
+                remove_tree(draft)
             raise
         generation = _Generation(
-            name, boot_id, created_ns, tree.size, tree.inputs, tuple(tree.real_directories)
+            name, boot_id, created_ns or now, tree.size, tree.inputs, tuple(tree.real_directories)
         )
         record = {"version": _VERSION} | {
             field: getattr(generation, field) for field in _Generation.__slots__
@@ -142,7 +158,8 @@ class HostImage:
             except OSError:
                 last_boot = ""
             if last_boot != boot_id:
-                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):  # else the next build tries again
+                    remove_tree(directory)
 
 
 def _boot_id() -> str:
@@ -157,7 +174,7 @@ def _describe(generation: _Generation) -> Image:
     return configuration.decode(
         image_id=f"sha256:{hashlib.sha256(blob).hexdigest()}",
         document=json.loads(blob),
-        tags=(NAME,),
+        tags=(HOST_NAME,),
         size=generation.size,
         built_in=True,
     )

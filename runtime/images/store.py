@@ -11,9 +11,9 @@
 An image comes to be in this order: layer renamed out of staging, blob, catalogue. It goes in the
 opposite one. So a crash at any moment leaves garbage at worst, which `sweep` removes.
 
-All methods may be called from any thread. Those that write sync to disk (tens of ms), and those
-that remove a layer take as long as it is large: call `delete`, `sweep`, `ImportJob.finish` and
-`ImportJob.abort` from a worker thread, the others from the event loop.
+All methods may be called from any thread. Looking (`host`, `images`, `resolve`, `layers`) waits for
+no lock and no disk, so it suits the event loop. `begin_import` starts a process (ms). `delete`,
+`sweep`, `ImportJob.finish` and `ImportJob.abort` sync to disk or remove trees: worker thread.
 """
 
 from __future__ import annotations
@@ -25,25 +25,22 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runtime.images import catalogue, configuration, references, removal
+from runtime.images import catalogue, configuration, lookup, references, removal
 from runtime.images.changes import apply_changes
 from runtime.images.durable import sync_directory, write_durably
 from runtime.images.errors import (
-    AmbiguousImage,
     BuiltInImage,
-    ImageNotFound,
     ImportFailed,
     InvalidReference,
-    StoreCorrupted,
 )
-from runtime.images.host import NAME as HOST_NAME
 from runtime.images.host import HostImage
 from runtime.images.importing import ImportJob, Unpacked
+from runtime.images.lookup import HOST_NAME, Known
 from runtime.images.model import Deleted, Image, ImageUser, Removal, RootfsLayers, Untagged
 from runtime.images.trees import remove_tree
 
@@ -60,7 +57,6 @@ class ImageStore:
 
     Attributes:
         root: Its directory.
-        broken: Image id -> why it can't be used; such images are left as they are on disk.
     """
 
     def __init__(self, root: Path) -> None:
@@ -79,24 +75,30 @@ class ImageStore:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in (self._blobs, self._layers, self._staging):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = threading.RLock()
+        # Writers sync to disk while they hold it; readers take `_known` as it is, without it.
+        self._writing = threading.Lock()
         self._host = HostImage(self.root / "host", self._staging)
         self._jobs: set[Path] = set()
-        self._catalogue = catalogue.load(self._index)
-        self._images: dict[str, Image] = {}
-        self.broken: dict[str, str] = {}
-        for image_id in self._catalogue.images:
+        listed = catalogue.load(self._index)
+        images: dict[str, Image] = {}
+        broken: dict[str, str] = {}
+        for image_id in listed.images:
             try:
-                self._images[image_id] = self._read(image_id)
+                images[image_id] = self._read(image_id, listed.tags_of(image_id))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                self.broken[image_id] = f"{type(error).__name__}: {error}"
+                broken[image_id] = f"{type(error).__name__}: {error}"
+        self._known = Known(listed, images, broken)
 
     # --- looking ---
 
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Image id -> why it can't be used; such images are left on disk as they are."""
+        return self._known.broken
+
     def host(self) -> Image:
         """The built-in image `host:latest`, built now if it never was."""
-        with self._lock:
-            return self._host.image()
+        return self._host.image()
 
     def refresh_host(self) -> Image:
         """Builds the `host` image anew if this machine's /etc changed; about 1 ms if not.
@@ -104,13 +106,11 @@ class ImageStore:
         Raises:
             OSError: It could not be built; the previous one still counts.
         """
-        with self._lock:
-            return self._host.refresh()
+        return self._host.refresh()
 
     def images(self) -> list[Image]:
-        """All images, `host` among them, the newest first."""
-        with self._lock:
-            found = [self._host.image(), *self._images.values()]
+        """All usable images, `host` among them, the newest first."""
+        found = [self._host.image(), *self._known.images.values()]
         return sorted(found, key=lambda image: (-image.created_ns, image.id))
 
     def resolve(self, reference: str) -> Image:
@@ -120,14 +120,12 @@ class ImageStore:
             ImageNotFound, AmbiguousImage, InvalidReference: Docker's texts.
             StoreCorrupted: The image is listed but can't be used.
         """
-        with self._lock:
-            return self._resolve(reference)
+        return lookup.find(reference, self._known, self._host.image)
 
     def layers(self, image: Image) -> RootfsLayers:
         """What a container of this image is mounted from."""
         if image.built_in:
-            with self._lock:
-                return self._host.layers()
+            return self._host.layers()
         lower = tuple(str(self._layer(diff_id) / "fs") for diff_id in reversed(image.diff_ids))
         return RootfsLayers(lower)
 
@@ -151,8 +149,7 @@ class ImageStore:
         inherited = apply_changes(changes)
         comment = message or "Imported from -"
         directory = self._staging / f"import-{secrets.token_hex(8)}"
-        with self._lock:
-            self._jobs.add(directory)
+        self._jobs.add(directory)
 
         def commit(unpacked: Unpacked) -> Image:
             return self._commit(unpacked, tag, inherited, comment)
@@ -209,8 +206,8 @@ class ImageStore:
             ImageConflict: Docker's text; BuiltInImage for `host`.
             ImageNotFound, AmbiguousImage, InvalidReference: As `resolve`.
         """
-        with self._lock:
-            image = self._resolve(reference)
+        with self._writing:
+            image = self.resolve(reference)
             if image.built_in:
                 raise BuiltInImage(
                     f"conflict: unable to delete {HOST_NAME} (cannot be forced) - "
@@ -219,9 +216,9 @@ class ImageStore:
             plan = removal.plan(image, reference, force, in_use(image.id))
             done: list[Removal] = [Untagged(tag) for tag in plan.untag]
             if not plan.delete:
-                self._save(self._catalogue.without_tags(plan.untag))
+                self._save(self._known.catalogue.without_tags(plan.untag))
                 return done
-            self._save(self._catalogue.without_image(image.id))
+            self._save(self._known.catalogue.without_image(image.id))
             (self._blobs / image.hex).unlink(missing_ok=True)
             done.append(Deleted(image.id))
             garbage = self._take_layers(image.diff_ids)
@@ -237,18 +234,14 @@ class ImageStore:
             What was removed, as paths within the store. Nothing but staging is touched while an
             image is broken, so that it can be repaired.
         """
-        with self._lock:
+        with self._writing:
+            known = self._known
             garbage = [path for path in self._staging.iterdir() if path not in self._jobs]
-            if not self.broken:
-                used = {diff_id for image in self._images.values() for diff_id in image.diff_ids}
-                garbage += [
-                    path for path in self._layers.iterdir() if f"sha256:{path.name}" not in used
-                ]
-                garbage += [
-                    path
-                    for path in self._blobs.iterdir()
-                    if f"sha256:{path.name}" not in self._catalogue.images
-                ]
+            if not known.broken:
+                used = {diff_id.removeprefix("sha256:") for diff_id in known.layers_in_use()}
+                listed = {image_id.removeprefix("sha256:") for image_id in known.catalogue.images}
+                garbage += [path for path in self._layers.iterdir() if path.name not in used]
+                garbage += [path for path in self._blobs.iterdir() if path.name not in listed]
             for path in garbage:
                 self._discard(path)
         return [str(path.relative_to(self.root)) for path in garbage]
@@ -267,45 +260,7 @@ class ImageStore:
             else:
                 path.unlink(missing_ok=True)
 
-    def _resolve(self, reference: str) -> Image:
-        digits = references.id_prefix(reference)
-        if digits is not None and len(digits) == 64:
-            return self._by_id(f"sha256:{digits}", reference)
-        shown = reference
-        try:
-            tag = references.parse(reference).tagged()
-        except InvalidReference:
-            if digits is None:
-                raise
-        else:
-            shown = tag
-            if tag == HOST_NAME:
-                return self._host.image()
-            if tag in self._catalogue.tags:
-                return self._by_id(self._catalogue.tags[tag], tag)
-        if digits is None:
-            raise ImageNotFound(shown)
-        prefix = f"sha256:{digits}"
-        ids = {*self._catalogue.images, self._host.image().id}
-        found = [image_id for image_id in ids if image_id.startswith(prefix)]
-        if len(found) > 1:
-            raise AmbiguousImage(reference)
-        if not found:
-            raise ImageNotFound(shown)
-        return self._by_id(found[0], reference)
-
-    def _by_id(self, image_id: str, reference: str) -> Image:
-        image = self._images.get(image_id)
-        if image is not None:
-            return image
-        if image_id in self.broken:
-            raise StoreCorrupted(f"image {reference} is damaged: {self.broken[image_id]}")
-        host = self._host.image()
-        if host.id == image_id:
-            return host
-        raise ImageNotFound(reference)
-
-    def _read(self, image_id: str) -> Image:
+    def _read(self, image_id: str, tags: tuple[str, ...] = ()) -> Image:
         """An image from its blob and layers, checked against their digests and names."""
         digits = image_id.removeprefix("sha256:")
         blob = (self._blobs / digits).read_bytes()
@@ -315,7 +270,7 @@ class ImageStore:
         size = 0
         for diff_id in document["rootfs"]["diff_ids"]:
             size += json.loads((self._layer(diff_id) / "layer.json").read_bytes())["size"]
-        return configuration.decode(image_id, document, self._catalogue.tags_of(image_id), size)
+        return configuration.decode(image_id, document, tags, size)
 
     def _importable(self, name: str) -> str:
         if not name:
@@ -341,7 +296,7 @@ class ImageStore:
         image_id = f"sha256:{digits}"
         layer_record = {"diff_id": diff_id, "size": unpacked.size}
         write_durably(unpacked.directory / "layer.json", json.dumps(layer_record).encode())
-        with self._lock:
+        with self._writing:
             # Two archives with the same bytes are one layer.
             new_layer = not self._layer(diff_id).exists()
             try:
@@ -350,31 +305,33 @@ class ImageStore:
                     sync_directory(self._layers)
                 write_durably(self._blobs / digits, blob)
                 image = self._read(image_id)
-                self._images[image_id] = image
-                self._save(self._catalogue.with_image(image_id, created_ns, tag))
+                self._save(self._known.catalogue.with_image(image_id, created_ns, tag), image)
             except BaseException:
-                self._images.pop(image_id, None)
                 (self._blobs / digits).unlink(missing_ok=True)
                 if new_layer and self._layer(diff_id).exists():
                     self._layer(diff_id).rename(unpacked.directory)
                 raise
-            return self._images[image_id]
+            return self._known.images[image_id]
 
-    def _save(self, changed: catalogue.Catalogue) -> None:
+    def _save(self, changed: catalogue.Catalogue, new: Image | None = None) -> None:
         """Commits: first on disk, then in memory."""
         changed.save(self._index)
-        self._catalogue = changed
-        self._images = {
-            image_id: image
-            if image.tags == (tags := changed.tags_of(image_id))
-            else replace(image, tags=tags)
-            for image_id, image in self._images.items()
-            if image_id in changed.images
-        }
+        images = dict(self._known.images)
+        if new is not None:
+            images[new.id] = new
+        self._known = Known(
+            changed,
+            {
+                image_id: _with_tags(image, changed.tags_of(image_id))
+                for image_id, image in images.items()
+                if image_id in changed.images
+            },
+            self._known.broken,
+        )
 
     def _take_layers(self, diff_ids: Iterable[str]) -> list[tuple[str, Path]]:
         """Moves layers that no image uses any more into staging: (diff id hex, where)."""
-        used = {diff_id for image in self._images.values() for diff_id in image.diff_ids}
+        used = self._known.layers_in_use()
         taken = []
         for diff_id in diff_ids:
             if diff_id in used:
@@ -386,6 +343,10 @@ class ImageStore:
                 continue
             taken.append((diff_id.removeprefix("sha256:"), directory))
         return taken
+
+
+def _with_tags(image: Image, tags: tuple[str, ...]) -> Image:
+    return image if image.tags == tags else replace(image, tags=tags)
 
 
 def _write_all(fd: int, data: bytes) -> int:

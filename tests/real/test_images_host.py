@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.images.errors import BuiltInImage
+from runtime.images.host_tree import HostTree
 from runtime.images.store import ImageStore
 from runtime.spec import Bind
 from tests.real.image_store import clean_store, described
@@ -171,3 +173,42 @@ def test_it_cannot_be_deleted(store):
                 store.delete(reference, force=force)
     assert refusal.value.status == 409
     assert "conflict: unable to delete host:latest (cannot be forced)" in str(refusal.value)
+
+
+def test_an_outdated_tree_counts_while_no_new_one_can_be_built(store, monkeypatch):
+    """A full disk must not keep an engine from coming back to its containers."""
+    image = store.refresh_host()
+    tree = tree_of(store)
+    altered_record(store, inputs={"/etc/passwd": None})
+
+    def fail(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HostTree, "build", fail)
+    again = ImageStore(store.root)
+    assert again.refresh_host() == image
+    assert tree_of(again) == tree
+    monkeypatch.undo()
+    again.refresh_host()
+    assert tree_of(again) != tree
+
+
+def test_without_any_tree_the_failure_is_told(store, monkeypatch):
+    def fail(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HostTree, "build", fail)
+    with pytest.raises(OSError, match="No space left"):
+        store.refresh_host()
+
+
+def test_roots_that_are_no_links_are_bound(store, tmp_path, monkeypatch):
+    """A machine whose /bin is a directory of its own."""
+    monkeypatch.setattr("runtime.images.host_tree.ROOT_LINKS", ("sys", "bin"))
+    monkeypatch.setattr("runtime.images.host_tree._DIRECTORIES", {"etc": 0o755, "var": 0o755})
+    layers = store.layers(store.refresh_host())
+    assert layers.binds == (
+        Bind("/usr", "/usr", readonly=True),
+        Bind("/sys", "/sys", readonly=True),
+    )
+    assert (Path(layers.lower[0]) / "sys").is_dir()
