@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import random
 import socket
 from typing import ClassVar
 
@@ -286,3 +287,39 @@ async def test_the_shutdown_of_waiting_clients_is_no_failure(engine_and_client):
                     for client in clients:
                         assert await client.everything() == b""
     assert logged == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_mutilated_requests_harm_nobody(engine_and_client, monkeypatch, seed):
+    monkeypatch.setattr(http, "LINGER_SECONDS", 0.2)
+    dice = random.Random(seed)
+    good = [
+        b"POST /v1.50/containers/create?name=a HTTP/1.1\r\nHost: d\r\nContent-Type: "
+        b'application/json\r\nContent-Length: 16\r\n\r\n{"Image":"host"}',
+        b"GET /v1.50/containers/json?all=1&filters=%7B%22name%22%3A%5B%22x%22%5D%7D HTTP/1.1\r\n"
+        b"Host: d\r\nConnection: keep-alive\r\n\r\n",
+        b"POST /v1.50/images/create?fromSrc=-&repo=x HTTP/1.1\r\nHost: d\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+        b"POST /containers/c1/attach?stdout=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\n"
+        b"Connection: Upgrade\r\n\r\nstdin",
+    ]
+    async with engine_and_client() as (engine, connect):
+        add(engine, "c1")
+        for _ in range(60):
+            data = bytearray(dice.choice(good))
+            for _ in range(dice.randrange(1, 4)):
+                at = dice.randrange(len(data))
+                what = dice.randrange(3)
+                if what == 0:
+                    data[at] = dice.randrange(256)
+                elif what == 1:
+                    del data[at : at + dice.randrange(1, 9)]
+                else:
+                    data[at:at] = dice.choice([b"\r\n", b"\0", b"%", b"{", b"99", b": "])
+            async with connect() as client:
+                await client.send(bytes(data))
+                client.half_close()
+                with anyio.fail_after(10):
+                    answer = await client.everything()
+                assert not answer.startswith(b"HTTP/1.1 500"), (data, answer)
+        await alive(connect)
