@@ -314,10 +314,12 @@ class ContainerLog:
         mark = slot.read()
         self.slot = slot
         cut = 0
-        if self.file is not None and self.size > mark.size:
-            cut = self.size - mark.size
-            os.ftruncate(self.file.fd, mark.size)
-            self.size = mark.size
+        if self.file is not None:
+            size = os.fstat(self.file.fd).st_size
+            self.size = min(size, mark.size)
+            if size > mark.size:
+                cut = size - mark.size
+                os.ftruncate(self.file.fd, mark.size)
         for stream, state in zip((Stream.STDOUT, Stream.STDERR), mark.streams, strict=True):
             if state.held or state.piece_ns or any(self._streams):
                 self.stream(stream).restore(state.held, state.piece_ns)
@@ -338,6 +340,8 @@ class ContainerLog:
     def detach(self) -> None:
         """Let go of the file, but leave the mark: another process will go on writing."""
         self.closed = True
+        # The streams refer back to us: unlinked, the file is closed without the collector's help.
+        self._streams = (None, None)
         self.changed()
 
     def _failed(self, error: OSError) -> None:

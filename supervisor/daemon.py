@@ -25,6 +25,7 @@ from typing import Any
 
 import anyio
 import structlog
+from anyio.abc import TaskStatus
 
 from logs.pump import MarkFile
 from runtime import kernel, kernel_check
@@ -195,37 +196,53 @@ async def _supervise(settings: Settings, ready_fd: int | None) -> None:
     cgroups = Cgroups.detect(settings.cgroup_parent)
     images = ImageStore(settings.root / "images")
     images.refresh_host()
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:
-            adopted, found = await shim.adopt()
-            stages = _stages(settings, found)
-            await shim.hold("stage", stages.main.fds)
-            engine = Engine(settings, tasks, shim, images, cgroups, stages)
-            await engine.recover(adopted)
-            listener = _listen(settings)
-            try:
-                # What lives from here on is worth collecting, what was imported is not.
-                gc.collect()
-                gc.freeze()
-                async with anyio.create_task_group() as connections:
-                    await connections.start(serve, engine, listener)
-                    log.info(
-                        "supervisor.ready",
-                        socket=str(settings.socket),
-                        backend=settings.backend,
-                        containers=len(engine.containers),
-                    )
-                    _report(ready_fd, "ready")
-                    async for number in received:
-                        log.info("supervisor.stopping", signal=signal.Signals(number).name)
-                        break
-                    connections.cancel_scope.cancel("shutdown")
-            finally:
-                listener.close()
-                settings.socket.unlink(missing_ok=True)
-                alive = engine.any_alive
-                tasks.cancel_scope.cancel("shutdown")
-            if not alive:
-                await shim.quit()
-                cgroups.remove_parent()
+    async with ShimLink.connect(settings.run_dir) as shim:
+        async with anyio.create_task_group() as tasks:
+            engine: Engine | None = None
+            with anyio.CancelScope() as until_signal:
+                await tasks.start(_cancel_at_signal, until_signal)
+                adopted, found = await shim.adopt()
+                stages = _stages(settings, found)
+                await shim.hold("stage", stages.main.fds)
+                engine = Engine(settings, tasks, shim, images, cgroups, stages)
+                await engine.recover(adopted)
+                await _serve_until_cancelled(engine, ready_fd)
+            alive = engine is not None and engine.any_alive
+            tasks.cancel_scope.cancel("shutdown")
+        if not alive:
+            await shim.quit()
+            cgroups.remove_parent()
     log.info("supervisor.stopped", containers_left_running=alive)
+
+
+async def _cancel_at_signal(
+    scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            name = signal.Signals(number).name
+            log.info("supervisor.stopping", signal=name)
+            scope.cancel(f"{name} ends the supervisor")
+
+
+async def _serve_until_cancelled(engine: Engine, ready_fd: int | None) -> None:
+    settings = engine.settings
+    listener = _listen(settings)
+    try:
+        # What lives from here on is worth collecting, what was imported is not.
+        gc.collect()
+        gc.freeze()
+        async with anyio.create_task_group() as connections:
+            await connections.start(serve, engine, listener)
+            log.info(
+                "supervisor.ready",
+                socket=str(settings.socket),
+                backend=settings.backend,
+                containers=len(engine.containers),
+            )
+            _report(ready_fd, "ready")
+            await anyio.sleep_forever()
+    finally:
+        listener.close()
+        settings.socket.unlink(missing_ok=True)

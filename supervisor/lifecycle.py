@@ -169,7 +169,10 @@ async def start(engine: Engine, container: Container) -> None:
 async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
     plan = engine.cgroups.create(container.id, _limits(container.config.resources))
     undo.push("remove cgroup", functools.partial(engine.cgroups.remove, container.id))
-    with ExitStack() as ours, ExitStack() as theirs:
+    ours = ExitStack()
+    # Pushed before all that uses them, so closed after it has been taken back.
+    undo.push("close its descriptors", ours.close)
+    with ExitStack() as theirs:
         report, report_w = _pipe(ours, theirs)
         stdout, stdout_w = _pipe(ours, theirs)
         stderr, stderr_w = _pipe(ours, theirs)
@@ -180,31 +183,31 @@ async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
             spawned = await engine.shim.spawn(
                 container.id, (spec, report_w, stdout_w, stderr_w, stdout, stderr)
             )
-        theirs.close()
-        ours.callback(os.close, spawned.pidfd)
-        directory = engine.directory(container)
-        undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
-        undo.push(
-            "kill the init",
-            functools.partial(_kill_half_started, engine, container.id, os.dup(spawned.pidfd)),
-        )
-        problem = await _read_report(report)
-        if problem is not None:
-            await undo.run()
-            raise problem
-        container_log = open_log(container.config.log_driver, directory, container.id)
-        ours.pop_all()
-        os.close(report)
-        return Run(
-            container.id,
-            engine.cgroups,
-            spawned.pid,
-            spawned.start_ticks,
-            spawned.pidfd,
-            stdout,
-            stderr,
-            container_log,
-        )
+    ours.callback(os.close, spawned.pidfd)
+    undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
+    undo.push(
+        "kill the init",
+        functools.partial(_kill_half_started, engine, container.id, spawned.pidfd),
+    )
+    problem = await _read_report(report)
+    if problem is not None:
+        raise problem
+    container_log = open_log(container.config.log_driver, engine.directory(container), container.id)
+    undo.push("close its log", container_log.close)
+    os.close(report)
+    ours.pop_all()
+    for descriptor in (spawned.pidfd, stdout, stderr):
+        ours.callback(os.close, descriptor)
+    return Run(
+        container.id,
+        engine.cgroups,
+        spawned.pid,
+        spawned.start_ticks,
+        spawned.pidfd,
+        stdout,
+        stderr,
+        container_log,
+    )
 
 
 def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
@@ -240,15 +243,12 @@ async def _read_report(report: int) -> StartFailed | None:
 async def _kill_half_started(engine: Engine, container_id: str, pidfd: int) -> None:
     """Undo a spawn: kill, and wait for the end of what was killed."""
     try:
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            log.debug("init.ended_by_itself", container=container_id[:12])
-        with anyio.move_on_after(START_KILL_LIMIT_S, shield=True):
-            await anyio.wait_readable(pidfd)
-            await engine.shim.ending(container_id, pidfd)
-    finally:
-        os.close(pidfd)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        log.debug("init.ended_by_itself", container=container_id[:12])
+    with anyio.move_on_after(START_KILL_LIMIT_S, shield=True):
+        await anyio.wait_readable(pidfd)
+        await engine.shim.ending(container_id, pidfd)
 
 
 def _limits(resources: Resources) -> Limits:
@@ -416,7 +416,7 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
     """Kill a container that the shim holds and no record knows: its create was never answered."""
     try:
         if held.pidfd >= 0:
-            await _kill_half_started(engine, held.id, os.dup(held.pidfd))
+            await _kill_half_started(engine, held.id, held.pidfd)
     finally:
         for descriptor in (held.pidfd, held.stdout, held.stderr):
             if descriptor >= 0:

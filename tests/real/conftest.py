@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.config import Settings
 from tests.real.engine_process import EngineProcess
 
 BUSYBOX = Path("/bin/busybox")
@@ -23,55 +24,67 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="real containers need root"))
 
 
-def our_processes():
-    """Command lines of supervisors and shims on this machine, by pid."""
+def our_processes(base):
+    """Supervisors and shims of engines below `base`, by pid."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            name = (entry / "comm").read_text().strip()
         except OSError:
             continue
-        if "-m mdocker daemon" in words or name.startswith("mdocker"):
-            found[int(entry.name)] = words or name
+        if str(base) in words and ("mdocker" in words or "runtime.shim" in words):
+            found[int(entry.name)] = words
     return found
 
 
-def our_cgroups():
-    """Our directories below every cgroup hierarchy."""
+def our_cgroups(base):
+    """cgroups, in every hierarchy, of engines whose root is below `base`."""
+    names = {
+        Settings(directory.parent, directory.parent).cgroup_parent
+        for directory in base.glob("**/containers")
+    }
     return {
         str(path)
-        for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/*")
-        for path in Path("/").glob(f"{root[1:]}/mdocker-*")
-        if path.is_dir()
+        for pattern in ("sys/fs/cgroup/mdocker-*", "sys/fs/cgroup/*/mdocker-*")
+        for path in Path("/").glob(pattern)
+        if path.name in names
     }
 
 
-def our_mounts():
-    """Mounts in our own mount namespace that name mdocker."""
-    return {
-        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "mdocker" in line
-    }
+def our_mounts(base):
+    """Mounts in our own mount namespace that lie below `base`."""
+    return {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if base in line}
 
 
-def leftovers():
-    """All that an engine could leave: processes, cgroups, mounts."""
-    return {
-        "processes": set(our_processes().items()),
-        "cgroups": our_cgroups(),
-        "mounts": our_mounts(),
-    }
+def payloads(base):
+    """Processes whose root file system is an overlay of an engine below `base`."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if f"{base}/" in (entry / "mountinfo").read_text() and entry.name != "self":
+                    found[int(entry.name)] = (entry / "comm").read_text().strip()
+            except OSError:
+                continue
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_is_left():
-    """At the end of the suite the machine is as it was."""
-    before = leftovers()
+def nothing_is_left(tmp_path_factory):
+    """At the end of the suite no process, cgroup or mount of any test's engine is there.
+
+    Other engines on this machine are not looked at.
+    """
+    base = tmp_path_factory.getbasetemp()
     yield
-    after = leftovers()
-    left = {kind: after[kind] - before[kind] for kind in after}
+    left = {
+        "processes": our_processes(base),
+        "payloads": payloads(str(base)),
+        "cgroups": our_cgroups(base),
+        "mounts": our_mounts(str(base)),
+    }
     assert not any(left.values()), f"left behind: {left}"
 
 

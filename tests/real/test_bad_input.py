@@ -40,7 +40,7 @@ def refused(engine, body, name=""):
         ({"HostConfig": {"NetworkMode": "bridge"}}, 501, "bridge"),
         ({"HostConfig": {"CapAdd": ["SYS_ADMIN"]}}, 501, "CapAdd"),
         ({"HostConfig": {"RestartPolicy": {"Name": "always"}}}, 501, "RestartPolicy"),
-        ({"HostConfig": {"LogConfig": {"Type": "syslog", "Config": {}}}}, 400, "syslog"),
+        ({"HostConfig": {"LogConfig": {"Type": "syslog", "Config": {}}}}, 501, "syslog"),
         ({"HostConfig": {"Init": True}}, 501, "Init"),
         ({"Tty": True}, 501, "Tty"),
         ({"OpenStdin": True}, 501, "OpenStdin"),
@@ -107,7 +107,7 @@ def test_absurd_timeouts(engine, t):
     [
         (b"garbage\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
-        (b"GET / HTTP/9.9\r\n\r\n", b"400"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"505"),
         (b"GET /_ping HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"a" * 200_000 + b"\r\n\r\n", b"4"),
         (
             b"POST /v1.50/containers/create HTTP/1.1\r\nHost: x\r\n"
@@ -203,8 +203,9 @@ def test_without_root_it_says_so(engine, tmp_path):
         [
             sys.executable,
             "-c",
-            "import os, sys; os.setgid(65534); os.setuid(65534)\n"
+            "import os, sys\n"
             "from supervisor.daemon import main\n"
+            "os.setgid(65534); os.setuid(65534)\n"
             f"sys.exit(main('{tmp_path}/r', '{tmp_path}/d', 'asyncio', None, False))",
         ],
         capture_output=True,

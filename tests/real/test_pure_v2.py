@@ -5,9 +5,12 @@ The checks themselves are in tests/vm/checks.py. By hand, with the console shown
 """
 
 import platform
+import subprocess
+import sys
 
 import pytest
 
+from tests.real.engine_process import EngineProcess
 from tests.vm.checks import CHECKS
 from tests.vm.kernel import Unavailable
 from tests.vm.machine import boot
@@ -46,3 +49,25 @@ def test_on_pure_v2(guest, name):
 def test_the_machine_ends_by_itself(guest):
     assert guest.ended, f"the watchdog ended it; its console says:\n{guest.console[-4000:]}"
     assert "Call Trace" not in guest.console
+
+
+def test_without_a_cgroup2_tree_the_engine_says_so(tmp_path):
+    """On this machine, in a mount namespace of its own."""
+    process = EngineProcess(tmp_path)
+    daemon = [
+        *(sys.executable, "-m", "mdocker", "daemon", "--ready-fd", "1"),
+        *("--root", str(process.root), "--run-dir", str(process.run_dir)),
+    ]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", 'umount -a -t cgroup2 && exec "$@"', "sh", *daemon],
+        capture_output=True,
+        text=True,
+        env=process.environment,
+        cwd="/",
+        check=False,
+    )
+    assert done.returncode == 1, done
+    assert len(done.stdout.splitlines()) == 1
+    assert "no cgroup2 tree is mounted" in done.stdout
+    assert "mount -t cgroup2" in done.stdout
+    assert "Traceback" not in done.stderr

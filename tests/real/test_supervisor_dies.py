@@ -48,7 +48,7 @@ def test_an_end_that_nobody_watched_is_known_with_its_code_and_its_last_words(fr
 def test_kill_9_under_full_output_loses_and_repeats_nothing(fresh_engine):
     engine = fresh_engine
     count = 60_000
-    names = ["a", "b", "c"]
+    names = ["aa", "bb", "cc"]
     for name in names:
         engine.run("sh", "-c", COUNTER.format(count=count), name=name)
     for _ in range(6):
