@@ -70,7 +70,7 @@ def _start(place: Settings, run_dir: Path) -> None:
     try:
         with log_path.open("ab") as log:
             before = log.tell()
-            subprocess.Popen(
+            process = subprocess.Popen(
                 [
                     *DAEMON,
                     *("--root", root, "--run-dir", str(run_dir), "--ready-fd", str(ready_w)),
@@ -91,7 +91,11 @@ def _start(place: Settings, run_dir: Path) -> None:
     with os.fdopen(ready, "rb") as pipe:
         # One line, or nothing if the engine dies.
         word = pipe.readline().decode(errors="replace").strip()
-    if word != "ready":
+    if word == "ready":
+        # It outlives us; nobody is to wait for it, nor to be warned that nobody did.
+        process.returncode = 0
+    else:
+        process.wait()
         reason = word or _last_line(log_path, before) or "it ended without a word"
         raise EngineUnreachable(f"unable to start the engine: {reason} (log: {log_path})")
 
