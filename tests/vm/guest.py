@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -20,24 +21,27 @@ from tests.vm.checks import CHECKS
 
 _POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF, reboot(2)
 _LOG_TAIL = 6000
+_LIMIT = 60
+"""Seconds for one check; what hangs is told with the supervisor's log, and the rest goes on."""
 
 
 def main(report_path: str) -> None:
     """Do it all; never returns."""
+    signal.signal(signal.SIGALRM, _too_long)
     try:
-        with open(report_path, "w", encoding="ascii") as report:
-            _report(report, "boot", lambda: None, seconds=_uptime())
-            engine = EngineProcess(Path("/run/engine"))
-            if _report(report, "engine", engine.start, engine):
-                for name, check in CHECKS.items():
-                    _report(report, name, lambda check=check: check(engine), engine)
+        report = Path(report_path)
+        _report(report, "boot", lambda: None, seconds=_uptime())
+        engine = EngineProcess(Path("/run/engine"))
+        if _report(report, "engine", engine.start, engine):
+            for name, check in CHECKS.items():
+                _report(report, name, lambda check=check: check(engine), engine)
     finally:
         os.sync()
         ctypes.CDLL(None).reboot(_POWER_OFF)
 
 
 def _report(
-    report,
+    report: Path,
     name: str,
     work: Callable[[], object],
     engine: EngineProcess | None = None,
@@ -45,7 +49,11 @@ def _report(
 ) -> bool:
     began = time.monotonic()
     try:
-        work()
+        signal.alarm(_LIMIT)
+        try:
+            work()
+        finally:
+            signal.alarm(0)
         text = ""
     except Exception:  # noqa: BLE001 - whatever it is, the host's pytest tells it
         text = traceback.format_exc()
@@ -53,9 +61,12 @@ def _report(
             text += "\nthe supervisor's log ends:\n" + engine.log_text()[-_LOG_TAIL:]
     took = time.monotonic() - began if seconds is None else seconds
     line = {"check": name, "ok": not text, "seconds": round(took, 2), "text": text}
-    report.write(json.dumps(line) + "\n")
-    report.flush()
+    report.write_text(json.dumps(line) + "\n")  # a serial port: writing truncates nothing
     return not text
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"still going after {_LIMIT} s")
 
 
 def _uptime() -> float:
