@@ -17,21 +17,35 @@ _TORN_SEARCH = 1 << 20
 
 
 class LogFile:
-    """A descriptor that closes itself when its last owner lets go of it.
+    """A descriptor of a log, closed by `close`, or at the latest when nobody refers to it.
 
-    The log and its followers share one, so a follower reads on after the log was closed, and costs
-    no descriptor of its own.
+    A follower has one of its own, so it reads on after the log was closed.
     """
 
     __slots__ = ("fd",)
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def for_writing(cls, path: str) -> LogFile:
+        """Open or make a log. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.fd = os.open(path, flags, 0o640)
+        return cls(os.open(path, flags, 0o640))
+
+    @classmethod
+    def for_reading(cls, path: str) -> LogFile:
+        """Open a log that is there. Raises OSError."""
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+
+    def close(self) -> None:
+        """Close it; a second time nothing happens."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # the open failed
-            os.close(self.fd)
+        self.close()
 
 
 class LogStream:
@@ -219,7 +233,7 @@ class ContainerLog:
         self.path = "" if path is None else os.fspath(path)
         self.container_id = container_id
         self.writer = writer
-        self.file = None if path is None else LogFile(self.path)
+        self.file = None if path is None else LogFile.for_writing(self.path)
         self.size = 0 if self.file is None else _whole_records(self.file.fd)
         self.closed = False
         self.dropped_bytes = 0
@@ -277,8 +291,8 @@ class ContainerLog:
             raise ValueError(f"the log of {self.container_id} is closed")
         fd = self.file.fd
         started = perf_counter()
+        written, wanted = 0, sum(map(len, buffers))
         try:
-            wanted = sum(map(len, buffers))
             written = os.writev(fd, buffers)
             while written < wanted:
                 # Cut short by a full disk, or by a signal: the next try tells which.
@@ -287,11 +301,11 @@ class ContainerLog:
             # The file's end as the kernel sees it: somebody may have cut the file since.
             end = os.lseek(fd, 0, os.SEEK_CUR)
         except OSError as error:
-            self._failed(error)
+            self._failed(error, written)
             return False
         finally:
             self.write_s = perf_counter() - started
-        if end - wanted != self.size:
+        if end - wanted < self.size:
             self.truncations += 1
         self.size = end
         if self.trouble is not None:
@@ -342,16 +356,18 @@ class ContainerLog:
         self.closed = True
         # The streams refer back to us: unlinked, the file is closed without the collector's help.
         self._streams = (None, None)
+        if self.file is not None:
+            self.file.close()
         self.changed()
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: OSError, written: int) -> None:
         first = self.trouble is None
         self.trouble = error
-        assert self.file is not None
-        with contextlib.suppress(OSError):
-            # Where even this fails, the torn record is skipped by readers.
-            if os.fstat(self.file.fd).st_size > self.size:
-                os.ftruncate(self.file.fd, self.size)
+        if written and self.file is not None:
+            # Where even this fails, readers skip the torn record.
+            with contextlib.suppress(OSError):
+                end = os.lseek(self.file.fd, 0, os.SEEK_CUR)
+                os.ftruncate(self.file.fd, end - written)
         if first and self.on_trouble is not None:
             self.on_trouble(self)
 

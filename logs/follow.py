@@ -15,7 +15,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
-from logs.container_log import ContainerLog
+from logs.container_log import ContainerLog, LogFile
 from logs.framing import Stream
 from logs.reader import LogNotReadable, LogReader, start_offset
 from logs.selection import BOTH, Selection
@@ -36,11 +36,11 @@ class Follower(AsyncIterator[bytes]):
         if log.file is None:
             raise LogNotReadable("configured logging driver does not support reading")
         self._log = log
-        self._file = log.file
+        self._file = LogFile.for_reading(log.path)
         self._deadline_ns = selection.until_ns
         self._truncations = log.truncations
-        start = start_offset(log.file.fd, log.size, tail)
-        self._reader = LogReader(log.driver, log.file.fd, selection, start)
+        start = start_offset(self._file.fd, log.size, tail)
+        self._reader = LogReader(log.driver, self._file.fd, selection, start)
 
     @property
     def skipped(self) -> int:

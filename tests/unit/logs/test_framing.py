@@ -60,7 +60,9 @@ def test_broken_off_is_noticed():
     assert demultiplexer.midway
 
 
-@pytest.mark.parametrize("header", [b"\x04\0\0\0\0\0\0\x01", b"\x01\0\0\x01\0\0\0\x01", b"HTTP/1.1"])
+@pytest.mark.parametrize(
+    "header", [b"\x04\0\0\0\0\0\0\x01", b"\x01\0\0\x01\0\0\0\x01", b"HTTP/1.1"]
+)
 def test_no_frames(header):
     with pytest.raises(FramingError, match="not a stdcopy frame header"):
         list(Demultiplexer().feed(header))

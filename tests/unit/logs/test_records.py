@@ -1,5 +1,6 @@
 """The bytes in the log file, against a model that looks at every byte."""
 
+import itertools
 import json
 
 import pytest
@@ -81,7 +82,7 @@ def test_any_bytes_in_any_batches(driver, tmp_path, clock, data, cuts):
     log, path = fresh(driver, tmp_path)
     borders = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     stream = log.stream(Stream.STDOUT)
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in itertools.pairwise(borders):
         stream.append(data[start:end])
         assert log.size == path.stat().st_size
         assert len(stream.held) < model.PIECE
@@ -264,5 +265,5 @@ class TestOptions:
             check_options("syslog", {})
 
     def test_option_is_refused_by_name(self):
-        with pytest.raises(LogOptionRefused, match='"max-size".*"json-file".*not supported'):
+        with pytest.raises(LogOptionRefused, match=r'"max-size".*"json-file".*not supported'):
             check_options("json-file", {"max-size": "1m"})

@@ -1,0 +1,343 @@
+"""The staged pump: real pipes, real files, and a crash after every step."""
+
+import errno
+import fcntl
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from logs import container_log, pump
+from logs.drivers import Stream, open_log
+from logs.pump import MarkFile, Stage
+from logs.reader import read
+from runtime import kernel
+
+ID, OTHER = "ab" * 32, "cd" * 32
+
+
+@pytest.fixture
+def marks(tmp_path):
+    made = MarkFile(tmp_path / "marks")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage(marks):
+    made = Stage(marks, kernel.tee)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["json-file", "k8s-file"])
+def driver(request):
+    return request.param
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe2(os.O_CLOEXEC)
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def text(log, **options):
+    return b"".join(read(log.path, log.driver, **options))
+
+
+def staged(stage):
+    """How many bytes are in staging."""
+    return stage._waiting()
+
+
+def test_moves_a_batch(stage, driver, pipe, tmp_path):
+    log = open_log(driver, tmp_path, ID)
+    os.write(pipe[1], b"one\ntwo\nthr")
+    assert stage.pump(pipe[0], log.stream(Stream.STDOUT)) == b"one\ntwo\nthr"
+    assert text(log) == b"one\ntwo\n"
+    assert staged(stage) == 0
+    with pytest.raises(BlockingIOError):
+        stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    log.close()
+    assert text(log) == b"one\ntwo\nthr"
+
+
+def test_end_of_input(stage, tmp_path):
+    reading, writing = os.pipe()
+    os.close(writing)
+    log = open_log("json-file", tmp_path, ID)
+    assert stage.pump(reading, log.stream(Stream.STDOUT)) == b""
+    os.close(reading)
+    log.close()
+
+
+def test_driver_none_drains_and_tells(stage, pipe, tmp_path):
+    log = open_log("none", tmp_path, ID)
+    os.write(pipe[1], b"one\ntwo")
+    assert stage.pump(pipe[0], log.stream(Stream.STDOUT)) == b"one\ntwo"
+    with pytest.raises(BlockingIOError):
+        stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    log.close()
+
+
+def test_pipe_grows_only_when_it_was_full(stage, pipe, tmp_path):
+    log = open_log("json-file", tmp_path, ID)
+    default = fcntl.fcntl(pipe[0], fcntl.F_GETPIPE_SZ)
+    os.write(pipe[1], b"x\n" * 100)
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    assert fcntl.fcntl(pipe[0], fcntl.F_GETPIPE_SZ) == default
+    os.write(pipe[1], b"x\n" * (default // 2))
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    assert fcntl.fcntl(pipe[0], fcntl.F_GETPIPE_SZ) == pump.PIPE_SIZE
+    log.close()
+
+
+def test_pipe_that_must_not_grow_stays(stage, pipe, tmp_path, monkeypatch):
+    log = open_log("json-file", tmp_path, ID)
+    real = fcntl.fcntl
+
+    def refuse(fd, command, argument=0):
+        if command == fcntl.F_SETPIPE_SZ:
+            raise PermissionError(errno.EPERM, "no")
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(pump.fcntl, "fcntl", refuse)
+    data = b"x\n" * (real(pipe[0], fcntl.F_GETPIPE_SZ) // 2)
+    for _ in range(2):
+        os.write(pipe[1], data)
+        assert stage.pump(pipe[0], log.stream(Stream.STDOUT)) == data
+    log.close()
+
+
+def test_idle_log_takes_no_slot(stage, marks, pipe, tmp_path):
+    log = open_log("json-file", tmp_path, ID)
+    log.stream(Stream.STDOUT)
+    assert marks.slots() == []
+    os.write(pipe[1], b"x")
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    assert [slot.container_id for slot in marks.slots()] == [ID]
+    log.close()
+    assert marks.slots() == []
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+def crashing(monkeypatch, step):
+    """Let the pump die just before (or in the middle of) a step."""
+
+    def die(*_arguments, **_keywords):
+        raise Crash
+
+    real_write, real_splice = os.writev, os.splice
+    if step == "copy":
+        monkeypatch.setattr(Stage, "_copy", die)
+    elif step == "write":
+        monkeypatch.setattr(container_log.os, "writev", die)
+    elif step == "write torn":
+
+        def torn(fd, parts):
+            real_write(fd, [b"".join(parts)[:25]])
+            raise Crash
+
+        monkeypatch.setattr(container_log.os, "writev", torn)
+    elif step == "mark":
+        monkeypatch.setattr(container_log.LogStream, "_mark", die)
+    elif step == "drain":
+        monkeypatch.setattr(Stage, "_drain", die)
+    elif step == "drain half":
+
+        def half(self, size):
+            real_splice(self._in, self._null, size // 2)
+            raise Crash
+
+        monkeypatch.setattr(Stage, "_drain", half)
+
+
+STEPS = ["copy", "write", "write torn", "mark", "drain", "drain half"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("first", [b"", b"one\ntwo\nthr", b"y" * 20_000])
+def test_crash_at_every_step(marks, driver, pipe, tmp_path, monkeypatch, step, first):
+    stage = Stage(marks, kernel.tee)
+    log = open_log(driver, tmp_path, ID)
+    if first:
+        os.write(pipe[1], first)
+        stage.pump(pipe[0], log.stream(Stream.STDERR))
+    second = b"ee\nfour\nfi"
+    os.write(pipe[1], second)
+    with monkeypatch.context() as patch:
+        crashing(patch, step)
+        with pytest.raises(Crash):
+            stage.pump(pipe[0], log.stream(Stream.STDERR))
+    held = tuple(map(os.dup, stage.fds))  # the shim's duplicates
+    stage.close()
+    log.detach()
+
+    marks_again = MarkFile(tmp_path / "marks")
+    stage_again = Stage(marks_again, kernel.tee, fds=held)
+    logs = {ID: open_log(driver, tmp_path, ID)}
+    found = stage_again.recover(logs.get)
+    assert found.logs == 1
+    already = step.startswith("drain")
+    assert (found.drained_bytes > 0, found.written_bytes > 0) == (already, not already)
+    assert staged(stage_again) == 0
+    os.write(pipe[1], b"ve\nsix")
+    assert stage_again.pump(pipe[0], logs[ID].stream(Stream.STDERR)) == b"ve\nsix"
+    logs[ID].close()
+    assert text(logs[ID], streams=[Stream.STDERR]) == first + second + b"ve\nsix"
+    stage_again.close()
+    marks_again.close()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_exception_at_every_step_is_made_good_by_the_next_batch(
+    stage, driver, pipe, tmp_path, monkeypatch, step
+):
+    """An interrupt or a lack of memory, in a process that lives on."""
+    (tmp_path / "other").mkdir()
+    log, other = open_log(driver, tmp_path, ID), open_log(driver, tmp_path / "other", OTHER)
+    os.write(pipe[1], b"one\ntw")
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    os.write(pipe[1], b"o\nthree")
+    with monkeypatch.context() as patch:
+        crashing(patch, step)
+        with pytest.raises(Crash):
+            stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    os.write(pipe[1], b"other\n")
+    stage.pump(pipe[0], other.stream(Stream.STDOUT))
+    log.close()
+    other.close()
+    assert text(log) == b"one\ntwo\nthree"
+    assert text(other) == b"other\n"
+
+
+def test_recover_without_the_container(marks, pipe, tmp_path, monkeypatch):
+    stage = Stage(marks, kernel.tee)
+    log = open_log("json-file", tmp_path, ID)
+    os.write(pipe[1], b"one\n")
+    with monkeypatch.context() as patch:
+        crashing(patch, "write")
+        with pytest.raises(Crash):
+            stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    again = Stage(marks, kernel.tee, fds=tuple(map(os.dup, stage.fds)))
+    stage.close()
+    assert again.recover(lambda _: None).drained_bytes == 4
+    assert marks.slots() == []
+    again.close()
+
+
+def test_recover_of_nothing(stage):
+    assert stage.recover(lambda _: None) == pump.Recovered()
+
+
+def test_log_cut_by_somebody_after_its_mark(marks, pipe, tmp_path):
+    stage = Stage(marks, kernel.tee)
+    log = open_log("json-file", tmp_path, ID)
+    os.write(pipe[1], b"one\n" * 50)
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    log.detach()
+    os.truncate(log.path, 0)
+    again = open_log("json-file", tmp_path, ID)
+    assert stage.recover({ID: again}.get).cut_bytes == 0
+    again.stream(Stream.STDOUT).append(b"two\n")
+    again.close()
+    assert text(again) == b"two\n"
+    stage.close()
+
+
+def test_killed_at_random_moments_under_full_load(tmp_path):
+    """Some dozens of kill -9; each numbered line is there once and in order, in both streams."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.unit.logs.kill_pump", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+class TestWriteFails:
+    @pytest.fixture
+    def broken(self, monkeypatch):
+        """Writes to logs fail after some bytes, for as long as the list has an error in it."""
+        errors = []
+        real_writev, real_write = os.writev, os.write
+
+        def writev(fd, parts):
+            return real_write(fd, b"".join(parts)[:30]) if errors else real_writev(fd, parts)
+
+        def write(fd, data):
+            if errors and isinstance(data, memoryview):
+                raise OSError(errors[0], os.strerror(errors[0]))
+            return real_write(fd, data)
+
+        monkeypatch.setattr(container_log.os, "writev", writev)
+        monkeypatch.setattr(container_log.os, "write", write)
+        return errors
+
+    def test_of_a_real_file_that_must_not_grow(self, stage, driver, pipe, tmp_path):
+        log = open_log(driver, tmp_path, ID)
+        stream = log.stream(Stream.STDOUT)
+        os.write(pipe[1], b"kept\n")
+        stage.pump(pipe[0], stream)
+        size = log.size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+        try:
+            os.write(pipe[1], b"lost\n" * 10)
+            stage.pump(pipe[0], stream)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (log.size, os.stat(log.path).st_size, log.dropped_bytes) == (size, size, 50)
+        assert log.trouble.errno == errno.EFBIG
+        log.close()
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
+    def test_drains_counts_and_tells(self, stage, driver, pipe, tmp_path, broken, number):
+        log = open_log(driver, tmp_path, ID)
+        told = []
+        log.on_trouble = lambda which: told.append(which.trouble)
+        stream = log.stream(Stream.STDOUT)
+        os.write(pipe[1], b"kept\nheld ")
+        stage.pump(pipe[0], stream)
+        size = log.size
+        broken.append(number)
+        for _ in range(3):
+            os.write(pipe[1], b"lost\nheld ")
+            assert stage.pump(pipe[0], stream) == b"lost\nheld "
+            assert (log.size, os.stat(log.path).st_size) == (size, size)
+        assert [error.errno for error in told] == [number]
+        assert log.dropped_bytes == 3 * len(b"held lost\n")
+        broken.clear()
+        os.write(pipe[1], b"kept\n")
+        stage.pump(pipe[0], stream)
+        assert told[1:] == [None]
+        log.close()
+        notice = (
+            b"mdocker: 30 bytes of stdout were lost here, because the log could not be written\n"
+        )
+        assert text(log) == b"kept\n" + notice + b"held kept\n"
+
+    def test_crash_while_the_disk_is_full(self, marks, pipe, tmp_path, broken):
+        stage = Stage(marks, kernel.tee)
+        log = open_log("json-file", tmp_path, ID)
+        os.write(pipe[1], b"kept\n")
+        stage.pump(pipe[0], log.stream(Stream.STDOUT))
+        broken.append(errno.ENOSPC)
+        os.write(pipe[1], b"lost\nheld")
+        stage.pump(pipe[0], log.stream(Stream.STDOUT))
+        log.detach()
+        broken.clear()
+        again = open_log("json-file", tmp_path, ID)
+        stage.recover({ID: again}.get)
+        again.close()
+        assert text(again) == b"kept\nheld"
+        stage.close()
