@@ -98,16 +98,18 @@ class Extraction:
             raise Refusal(f"damaged archive: headers without end{_after(last)}") from None
         except (tarfile.TarError, ValueError, OverflowError) as error:
             raise self._bad_header(last, error) from None
-        block = self._source.last_block
-        if len(block) < tarfile.BLOCKSIZE:
+        if self._source.cut_short:
             raise Truncated(f"the archive is truncated: its end mark is missing{_after(last)}")
-        if block != _ZEROS:
+        if self._source.last_read != _ZEROS:
             raise Refusal(f"damaged archive: no valid header{_after(last)}")
 
     def _bad_header(self, last: str, error: Exception) -> Refusal:
         if last:
-            short = len(self._source.last_block) < tarfile.BLOCKSIZE
-            words = "the archive is truncated" if short else f"damaged archive ({error})"
+            words = (
+                "the archive is truncated"
+                if self._source.cut_short
+                else f"damaged archive ({error})"
+            )
             return Refusal(f"{words}{_after(last)}")
         if self._source.tell() == 0:
             return Refusal("the archive is empty: not a single byte came")

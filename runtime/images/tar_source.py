@@ -145,8 +145,9 @@ class TarSource:
     """The uncompressed archive, forwards only.
 
     Attributes:
-        last_block: What the most recent 512-byte read returned: tells a proper end of archive
-            (zeros) from a stream that just stops.
+        last_read: What the most recent `read` returned: tells a proper end of archive (zeros)
+            from garbage.
+        cut_short: Whether it returned less than was asked for: the archive just stops.
     """
 
     def __init__(self, fd: int) -> None:
@@ -155,7 +156,8 @@ class TarSource:
         self._current = memoryview(b"")
         self._position = 0
         self._ended = False
-        self.last_block = b""
+        self.last_read = b""
+        self.cut_short = False
         self._thread = threading.Thread(target=self._feed, args=(fd,), daemon=True)
         self._thread.start()
 
@@ -195,7 +197,8 @@ class TarSource:
                 parts.append(part)
                 missing -= len(part)
             data = b"".join(parts)
-        self.last_block = data
+        self.last_read = data
+        self.cut_short = len(data) < length
         return data
 
     def take(self, length: int) -> memoryview:

@@ -58,6 +58,9 @@ def raw_header(**fields) -> bytes:
 NUMBER = b"\x80" + b"\xff" * 11
 END = bytes(1024)
 
+# Newer versions of tarfile see it themselves.
+NEGATIVE_SIZE = ("t: impossible size -512", "damaged archive: no valid header")
+
 LEADS_OUT = {
     "dots": ([entry("../evil")], "../evil: the name leads out of the image ('..')"),
     "dots within": ([entry("a/../../evil")], "a/../../evil: the name leads out"),
@@ -125,7 +128,7 @@ LEADS_OUT = {
     "time": ([entry("t", pax_headers={"mtime": "1e400"})], "t: impossible time 1e400"),
     "not a time": ([entry("t", pax_headers={"mtime": "nan"})], "t: impossible time nan"),
     "negative uid": ([entry("t", pax_headers={"uid": "-5"})], "t: impossible uid -5"),
-    "negative size": ([entry("t", pax_headers={"size": "-512"})], "t: impossible size -512"),
+    "negative size": ([entry("t", pax_headers={"size": "-512"})], NEGATIVE_SIZE),
     "enormous size": ([entry("t", pax_headers={"size": "9" * 30})], "t: impossible size"),
     "attribute": (
         [entry("t", pax_headers={"SCHILY.xattr.security.capability": "garbage"})],
@@ -137,7 +140,8 @@ LEADS_OUT = {
 @pytest.mark.parametrize("case", LEADS_OUT)
 def test_entries_that_are_refused(store, case):
     entries, words = LEADS_OUT[case]
-    assert words in refusal_of(store, archive((entry("fine"), b"f"), *entries))
+    text = refusal_of(store, archive((entry("fine"), b"f"), *entries))
+    assert any(choice in text for choice in ([words] if isinstance(words, str) else words))
 
 
 RAW = {
