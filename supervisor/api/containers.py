@@ -9,7 +9,7 @@ from runtime.images.errors import ImageError
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
 from supervisor.api import selection, views, wire
-from supervisor.api.http import Reply, Request
+from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag, json_object, number, stop_seconds
 from supervisor.container import Container
 from supervisor.engine import Engine, directory_size

@@ -9,7 +9,7 @@ import msgspec
 
 from supervisor.api import filters as filtering
 from supervisor.api.filters import Filters
-from supervisor.api.http import Request
+from supervisor.api.messages import Request
 from supervisor.api.parameters import moment
 from supervisor.engine import Engine
 from supervisor.events import EngineEvent

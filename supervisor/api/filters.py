@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from supervisor.api.http import Request
+from supervisor.api.messages import Request
 from supervisor.errors import BadParameter
 
 Filters: TypeAlias = dict[str, list[str]]

@@ -12,7 +12,7 @@ from runtime.images.model import Deleted, Image, ImageUser
 from supervisor.api import filters as filtering
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.filters import Filters
-from supervisor.api.http import Reply, Request
+from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter

@@ -13,7 +13,7 @@ from runtime.images.errors import ImageError
 from runtime.images.importing import ImportJob
 from runtime.images.model import Image
 from supervisor.api.create import architecture
-from supervisor.api.http import Request
+from supervisor.api.messages import Request
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, NotFound, Unsupported
 

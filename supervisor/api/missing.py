@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.api.http import Reply, Request
+from supervisor.api.messages import Reply, Request
 from supervisor.api.router import Handler, Route
 from supervisor.engine import Engine
 from supervisor.errors import EngineError, NotFound, Unsupported

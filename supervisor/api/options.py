@@ -40,11 +40,14 @@ _NOTHING_CONFINES = frozenset(
 """They ask for less confinement than we could give; we give none of the kind."""
 
 
+_NO_HEALTH_CHECK = {"Test": ["NONE"]}
+
+
 def unused(value: object) -> bool:
     """Tell whether an option has the value that clients send for one that nobody asked for."""
     if isinstance(value, list):
         return all(unused(item) and not isinstance(item, str) for item in value)
-    return not value
+    return not value or value == _NO_HEALTH_CHECK
 
 
 def refuse_unsupported(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.api.http import Request
+from supervisor.api.messages import Request
 from supervisor.errors import BadParameter
 
 MOST_SECONDS = 2**31 - 1

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
-from supervisor.api.http import Reply, Request
+from supervisor.api.messages import Reply, Request
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, EngineError, NotFound
 

@@ -18,7 +18,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from runtime.images.errors import ImageError
 from supervisor.api.hangups import Hangups
-from supervisor.api.http import BrokenRequest, Connection, Reply, Request
+from supervisor.api.http import Connection
+from supervisor.api.messages import BrokenRequest, Reply, Request
 from supervisor.api.router import Router
 from supervisor.api.routes import router
 from supervisor.api.sockets import ByteSocket, ClientGone
@@ -131,8 +132,17 @@ class _Server:
         except Exception as error:
             log.exception("api.request_failed", method=request.method, path=request.path)
             reply = Reply(500, _message(f"internal error: {type(error).__name__}: {error}"))
-        if reply is not None and connection.can_reply:
+        if reply is None:
+            return
+        if connection.can_reply:
             await connection.send_reply(reply)
+            if self._engine.settings.debug:
+                log.debug(
+                    "api.answered", method=request.method, path=request.path, status=reply.status
+                )
+        else:
+            # It went wrong in the middle of a stream: all we can say is that it is not whole.
+            log.warning("api.stream_cut", path=request.path, reason=reply.body.decode())
 
 
 def _message(text: str) -> bytes:

@@ -16,7 +16,7 @@ from logs.framing import Stream, frame
 from logs.reader import read
 from supervisor import lifecycle
 from supervisor.api.containers import found
-from supervisor.api.http import Request
+from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, moment
 from supervisor.api.sockets import ByteSocket
 from supervisor.attachments import Attachment

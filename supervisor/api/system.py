@@ -15,8 +15,8 @@ import msgspec
 
 from supervisor.api.create import architecture
 from supervisor.api.durations import rfc3339_nano
-from supervisor.api.http import Reply, Request
 from supervisor.api.limits import cpus
+from supervisor.api.messages import Reply, Request
 from supervisor.api.release import VERSION
 from supervisor.api.router import NEWEST, OLDEST, version_text
 from supervisor.engine import Engine

@@ -125,6 +125,10 @@ async def test_the_requests_values_win_over_the_images(engine_and_client):
     assert (limits.nano_cpus, limits.cpu_shares, limits.pids) == (500_000_000, 512, 7)
 
 
+async def test_no_health_check_is_what_we_do(engine_and_client):
+    await created(engine_and_client, {"Image": "host", "Healthcheck": {"Test": ["NONE"]}})
+
+
 async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
     config, _ = await created(engine_and_client, {"Image": "host", "Entrypoint": ["/bin/ls"]})
     assert config.args == ("/bin/ls",)

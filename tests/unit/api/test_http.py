@@ -10,7 +10,7 @@ import anyio
 import pytest
 import structlog
 
-from supervisor.api import http, server
+from supervisor.api import http, messages, server
 from tests.unit.api.fakes import serving
 from tests.unit.api.test_containers import add
 
@@ -105,7 +105,7 @@ async def test_a_client_may_rest_between_two_requests(engine_and_client, monkeyp
 
 
 async def test_a_client_that_stops_within_its_body_is_told_so(engine_and_client, monkeypatch):
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(messages, "BODY_SECONDS", 0.05)
     monkeypatch.setattr(http, "LINGER_SECONDS", 0.05)
     async with engine_and_client() as (_, connect), connect() as client:
         await client.send(
