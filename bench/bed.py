@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
+from bench.disk import FreshDisk
 from bench.harness import (
     PEERS,
     BenchError,
@@ -51,6 +52,9 @@ class Bed:
         prefix = "mdocker-bench-"
         self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=work_directory()))
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        disk = FreshDisk(self.directory)
+        self._stack.callback(disk.close)
+        self.directory = disk.path
         self._run = Path(tempfile.mkdtemp(prefix=prefix, dir=run_directory()))
         self._stack.callback(shutil.rmtree, self._run, ignore_errors=True)
         self._archive: Path | None = None
