@@ -39,7 +39,7 @@ class Follower(AsyncIterator[bytes]):
         self._file = LogFile.for_reading(log.path)
         self._deadline_ns = selection.until_ns
         self._truncations = log.truncations
-        start = start_offset(self._file.fd, log.size, tail)
+        start = start_offset(log.driver, self._file.fd, log.size, tail, selection.since_ns)
         self._reader = LogReader(log.driver, self._file.fd, selection, start)
 
     @property

@@ -12,6 +12,7 @@ import json
 import re
 from operator import itemgetter
 
+from logs import stamps
 from logs.framing import Stream
 from logs.json_file import HEAD, STREAM_KEY
 from logs.selection import Sieve
@@ -27,6 +28,7 @@ _BETWEEN = {
     for name in (b"stdout", b"stderr", b"std(?:out|err)")
 }
 _EITHER = _BETWEEN.pop(b"std(?:out|err)")
+_TIME = re.compile(rb'"time":"([^"\\]{1,64})"\}?$')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _FIRST_SPAN = 4096
 _SHORT_RUN = 1024
@@ -97,11 +99,11 @@ class JsonText:
         between = len(lines) - 1
         stream = _STREAMS[name]
         try:
-            if not sieve.takes(stream, stamp):
-                return block.count(tail + HEAD, pos, stop) == between
-            prefix = sieve.prefix(stamp)
+            prefix = sieve.admit(stream, stamp)
         except ValueError:
             return False
+        if prefix is None:
+            return block.count(tail + HEAD, pos, stop) == between
         ended = b"\\n" + tail
         if block.endswith(ended, pos, stop) and block.count(ended + HEAD, pos, stop) == between:
             bare = itemgetter(slice(len(HEAD), 1 - len(ended)))
@@ -131,7 +133,7 @@ class JsonText:
         if parts != core.count(b"\n") or not (self._sieve.mixes or first[1] == last[1]):
             return False
         stream = _STREAMS[first[1]]
-        if self._sieve.takes(stream, b""):
+        if self._sieve.admit(stream, b"") is not None:
             try:
                 self._sieve.output.add(stream, unescape(text))
             except ValueError:
@@ -159,9 +161,9 @@ class JsonText:
     def _take(self, content: bytes, name: bytes, stamp: bytes) -> None:
         stream = _STREAMS[name]
         try:
-            if self._sieve.takes(stream, stamp):
-                text = self._sieve.prefix(stamp) + unescape(content)
-                self._sieve.output.add(stream, text)
+            prefix = self._sieve.admit(stream, stamp)
+            if prefix is not None:
+                self._sieve.output.add(stream, prefix + unescape(content))
         except ValueError:
             self.skipped += 1
 
@@ -172,14 +174,26 @@ class JsonText:
             text = record["log"]
             stream = _STREAMS[record["stream"].encode()]
             stamp = record["time"].encode()
-            if not self._sieve.takes(stream, stamp):
+            prefix = self._sieve.admit(stream, stamp)
+            if prefix is None:
                 return
-            prefix = self._sieve.prefix(stamp)
             content = _SURROGATE.sub("\ufffd", text).encode()
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             self.skipped += 1
             return
         self._sieve.output.add(stream, prefix + content)
+
+
+def time_of(line: bytes) -> int:
+    """The time of a record.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    found = _TIME.search(line)
+    if found is None:
+        raise ValueError("no time in this line")
+    return stamps.parse(found[1])
 
 
 def _run_end(block: bytes, pos: int, end: int, tail: bytes) -> int:

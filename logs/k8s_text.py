@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from operator import itemgetter
 
+from logs import stamps
 from logs.framing import Stream
 from logs.selection import Sieve
 
@@ -62,7 +63,7 @@ class K8sText:
         if parts != core.count(b"\n") - 1:
             return False
         stream = _STREAMS[head[2]]
-        if self._sieve.takes(stream, b""):
+        if self._sieve.admit(stream, b"") is not None:
             self._sieve.output.add(stream, text)
         return True
 
@@ -88,9 +89,10 @@ class K8sText:
     def _take(self, stamp: bytes, name: bytes, flag: bytes, text: bytes) -> None:
         stream = _STREAMS[name]
         try:
-            if self._sieve.takes(stream, stamp):
-                text = self._sieve.prefix(stamp) + text
-                self._sieve.output.add(stream, text + b"\n" if flag == b"F" else text)
+            prefix = self._sieve.admit(stream, stamp)
+            if prefix is not None:
+                end = b"\n" if flag == b"F" else b""
+                self._sieve.output.add(stream, prefix + text + end)
         except ValueError:
             self.skipped += 1
 
@@ -102,14 +104,23 @@ class K8sText:
             return False
         stream = _STREAMS[head[2]]
         try:
-            if self._sieve.takes(stream, head[1]):
-                prefix = self._sieve.prefix(head[1])
+            prefix = self._sieve.admit(stream, head[1])
+            if prefix is not None:
                 bare = itemgetter(slice(len(head[0]), None))
                 text = prefix + (b"\n" + prefix).join(map(bare, lines)) + b"\n"
                 self._sieve.output.add(stream, text)
         except ValueError:
             return False
         return True
+
+
+def time_of(line: bytes) -> int:
+    """The time of a record.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    return stamps.parse(line.partition(b" ")[0])
 
 
 def _run_end(block: bytes, pos: int, end: int, head: bytes) -> int:

@@ -6,17 +6,21 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from logs import json_text, k8s_text
 from logs.framing import Stream
 from logs.json_text import JsonText
 from logs.k8s_text import K8sText
 from logs.selection import BOTH, Selection, Sieve
-from logs.tailing import tail_offset
+from logs.tailing import TimeOf, since_offset, tail_offset
 
 __all__ = ["BLOCK_SIZE", "LogNotReadable", "LogReader", "Selection", "read"]
 
 BLOCK_SIZE = 1 << 20
 _LONGEST_RECORD = 1 << 20
 """No writer's records are longer: 16 KiB of control bytes become 96 KiB of JSON."""
+
+
+_TIME_OF: dict[str, TimeOf] = {"json-file": json_text.time_of, "k8s-file": k8s_text.time_of}
 
 
 class LogNotReadable(Exception):
@@ -112,9 +116,15 @@ def text_of(driver: str, sieve: Sieve) -> JsonText | K8sText:
     raise LogNotReadable("configured logging driver does not support reading")
 
 
-def start_offset(fd: int, end: int, tail: int | None) -> int:
-    """Where a reader of the last `tail` records begins; None and negative numbers mean all."""
-    return 0 if tail is None or tail < 0 else tail_offset(fd, end, tail)
+def start_offset(driver: str, fd: int, end: int, tail: int | None, since_ns: int) -> int:
+    """Where a reader begins that wants the last `tail` records, and none before `since_ns`.
+
+    `tail` of None or below 0 means all. What is too old is still to be left out by the reader.
+    """
+    start = 0 if tail is None or tail < 0 else tail_offset(fd, end, tail)
+    if since_ns and end - start > BLOCK_SIZE:
+        start = max(start, since_offset(fd, end, since_ns, _TIME_OF[driver]))
+    return start
 
 
 def read(
@@ -169,7 +179,9 @@ def _chunks(
     try:
         size = os.fstat(fd).st_size
         end = size if end_offset is None else min(end_offset, size)
-        reader = LogReader(driver, fd, selection, start_offset(fd, end, tail))
+        reader = LogReader(
+            driver, fd, selection, start_offset(driver, fd, end, tail, selection.since_ns)
+        )
         while reader.offset < end and not reader.finished:
             chunk = reader.step(end, block_size)
             if chunk:

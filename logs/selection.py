@@ -89,25 +89,23 @@ class Sieve:
         self.mixes = not selection.framed and self._want >= set(BOTH)
         self.timed = bool(selection.since_ns or selection.until_ns or selection.timestamps)
 
-    def takes(self, stream: Stream, stamp: bytes) -> bool:
-        """Whether records of this stream and time are wanted; sets `finished` at the end.
+    def admit(self, stream: Stream, stamp: bytes) -> bytes | None:
+        """What stands before the text of a record; None if it is not wanted.
+
+        Sets `finished` at the first record that is too young.
 
         Raises:
             ValueError: the time can't be read.
         """
         if not self.timed:
-            return stream in self._want
+            return b"" if stream in self._want else None
         time_ns = stamps.parse(stamp)
         chosen = self.selection
         if time_ns < chosen.since_ns:
-            return False
+            return None
         if chosen.until_ns and time_ns > chosen.until_ns:
             self.finished = True
-            return False
-        return stream in self._want
-
-    def prefix(self, stamp: bytes) -> bytes:
-        """What stands before the text of a record of this time."""
-        if not self.selection.timestamps:
-            return b""
-        return stamps.fixed(stamps.parse(stamp)) + b" "
+            return None
+        if stream not in self._want:
+            return None
+        return stamps.fixed(time_ns) + b" " if chosen.timestamps else b""

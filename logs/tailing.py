@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 _BLOCK = 1 << 16
+_MARGIN = 1 << 17
+_SAMPLES = 48
+_LONGEST_RECORD = 1 << 20
+
+TimeOf = Callable[[bytes], int]
+"""Gives the time of a record in ns since 1970; ValueError where a line is none."""
 
 
 def tail_offset(fd: int, end: int, records: int) -> int:
@@ -33,6 +40,54 @@ def tail_offset(fd: int, end: int, records: int) -> int:
             at = block.rfind(b"\n", 0, at)
         return start + at + 1
     return 0
+
+
+def since_offset(fd: int, end: int, since_ns: int, time_of: TimeOf) -> int:
+    """Offset of a record before which all are older than `since_ns`, near to the first that isn't.
+
+    Found by halving, so a log of any length takes about a hundred small reads. Records are nearly
+    in the order of their times (a divided line keeps the time of its first piece), hence the answer
+    lies somewhat before the place that was found. Where the clock has been set back, which shows in
+    samples from all over the file, halving would mislead: the answer is 0.
+    """
+    samples = []
+    for number in range(_SAMPLES if end > 8 * _MARGIN else 0):
+        found = _record_from(fd, end * number // _SAMPLES, end, time_of)
+        if found is not None:
+            samples.append(found)
+    times = [time_ns for _, time_ns in samples]
+    if not samples or times != sorted(times):
+        return 0
+    low = max((start for start, time_ns in samples if time_ns < since_ns), default=0)
+    high = min((start for start, time_ns in samples if time_ns >= since_ns), default=end)
+    while high - low > _MARGIN:
+        middle = (low + high) // 2
+        found = _record_from(fd, middle, high, time_of)
+        if found is None or found[1] >= since_ns:
+            high = middle
+        else:
+            low = found[0]
+    near = _record_from(fd, max(0, low - _MARGIN), end, time_of)
+    return 0 if near is None else near[0]
+
+
+def _record_from(fd: int, offset: int, end: int, time_of: TimeOf) -> tuple[int, int] | None:
+    """Offset and time of the first record that begins at or after `offset` and before `end`."""
+    size = 4096
+    # A record begins behind a newline, which may be the byte before `offset`.
+    base = max(0, offset - 1)
+    while True:
+        block = _pread(fd, min(size, end - base), base)
+        at = block.find(b"\n") + 1 if offset else 0
+        if at or not offset:
+            while (newline := block.find(b"\n", at)) >= 0:
+                try:
+                    return base + at, time_of(block[at:newline])
+                except ValueError:
+                    at = newline + 1
+        if len(block) < size or size > _LONGEST_RECORD:
+            return None
+        size *= 8
 
 
 def _pread(fd: int, size: int, start: int) -> bytes:
