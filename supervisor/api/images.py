@@ -15,7 +15,7 @@ from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag
 from supervisor.engine import Engine
-from supervisor.errors import BadParameter
+from supervisor.errors import Unsupported
 from supervisor.states import ALIVE
 
 _KNOWN = frozenset({"before", "dangling", "label", "reference", "since"})
@@ -72,7 +72,7 @@ def _summary(image: Image, containers: int) -> dict[str, Any]:
 async def inspect(engine: Engine, request: Request) -> Reply:
     """GET /images/{name}/json"""
     if flag(request, "manifests"):
-        raise BadParameter("manifests are not kept: ask without manifests")
+        raise Unsupported("mdocker does not keep manifests of images yet: ask without them")
     image = engine.images.resolve(request.names[0])
     shown = {
         "Id": image.id,

@@ -52,7 +52,6 @@ async def ping(_engine: Engine, _request: Request) -> Reply:
 async def version(_engine: Engine, _request: Request) -> Reply:
     """GET /version"""
     kernel = os.uname().release
-    built = "2026-11-21T00:00:00.000000000+00:00"
     python = f"python{platform.python_version()}"
     shown = {
         "Platform": {"Name": "mdocker"},
@@ -63,7 +62,7 @@ async def version(_engine: Engine, _request: Request) -> Reply:
                 "Details": {
                     "ApiVersion": version_text(NEWEST),
                     "Arch": architecture(),
-                    "BuildTime": built,
+                    "BuildTime": "",
                     "Experimental": "false",
                     "GitCommit": "",
                     "GoVersion": python,
@@ -81,7 +80,7 @@ async def version(_engine: Engine, _request: Request) -> Reply:
         "Os": "linux",
         "Arch": architecture(),
         "KernelVersion": kernel,
-        "BuildTime": built,
+        "BuildTime": "",
     }
     return Reply(body=_encode(shown))
 

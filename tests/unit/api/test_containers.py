@@ -95,6 +95,17 @@ async def test_a_start_that_fails_is_a_400_with_the_words_clients_look_for(engin
         assert "executable file not found" in answer.message
 
 
+async def test_a_start_takes_no_options(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        add(engine, "c1", State.CREATED)
+        answer = await client.request("POST", "/containers/c1/start", {"HostConfig": {"Memory": 1}})
+        assert answer.status == 400
+        assert answer.message.startswith("a start takes no body since API 1.24")
+        assert (await client.request("POST", "/containers/c1/start", {})).status == 204
+        bad = await client.request("POST", "/containers/c1/start?checkpoint=x")
+        assert bad.status == 501
+
+
 async def test_rename_and_remove(engine_and_client):
     async with engine_and_client() as (engine, connect), connect() as client:
         add(engine, "c1")

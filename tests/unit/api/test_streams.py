@@ -1,13 +1,16 @@
 """Logs, attach and events: heads at once, pieces as they come, and clients that go away."""
 
+import errno
 import json
 import struct
 
 import anyio
 import pytest
+import structlog
 
 from logs.drivers import Stream, open_log
 from logs.framing import Demultiplexer
+from supervisor.api import streams
 from supervisor.container import Life
 from supervisor.states import State
 from tests.unit.api.test_containers import add
@@ -283,3 +286,46 @@ async def test_streams_end_when_the_server_does(tmp_path):
         with anyio.CancelScope(shield=True):
             assert await one.everything() == b""
             assert await other.everything() == b""
+
+
+async def test_lost_output_is_told_to_the_attached_client(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        add(engine, "c1")
+        await client.begin("POST", "/containers/c1/attach?stream=1&stdout=1", None, UPGRADE)
+        await client.receive()
+        engine.attachments[0].lost = "output was lost: No space left on device"
+        engine.attachments[0].send.close()
+        assert await client.everything() == frame(3, b"output was lost: No space left on device")
+
+
+async def test_a_stream_that_fails_half_way_is_cut_not_completed(
+    engine_and_client, tmp_path, monkeypatch
+):
+    def broken(*_, **__):
+        yield frame(1, b"good\n")
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(streams, "read", broken)
+    with structlog.testing.capture_logs() as logged:
+        async with engine_and_client() as (engine, connect):
+            add(engine, "c1", State.EXITED)
+            async with connect() as client:
+                await client.send(b"GET /containers/c1/logs?stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
+                answer = await client.everything()
+                assert b"good\n" in answer
+                assert not answer.endswith(b"0\r\n\r\n")
+            async with connect() as client:
+                assert (await client.request("GET", "/_ping")).status == 200
+    assert [entry["event"] for entry in logged] == ["api.request_failed", "api.stream_cut"]
+
+
+async def test_a_client_that_is_gone_before_its_answer_begins_is_let_go(engine_and_client):
+    async with engine_and_client() as (engine, connect):
+        add(engine, "c1")
+        async with connect() as client:
+            await client.begin("GET", "/containers/c1/logs?stdout=1&follow=1")
+        async with connect() as client:
+            await client.begin("GET", "/events")
+        await hangup_is_seen(lambda: engine.events._listeners)
+        async with connect() as client:
+            assert (await client.request("GET", "/_ping")).status == 200
