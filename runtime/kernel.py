@@ -37,6 +37,7 @@ _NR_MOVE_MOUNT = libc.number("move_mount")
 _NR_MOUNT_SETATTR = libc.number("mount_setattr")
 _NR_OPENAT2 = libc.number("openat2")
 _NR_PIVOT_ROOT = libc.number("pivot_root")
+_NR_RT_SIGACTION = libc.number("rt_sigaction")
 _NR_CAPSET = libc.number("capset")
 
 
@@ -61,6 +62,8 @@ class Kernel:
     lstat = staticmethod(os.lstat)
     mkdir = staticmethod(os.mkdir)
     mknod = staticmethod(os.mknod)
+    unlink = staticmethod(os.unlink)
+    rmdir = staticmethod(os.rmdir)
     symlink = staticmethod(os.symlink)
     chdir = staticmethod(os.chdir)
     getcwd = staticmethod(os.getcwd)
@@ -71,13 +74,6 @@ class Kernel:
     execve = staticmethod(os.execve)
     statvfs = staticmethod(os.statvfs)
     pidfd_open = staticmethod(os.pidfd_open)
-
-    def forget_directory(self, path: bytes) -> None:
-        """rmdir(2) of what may well be missing."""
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            return
 
     def clone3(self, clone_flags: int, cgroup_fd: int) -> tuple[int, int]:
         """Fork with `clone_flags`; returns (pid, pidfd), or (0, -1) in the child.
@@ -209,6 +205,15 @@ class Kernel:
             fcntl.ioctl(carrier.fileno(), _SIOCSIFFLAGS, request)
         finally:
             carrier.close()
+
+    def default_signal(self, number: int) -> None:
+        """SIG_DFL for any signal, glibc's own two included (its sigaction(2) refuses those).
+
+        posix_spawn leaves 32 and 33 ignored in the child, and execve would pass that on.
+        """
+        # struct sigaction of the kernel, at its longest: SIG_DFL, no flags, an empty mask.
+        if libc.rt_sigaction(_NR_RT_SIGACTION, number, bytes(32), None, 8) < 0:
+            raise _failure()
 
     def set_nofile(self, limits: tuple[int, int]) -> None:
         """setrlimit(2) of RLIMIT_NOFILE: (soft, hard)."""

@@ -16,8 +16,8 @@ from ctypes import POINTER, Structure, c_char_p, c_int, c_long, c_size_t, c_uint
 
 # From asm/unistd.h of each architecture. Calls born after 5.1 carry one number everywhere.
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126},
-    "aarch64": {"pivot_root": 41, "capset": 91},
+    "x86_64": {"pivot_root": 155, "capset": 126, "rt_sigaction": 13},
+    "aarch64": {"pivot_root": 41, "capset": 91, "rt_sigaction": 134},
 }
 _COMMON_NUMBERS = {
     "open_tree": 428,
@@ -107,3 +107,4 @@ mount_setattr = _declare(
 openat2 = _declare("syscall", c_long, c_long, c_int, c_char_p, POINTER(OpenHow), c_size_t)
 pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
+rt_sigaction = _declare("syscall", c_long, c_long, c_int, c_char_p, c_char_p, c_size_t)

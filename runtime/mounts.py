@@ -68,10 +68,18 @@ def mount_overlay(
         short = [b"/proc/self/fd/%d" % fd for fd in handles]
         options = overlay_options(short, upper, work, volatile)
     if volatile:
-        door.forget_directory(work + b"/work/incompat/volatile")
+        _drop_mark(door, work + b"/work/incompat/volatile")
     door.mount(b"overlay", merged, b"overlay", flags.MS_NODEV, options)
     for fd in handles:
         door.close(fd)
+
+
+def _drop_mark(door: Kernel, mark: bytes) -> None:
+    try:
+        door.unlink(mark + b"/dirty")
+        door.rmdir(mark)
+    except FileNotFoundError:
+        return  # the first mount
 
 
 def early_mounts(merged: bytes, shm_size: int) -> list[Mount]:

@@ -34,13 +34,15 @@ class NamespacePool:
         self.wants_more = size > 0
 
     def make_one(self) -> None:
-        """Add one. A machine that refuses to make one (ENOSPC, ENOMEM) stops the pool: from there
-        on each init makes its own, and reports it if that fails too."""
+        """Add one, if the machine gives one; if not, the next try follows the next `take`."""
         try:
             self._ready.append(self._make())
         except OSError:
-            self._size = 0
-        self.wants_more = len(self._ready) < self._size
+            # No descriptors, no memory, too many namespaces: an init that has to make its own will
+            # say which, in words that reach a person.
+            self.wants_more = False
+        else:
+            self.wants_more = len(self._ready) < self._size
 
     def _make(self) -> int:
         self._door.unshare(flags.CLONE_NEWNET)
@@ -53,13 +55,12 @@ class NamespacePool:
 
     def take(self) -> int:
         """A ready namespace's descriptor, now the caller's; -1 if there is none."""
-        if not self._ready:
-            return -1
-        self.wants_more = len(self._ready) - 1 < self._size
-        return self._ready.pop()
+        self.wants_more = self._size > 0
+        return self._ready.pop() if self._ready else -1
 
-    def close(self) -> None:
-        """Give everything back to the kernel."""
+    def drain(self) -> None:
+        """Give the ready ones back, so that their descriptors can serve better; none is made until
+        the next `take`."""
         while self._ready:
             self._door.close(self._ready.pop())
-        self._door.close(self._home)
+        self.wants_more = False

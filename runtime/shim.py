@@ -45,6 +45,7 @@ _PACKETS_PER_TURN = 16
 _EVENTS_PER_TURN = 32  # epoll's buffer is made anew each turn
 _POOL_SIZE = 8
 _PAYLOAD_SOFT_NOFILE = 1024
+_GLIBC_SIGNALS = (32, 33)
 _UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 
 
@@ -82,7 +83,6 @@ class Shim:
                 self._pool.make_one()
             for fd, bits in events:
                 self._handle(fd, bits)
-        self._pool.close()
 
     def _handle(self, fd: int, bits: int) -> None:
         if fd in self._alive:
@@ -149,6 +149,7 @@ class Shim:
                 break
             except shim_protocol.FdsLost as lost:
                 words = f"the shim may open no more descriptors: {lost.strerror}"
+                self._pool.drain()
                 if lost.message_id:
                     self._send(shim_protocol.SpawnRefused(lost.message_id, lost.errno or 0, words))
                 else:
@@ -241,6 +242,8 @@ class Shim:
                 words = f"watch the container's process: {error.strerror}"
                 raise spawner.Refused(error.errno or 0, words) from error
         except spawner.Refused as refused:
+            if refused.errno == errno.EMFILE:
+                self._pool.drain()
             self._send(shim_protocol.SpawnRefused(message.id, refused.errno, str(refused)))
             _close_all(message.descriptors())
             return
@@ -314,6 +317,8 @@ def _own_setup() -> Host:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     for number in _UNWANTED_SIGNALS:
         _signal.signal(number, _signal.SIG_IGN)
+    for number in _GLIBC_SIGNALS:
+        DOOR.default_signal(number)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     ignored = [
         number

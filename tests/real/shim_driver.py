@@ -108,7 +108,6 @@ class ShimDriver:
         self.run_dir = directory / "run"
         self.run_dir.mkdir(parents=True)
         self._fds = len(os.listdir("/proc/self/fd"))
-        self._mounts = Path("/proc/self/mountinfo").read_text()
         self._directory = directory
         self._lower = lower
         self._exits: dict[str, protocol.Exited] = {}
@@ -117,6 +116,7 @@ class ShimDriver:
         self.pid = shim_launch.launch(self.run_dir)
         self.ended: int | None = None
         self.socket = self.connect()
+        self.adopt()  # once it answers it is set up
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -217,6 +217,11 @@ class ShimDriver:
     def shim_fds(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def host_mounts(self) -> list[str]:
+        """Lines of the host's mount table that speak of this driver's containers."""
+        table = Path("/proc/self/mountinfo").read_text()
+        return [line for line in table.splitlines() if str(self._directory) in line]
+
     def children(self) -> set[int]:
         """Pids of the shim's children, zombies too."""
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
@@ -262,5 +267,5 @@ class ShimDriver:
         trees = (self.cgroups.trees.unified, *self.cgroups.trees.v1.values())
         left = [tree / self.cgroups.parent for tree in trees]
         assert [path for path in left if path.exists()] == []
-        assert Path("/proc/self/mountinfo").read_text() == self._mounts
+        assert self.host_mounts() == []
         assert len(os.listdir("/proc/self/fd")) == self._fds
