@@ -132,7 +132,8 @@ class Cgroups:
         """
         directory = self._unified / container_id
         try:
-            (directory / "cgroup.kill").write_text("1")
+            # Without O_CREAT: with it a missing file of this file system is EACCES, not ENOENT.
+            _write(directory / "cgroup.kill", "1")
             return
         except FileNotFoundError:
             if not directory.exists():
