@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import resource
 import select
+import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import h11
-
-from mdocker.client import Connection, Engine, Query, Reply, dial, target
+from mdocker.client import Engine, Query, Reply, dial, target
 from mdocker.errors import CliError, EngineRefused, EngineUnreachable
+from mdocker.replies import ReplyReader
 
-_SPARE_DESCRIPTORS = 32
 EVERYTHING = 100_000
 """More connections than anybody may have: all requests at once."""
 
@@ -38,6 +38,15 @@ class Request(NamedTuple):
         data = b"" if body is None else json.dumps(body).encode()
         return cls(method, target(path, query), data)
 
+    def spell(self) -> bytes:
+        """Return the request's bytes. Paths are percent-encoded, so no line end is in them."""
+        kind = "Content-Type: application/json\r\n" if self.body else ""
+        head = (
+            f"{self.method} {self.path} HTTP/1.1\r\nHost: mdocker\r\n"
+            f"{kind}Content-Length: {len(self.body)}\r\n\r\n"
+        )
+        return head.encode("ascii") + self.body
+
 
 Answer = Callable[[int, Reply | CliError], Request | None]
 """Takes a job's number and what became of its request; returns the job's next request, if any."""
@@ -46,44 +55,23 @@ Answer = Callable[[int, Reply | CliError], Request | None]
 class _Line:
     """A connection and the job that it works on."""
 
-    __slots__ = ("connection", "job", "parts", "response")
+    __slots__ = ("job", "reader", "socket")
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
         self.job = -1
-        self.response: h11.Response | None = None
-        self.parts: list[bytes] = []
+        self.reader = ReplyReader()
 
     def send(self, job: int, request: Request) -> None:
         self.job = job
-        self.response = None
-        self.parts = []
-        headers = [("Content-Type", "application/json")] if request.body else []
-        self.connection.send(request.method, request.path, request.body, headers)
+        self.socket.sendall(request.spell())
 
     def receive(self) -> Reply | None:
         """Take what the socket has; the whole answer if this was its end."""
-        protocol = self.connection.protocol
-        protocol.receive_data(self.connection.socket.recv(65536))
-        while True:
-            event = protocol.next_event()
-            if isinstance(event, h11.Response):
-                self.response = event
-            elif isinstance(event, h11.Data):
-                self.parts.append(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                break
-            elif event is h11.NEED_DATA:
-                return None
-            elif not isinstance(event, h11.InformationalResponse):
-                raise EngineUnreachable("the engine hung up before it answered")
-        assert self.response is not None
-        if protocol.their_state is h11.DONE:
-            protocol.start_next_cycle()
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in self.response.headers
-        }
-        return Reply(self.response.status_code, headers, b"".join(self.parts))
+        data = self.socket.recv(65536)
+        if not data:
+            raise EngineUnreachable("the engine hung up before it answered")
+        return self.reader.feed(data)
 
 
 def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: int) -> None:
@@ -99,107 +87,95 @@ def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: i
         EngineUnreachable: There is no engine at all. One that goes away in the middle is told
             to `answer`, for each job that it leaves open.
     """
-    if not jobs:
-        return
-    _raise_descriptor_limit()
-    poller = select.epoll()
-    lines: dict[int, _Line] = {}
-    waiting: Iterator[tuple[int, Request]] = iter(enumerate(jobs))
-    try:
-        # The first connection is the one that may have to start the engine.
-        first = next(waiting)
-        _begin(_Line(Connection(engine.open())), first, lines, poller, answer, waiting)
-        while len(lines) < width and (job := next(waiting, None)) is not None:
-            try:
-                connection = Connection(dial(engine.place.socket))
-            except OSError as error:
-                if not lines:
-                    answer(job[0], _broken(error))
-                    continue
-                # Too few descriptors, here or there: the lines that there are must do.
-                waiting = _chain(job, waiting)
-                break
-            _begin(_Line(connection), job, lines, poller, answer, waiting)
-        while lines:
-            for descriptor, _ in poller.poll():
-                line = lines[descriptor]
-                try:
-                    reply = line.receive()
-                except (OSError, h11.ProtocolError, EngineUnreachable) as error:
-                    _drop(line, lines, poller)
-                    answer(line.job, _broken(error))
-                    continue
-                if reply is not None:
-                    _advance(line, reply, lines, poller, answer, waiting)
-        for index, _ in waiting:
-            answer(index, EngineUnreachable("the engine went away before this was asked"))
-    finally:
-        poller.close()
-        for line in lines.values():
-            line.connection.close()
+    if jobs:
+        _raise_descriptor_limit()
+        _Fan(engine, jobs, answer).run(width)
 
 
-def _chain(
-    job: tuple[int, Request], rest: Iterator[tuple[int, Request]]
-) -> Iterator[tuple[int, Request]]:
-    yield job
-    yield from rest
+class _Fan:
+    """The lines that are open, and the jobs that wait for one."""
 
+    def __init__(self, engine: Engine, jobs: Sequence[Request], answer: Answer) -> None:
+        self._engine = engine
+        self._answer = answer
+        self._waiting = deque(enumerate(jobs))
+        self._lines: dict[int, _Line] = {}
+        self._poller = select.epoll()
 
-def _begin(
-    line: _Line,
-    job: tuple[int, Request],
-    lines: dict[int, _Line],
-    poller: select.epoll,
-    answer: Answer,
-    waiting: Iterator[tuple[int, Request]],
-) -> None:
-    descriptor = line.connection.socket.fileno()
-    lines[descriptor] = line
-    poller.register(descriptor, select.EPOLLIN)
-    _send(line, job, lines, poller, answer)
+    def run(self, width: int) -> None:
+        try:
+            # The first connection is the one that may have to start the engine.
+            self._begin(self._engine.open(), *self._waiting.popleft())
+            while self._waiting and len(self._lines) < width and self._dial():
+                pass
+            while self._lines:
+                for descriptor, _ in self._poller.poll():
+                    self._receive(self._lines[descriptor])
+        finally:
+            self._poller.close()
+            for line in self._lines.values():
+                line.socket.close()
 
+    def _dial(self) -> bool:
+        """Open a line for the job that waits first, if one can be had."""
+        try:
+            sock = dial(self._engine.place.socket)
+        except OSError as error:
+            # Descriptors have run out, here or there: the lines that there are must do. If
+            # there are none, the engine has gone.
+            if not self._lines:
+                for index, _ in self._waiting:
+                    self._answer(index, _broken(error))
+                self._waiting.clear()
+            return False
+        self._begin(sock, *self._waiting.popleft())
+        return True
 
-def _send(
-    line: _Line,
-    job: tuple[int, Request],
-    lines: dict[int, _Line],
-    poller: select.epoll,
-    answer: Answer,
-) -> None:
-    try:
-        line.send(*job)
-    except (OSError, h11.ProtocolError) as error:
-        _drop(line, lines, poller)
-        answer(job[0], _broken(error))
+    def _begin(self, sock: socket.socket, index: int, request: Request) -> None:
+        line = _Line(sock)
+        self._lines[sock.fileno()] = line
+        self._poller.register(sock, select.EPOLLIN)
+        self._send(line, index, request)
 
+    def _send(self, line: _Line, index: int, request: Request) -> None:
+        try:
+            line.send(index, request)
+        except OSError as error:
+            self._lose(line, error)
 
-def _advance(
-    line: _Line,
-    reply: Reply,
-    lines: dict[int, _Line],
-    poller: select.epoll,
-    answer: Answer,
-    waiting: Iterator[tuple[int, Request]],
-) -> None:
-    try:
-        follow_up = answer(line.job, reply.check())
-    except EngineRefused as error:
-        follow_up = answer(line.job, error)
-    job = (line.job, follow_up) if follow_up is not None else next(waiting, None)
-    if job is None or not line.connection.reusable:
-        _drop(line, lines, poller)
-        if job is not None:
-            answer(job[0], EngineUnreachable("the engine closed the connection"))
-        return
-    _send(line, job, lines, poller, answer)
+    def _receive(self, line: _Line) -> None:
+        try:
+            reply = line.receive()
+        except (OSError, EngineUnreachable) as error:
+            self._lose(line, error)
+            return
+        if reply is None:
+            return
+        index = line.job
+        try:
+            follow_up = self._answer(index, reply.check())
+        except EngineRefused as error:
+            follow_up = self._answer(index, error)
+        if follow_up is not None:
+            self._waiting.appendleft((index, follow_up))
+        if self._waiting and line.reader.reusable:
+            self._send(line, *self._waiting.popleft())
+            return
+        self._drop(line)
+        if self._waiting:
+            self._dial()
 
+    def _lose(self, line: _Line, error: Exception) -> None:
+        """A line broke: its job has failed, and the next one needs another line."""
+        self._drop(line)
+        self._answer(line.job, _broken(error))
+        if self._waiting:
+            self._dial()
 
-def _drop(line: _Line, lines: dict[int, _Line], poller: select.epoll) -> None:
-    descriptor = line.connection.socket.fileno()
-    poller.unregister(descriptor)
-    del lines[descriptor]
-    line.connection.close()
+    def _drop(self, line: _Line) -> None:
+        self._poller.unregister(line.socket)
+        del self._lines[line.socket.fileno()]
+        line.socket.close()
 
 
 def _broken(error: Exception) -> EngineUnreachable:

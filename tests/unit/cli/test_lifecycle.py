@@ -153,6 +153,46 @@ def test_an_engine_that_goes_away_in_the_middle(engine, mdocker):
     assert "the engine" in result.err
 
 
+def test_an_engine_that_hangs_up_after_each_answer(engine, mdocker):
+    """More jobs than lines, and every line serves one request only."""
+
+    def create(call):
+        call.close_connection = True
+        call.send_response_only(201)
+        data = b'{"Id": "%s"}' % call.query["name"].encode()
+        call.send_header("Connection", "close")
+        call.send_header("Content-Length", str(len(data)))
+        call.end_headers()
+        call.wfile.write(data)
+
+    engine.on("POST", "/containers/create", create)
+    engine.json("POST", "/containers/(.*)/start", None, 204)
+    result = mdocker("run", "-d", "--name", "b", "--replicas", "50", "host")
+    assert result == (0, "".join(f"b-{number}\n" for number in range(1, 51)), "")
+
+
+def test_descriptors_run_out(engine, mdocker, monkeypatch):
+    """With room for three connections all requests are made all the same."""
+    from mdocker import fanout
+
+    monkeypatch.setattr(fanout, "_raise_descriptor_limit", lambda: None)
+    engine.json("POST", "/containers/.*/stop", None, 204)
+    opened = 0
+    dial = fanout.dial
+
+    def scarce(path):
+        nonlocal opened
+        opened += 1
+        if opened > 2:
+            raise OSError(24, "Too many open files")
+        return dial(path)
+
+    monkeypatch.setattr(fanout, "dial", scarce)
+    names = [f"c{number}" for number in range(40)]
+    assert mdocker("stop", *names).out.split() == names
+    assert engine.connections == 3
+
+
 def test_no_engine(mdocker, engine, tmp_path):
     result = mdocker("--host", f"unix://{tmp_path}/nope.sock", "ps")
     assert result.code == 1

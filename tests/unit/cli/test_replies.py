@@ -1,0 +1,104 @@
+"""Answers read without h11 are what h11 reads."""
+
+from __future__ import annotations
+
+import itertools
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdocker.errors import EngineUnreachable
+from mdocker.fanout import Request
+from mdocker.replies import ReplyReader
+
+bodies = st.binary(max_size=100)
+
+
+@st.composite
+def answers(draw):
+    """One answer as the engine may send it, and its body."""
+    status = draw(st.sampled_from([200, 201, 204, 304, 404, 500]))
+    head = b"HTTP/1.1 %d Whatever\r\nApi-Version: 1.50\r\n" % status
+    if draw(st.booleans()):
+        head = b"HTTP/1.1 100 Continue\r\n\r\n" + head
+    if status in (204, 304):
+        return head + b"\r\n", b""
+    body = draw(bodies)
+    if draw(st.booleans()):
+        return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, body
+    coded = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + coded + b"0\r\n\r\n", body
+
+
+def by_h11(data):
+    """Read one answer with h11."""
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="POST", target="/", headers=[("Host", "x")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    response, body = None, b""
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Response):
+            response = event
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+    return response.status_code, {k.decode(): v.decode() for k, v in response.headers}, body
+
+
+@given(st.lists(answers(), min_size=1, max_size=3), st.lists(st.integers(0), max_size=20))
+def test_answers_at_any_cut(sent, points):
+    reader = ReplyReader()
+    for data, body in sent:
+        places = sorted({0, len(data), *(point % (len(data) + 1) for point in points)})
+        replies = [
+            reply
+            for a, b in itertools.pairwise(places)
+            if (reply := reader.feed(data[a:b])) is not None
+        ]
+        assert [tuple(reply) for reply in replies] == [by_h11(data)]
+        assert replies[0].body == body
+        assert reader.reusable
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"220 smtp ready\r\n\r\n", "no engine"),
+        (b"HTTP/1.1 2x0 OK\r\n\r\n", "no engine"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "no length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "no length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc", "too long"),
+        (b"HTTP/1.1 204 OK\r\n\r\nHTTP", "too long"),
+        (b"x" * 100_000, "endless"),
+    ],
+)
+def test_garbled(data, text):
+    with pytest.raises(EngineUnreachable, match=text):
+        ReplyReader().feed(data)
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 204 OK\r\nConnection: close\r\n\r\n", b"HTTP/1.0 204 OK\r\n\r\n"]
+)
+def test_the_last_answer_of_a_connection(head):
+    reader = ReplyReader()
+    assert reader.feed(head).status == 204
+    assert not reader.reusable
+
+
+@given(st.sampled_from(["GET", "POST"]), st.text(), st.binary(max_size=50))
+def test_requests_are_what_h11_reads(method, name, body):
+    from mdocker.client import container_path
+
+    request = Request(method, container_path("x" + name, "stop"), body)
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(request.spell())
+    head = server.next_event()
+    assert (head.method.decode(), head.target.decode()) == (method, request.path)
+    received = b""
+    while isinstance(event := server.next_event(), h11.Data):
+        received += bytes(event.data)
+    assert received == body
+    assert isinstance(event, h11.EndOfMessage)
