@@ -55,7 +55,17 @@ def obtain(cache: Path) -> Kernel:
         return _kernel(order.parent)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        package = _download(Path(scratch))
+        return open_package(_download(Path(scratch)), cache)
+
+
+def open_package(package: Path, cache: Path) -> Kernel:
+    """Put the kernel of a Debian package in `cache`.
+
+    Raises:
+        Unavailable: It holds no kernel.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
         unpacked = Path(scratch, "unpacked")
         release = _unpack(package, unpacked)
         place = cache / release

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import initramfs
-from tests.vm.kernel import Unavailable, obtain
+from tests.vm.kernel import Kernel, Unavailable, obtain
 
 CHECKOUT = Path(__file__).parents[2]
 CACHE = CHECKOUT / ".cache" / "vm"
@@ -40,7 +40,7 @@ class Boot:
     ended: bool
 
 
-def boot(module: str, folder: Path, limit: float) -> Boot:
+def boot(module: str, folder: Path, limit: float, kernel: Kernel | None = None) -> Boot:
     """Boot, run `python -m module REPORT` in the guest, and wait for the machine's end.
 
     The guest sees this machine's file system read-only, so the same interpreter, virtualenv and
@@ -50,6 +50,7 @@ def boot(module: str, folder: Path, limit: float) -> Boot:
         module: What to run; it writes JSON lines to the file that its argument names.
         folder: For the files of this boot.
         limit: Seconds after which a watchdog kills it.
+        kernel: Another one than Debian's current.
 
     Raises:
         Unavailable: No qemu, no busybox or no kernel.
@@ -57,7 +58,7 @@ def boot(module: str, folder: Path, limit: float) -> Boot:
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise Unavailable(f"no {QEMU} (apt-get install --no-install-recommends qemu-system-x86)")
-    kernel = obtain(CACHE)
+    kernel = kernel or obtain(CACHE)
     archive = initramfs.build(BUSYBOX, kernel.modules, _environment(), _command(module))
     (folder / "initramfs").write_bytes(archive)
     _compile()
