@@ -11,26 +11,51 @@ import sys
 
 def main() -> None:
     """Run one command line and leave with its exit code."""
+    _open_standard_streams()
     words = sys.argv[1:]
     if words in (["--version"], ["-v"]):
         from mdocker import __version__
 
         sys.stdout.write(f"mdocker version {__version__}\n")
-        sys.stdout.flush()
-        os._exit(0)
-    gc.disable()
-    from mdocker.launch import launch
+        code = 0
+    else:
+        gc.disable()
+        from mdocker.launch import launch
 
-    code = launch(words)
+        code = launch(words)
     # The modules' tear-down takes longer than the command. Nothing here needs it: what was
     # written is flushed, and the kernel closes the rest.
-    for stream in (sys.stdout, sys.stderr):
+    os._exit(_flushed(code))
+
+
+def _open_standard_streams() -> None:
+    """Fill a closed 0, 1 or 2 with /dev/null, or a socket gets the number and is printed to."""
+    for descriptor in (0, 1, 2):
         try:
-            stream.flush()
-        except (OSError, ValueError):
-            # The reader went away; whoever wrote has decided on the exit code already.
-            continue
-    os._exit(code)
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    # A name that the locale can't spell is no reason to fail.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def _flushed(code: int) -> int:
+    """Write out what is buffered; return the exit code, which a full disk changes."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has gone, as in `mdocker ps | head -1`: quiet, as any tool of a pipeline.
+        code = code or 141
+    except OSError as error:
+        sys.stderr.write(f"mdocker: unable to write the output: {error.strerror}\n")
+        code = code or 1
+    try:
+        sys.stderr.flush()
+    except OSError:
+        return code
+    return code
 
 
 if __name__ == "__main__":

@@ -66,6 +66,27 @@ _OTHERS = {
     "import": {"--platform": "an image is always for this machine's platform"},
 }
 
+_REGISTRIES = "registries come later; there is 'mdocker import'"
+_EXEC = "running more in a container comes later"
+_FILES = "reading and changing a container's files comes later"
+
+COMMANDS = {
+    "exec": _EXEC,
+    "top": _EXEC,
+    "attach": "attaching comes later; see 'mdocker logs -f', or 'mdocker start -a'",
+    **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
+    **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
+    **dict.fromkeys(("cp", "diff", "export", "commit"), _FILES),
+    **dict.fromkeys(("pause", "unpause", "update"), "changing what runs comes later"),
+    **dict.fromkeys(("network", "port"), _PORTS),
+    "volume": _VOLUMES,
+    "stats": "statistics come later",
+    "container": "type the command alone, such as 'mdocker ps' for 'container ls'",
+    "image": "type the command alone: images, import, rmi",
+    "system": "type the command alone: info, events",
+}
+"""Docker's commands that are not here yet, and why."""
+
 _GLOBAL = frozenset({"--host", "-H", "--root", "--run-dir"})
 
 

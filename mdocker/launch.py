@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -55,8 +56,8 @@ def launch(words: Sequence[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        # What the commands did not foresee, such as a full disk behind stdout.
-        _say(str(error))
+        # What concerns a file or the engine has been told apart already; this is our stdout.
+        _say(f"unable to write the output: {error.strerror or error}")
         return FAILED
 
 
@@ -64,6 +65,10 @@ def _find(typed: str) -> Command:
     for command in COMMANDS:
         if command.name == typed:
             return command
+    from mdocker.later import COMMANDS as LATER
+
+    if typed in LATER:
+        raise UsageError(f"'{typed}' is not supported yet: {LATER[typed]}", FAILED)
     raise UsageError(f"unknown command: {typed}", FAILED)
 
 
@@ -154,7 +159,9 @@ def _print_version() -> int:
 
 
 def _say(text: str) -> None:
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        # If it can't be written, the end of the command will say so.
+        sys.stdout.flush()
     sys.stderr.write(f"mdocker: {text}\n")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mdocker.client import Engine, Reply, container_path
 from mdocker.container_options import ContainerOptions
@@ -13,7 +15,11 @@ from mdocker.errors import INTERRUPTED, REFUSED, CliError, EngineUnreachable, Us
 from mdocker.fanout import Request, fan_out
 from mdocker.output import complain, is_terminal, warn
 
+if TYPE_CHECKING:
+    from mdocker.progress import Bar
+
 MOST = 100_000
+_PATIENCE_S = 0.5
 WIDTH = 16
 """Connections. Measured: create + start is bound by the engine; more only makes it switch more."""
 
@@ -45,7 +51,7 @@ def run_replicas(
     ]
     batch = _Batch(base, count)
     interrupted = False
-    with _progress(count) as batch.advance:
+    with _Progress(count) as batch.advance:
         try:
             fan_out(engine, jobs, batch.answer, width=WIDTH)
         except KeyboardInterrupt:
@@ -116,24 +122,29 @@ class _Batch:
         return 0
 
 
-class _progress:
-    """A progress bar on stderr, if a terminal is there and there is something to wait for."""
+class _Progress:
+    """A progress bar on stderr, if a terminal is there and it takes long enough to wonder."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._bar: object | None = None
+        self._done = 0
+        self._bar: Bar | None = None
+        self._due = time.monotonic() + _PATIENCE_S if is_terminal(2) else math.inf
 
     def __enter__(self) -> Callable[[], None]:
-        if self._count < 20 or not is_terminal(2):
-            return lambda: None
-        from mdocker.progress import Bar
+        return self._advance
 
-        bar = Bar("Starting", self._count)
-        self._bar = bar
-        return bar.advance
+    def _advance(self) -> None:
+        self._done += 1
+        if self._bar is not None:
+            self._bar.advance()
+        elif time.monotonic() >= self._due:
+            # Importing rich takes as long as starting some thirty containers.
+            from mdocker.progress import Bar
+
+            self._bar = Bar("Starting", self._count)
+            self._bar.advance(self._done)
 
     def __exit__(self, *error: object) -> None:
-        from mdocker.progress import Bar
-
-        if isinstance(self._bar, Bar):
+        if self._bar is not None:
             self._bar.close()

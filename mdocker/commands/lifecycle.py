@@ -32,8 +32,6 @@ def start(
     from mdocker.foreground import start_attached
 
     about = engine.json("GET", container_path(container, "json"))
-    if about["State"]["Running"]:
-        raise UsageError(f"{container} runs already: see 'mdocker logs -f {container}'", FAILED)
     try:
         return start_attached(
             engine,

@@ -9,7 +9,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -344,3 +346,49 @@ def test_the_fake_reads_chunks():
     call.headers = {"Transfer-Encoding": "chunked"}
     call.rfile = io.BytesIO(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
     assert call.body() == b"abcde"
+
+
+def test_what_comes_later_and_what_is_unknown(mdocker, engine):
+    later = mdocker("exec", "-it", "bird", "sh")
+    assert later.code == 1
+    assert later.err.startswith("mdocker: 'exec' is not supported yet: ")
+    assert mdocker("nope").err.startswith("mdocker: unknown command: nope\n")
+    assert not engine.requests
+
+
+def test_a_closed_reader(two, spawn):
+    """`mdocker ps | head -0`: quiet, and not taken for success."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = spawn("ps", stdout=write_end)
+    os.close(write_end)
+    assert process.wait(10) == 141
+    assert process.stderr.read() == b""
+
+
+def test_a_full_disk(two, spawn):
+    with open("/dev/full", "wb") as full:
+        process = spawn("ps", stdout=full)
+    assert process.wait(10) == 1
+    assert process.stderr.read() == (
+        b"mdocker: unable to write the output: No space left on device\n"
+    )
+
+
+def test_closed_standard_streams(two):
+    """With stdout closed the engine's socket must not take its number and be printed to."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m mdocker --host {two.host} ps >&- <&-', sys.executable],
+        cwd=Path(__file__).parents[3],
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(two.requests) == 1
+
+
+def test_a_locale_that_can_not_spell(two, spawn):
+    process = spawn("ps", env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, b"")
+    assert b"sh -c 'while true; ?" in out
