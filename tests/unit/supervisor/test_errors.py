@@ -10,7 +10,7 @@ def tree(of=errors.EngineError):
 
 
 def test_every_refusal_has_a_status_and_stands_in_the_drawing():
-    found = list(tree())
+    found = [kind for kind in tree() if kind.__module__ == errors.__name__]
     assert len(found) >= 9
     for kind in found:
         assert kind.status in (400, 404, 409, 500, 501)
