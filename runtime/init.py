@@ -89,25 +89,23 @@ class Host:
 
 def run(door: Kernel, plan: Plan, ends: Ends, host: Host) -> NoReturn:
     """Be the init."""
-    init = _Init(door, plan, host)
+    init = _Init(door, plan, host, ends.status)
     exit_code = 125
-    status = ends.status
     try:
         init.take_ends(ends)
-        status = _STATUS_FD
         init.prepare(ends.network >= 0)
         init.become()
     except InitRefused as refusal:
         exit_code = refusal.exit_code
-        _report(status, init.step, refusal.errno, str(refusal), exit_code)
+        _report(init.status, init.step, refusal.errno, str(refusal), exit_code)
     except OSError as error:
         words = f"{init.step}: {(error.strerror or str(error)).lower()}"
         if error.filename is not None:
             words += f": {os.fsdecode(error.filename)}"
-        _report(status, init.step, error.errno or 0, words, exit_code)
+        _report(init.status, init.step, error.errno or 0, words, exit_code)
     except BaseException as fault:  # noqa: BLE001 - whatever it is, the supervisor must hear of it
         words = f"{init.step}: {type(fault).__name__}: {fault}"
-        _report(status, init.step, 0, words, exit_code)
+        _report(init.status, init.step, 0, words, exit_code)
     finally:
         os._exit(exit_code)
 
@@ -119,20 +117,22 @@ def _report(status: int, step: str, code: int, words: str, exit_code: int) -> No
 
 
 class _Init:
-    """The stages, in order; `step` names the one under way, for the report."""
+    """The stages, in order; `step` names the one under way, for the report to `status`."""
 
-    __slots__ = ("door", "host", "plan", "step")
+    __slots__ = ("door", "host", "plan", "status", "step")
 
-    def __init__(self, door: Kernel, plan: Plan, host: Host) -> None:
+    def __init__(self, door: Kernel, plan: Plan, host: Host, status: int) -> None:
         self.door = door
         self.plan = plan
         self.host = host
+        self.status = status
         self.step = "take over its descriptors"
 
     def take_ends(self, ends: Ends) -> None:
         """Own session, own stdout and stderr, and no descriptor of the shim's any more."""
         door = self.door
         door.dup2(ends.status, _STATUS_FD, False)
+        self.status = _STATUS_FD
         door.dup2(ends.stdout, 1)
         door.dup2(ends.stderr, 2)
         first = _NETWORK_FD
