@@ -87,19 +87,21 @@ class Message:
 
     TYPE: ClassVar[str]
     FIELDS: ClassVar[tuple[str, ...]] = ()
+    _NAMES: ClassVar[frozenset[str]] = frozenset()
     FD_FIELDS: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         cls.TYPE = cls.__name__
         names = [name for name in cls.__annotations__ if name != "FD_FIELDS"]
         cls.FIELDS = tuple(names)
+        cls._NAMES = frozenset(names)
         _TYPES[cls.TYPE] = cls
 
     def __init__(self, *values: object, **named: object) -> None:
         for name, value in zip(self.FIELDS, values, strict=False):
             self.__dict__[name] = value
         self.__dict__.update(named)
-        if len(values) + len(named) != len(self.FIELDS) or len(self.__dict__) != len(self.FIELDS):
+        if len(values) + len(named) != len(self.FIELDS) or not self.__dict__.keys() >= self._NAMES:
             raise TypeError(f"{self.TYPE} takes {self.FIELDS}, not {self.__dict__}")
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -1,0 +1,118 @@
+"""Where the trees are, and which value goes to which file: the parts that need no kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.cgroup_trees import find_trees
+from runtime.cgroups import Cgroups, Limits, _v1_values, _v2_values
+from runtime.errors import CgroupsUnusable
+
+V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+HYBRID = """31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /my\\040cgroups/memory rw shared:9 master:1 - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+"""
+
+
+def test_pure_v2():
+    trees = find_trees(V2)
+    assert str(trees.unified) == "/sys/fs/cgroup"
+    assert trees.v1 == {}
+
+
+def test_hybrid():
+    trees = find_trees(HYBRID)
+    assert str(trees.unified) == "/sys/fs/cgroup/unified"
+    names = {name: str(path) for name, path in trees.v1.items()}
+    assert names == {"cpu": "/sys/fs/cgroup/cpu,cpuacct", "memory": "/my cgroups/memory"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no cgroup2 tree is mounted; mount one"),
+        (HYBRID.rpartition("41 31")[0], "only cgroup v1"),
+    ],
+)
+def test_no_v2_tree(text, words):
+    with pytest.raises(CgroupsUnusable, match=words):
+        find_trees(text)
+
+
+def test_a_tree_that_can_not_be_written(tmp_path):
+    table = tmp_path / "mountinfo"
+    table.write_text("29 23 0:26 / /proc/no/such rw - cgroup2 cgroup2 rw\n")
+    with pytest.raises(CgroupsUnusable, match="is the cgroup2 tree writable"):
+        Cgroups.detect("engine", table)
+
+
+@pytest.mark.parametrize(
+    ("limits", "controllers"),
+    [
+        (Limits(), ()),
+        (Limits(pids=0), ()),
+        (Limits(pids=-1), ()),
+        (Limits(cpu_quota=-1), ()),
+        (Limits(memory_swap=-1), ()),
+        (Limits(memory=1), ("memory",)),
+        (Limits(cpu_shares=2), ("cpu",)),
+        (Limits(cpu_period=1000), ("cpu",)),
+        (Limits(memory=1, cpu_quota=1, pids=1), ("memory", "cpu", "pids")),
+    ],
+)
+def test_only_what_has_a_limit_costs_a_directory(limits, controllers):
+    assert limits.controllers() == controllers
+
+
+@pytest.mark.parametrize(
+    ("controller", "limits", "values"),
+    [
+        (
+            "memory",
+            Limits(memory=100),
+            {"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes?": "200"},
+        ),
+        (
+            "memory",
+            Limits(memory=100, memory_swap=150),
+            {"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "150"},
+        ),
+        (
+            "memory",
+            Limits(memory=100, memory_swap=-1),
+            {"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "-1"},
+        ),
+        (
+            "cpu",
+            Limits(cpu_period=1, cpu_quota=2, cpu_shares=3),
+            {"cpu.cfs_period_us": "1", "cpu.cfs_quota_us": "2", "cpu.shares": "3"},
+        ),
+        ("pids", Limits(pids=7), {"pids.max": "7"}),
+    ],
+)
+def test_values_of_v1(controller, limits, values):
+    assert _v1_values(controller, limits) == values
+
+
+@pytest.mark.parametrize(
+    ("limits", "values"),
+    [
+        (Limits(), {}),
+        (Limits(memory=100), {"memory.max": "100", "memory.swap.max?": "100"}),
+        (Limits(memory=100, memory_swap=150), {"memory.max": "100", "memory.swap.max": "50"}),
+        (Limits(memory=100, memory_swap=100), {"memory.max": "100", "memory.swap.max": "0"}),
+        (Limits(memory=100, memory_swap=-1), {"memory.max": "100", "memory.swap.max?": "max"}),
+        (Limits(cpu_quota=5000), {"cpu.max": "5000 100000"}),
+        (Limits(cpu_quota=5000, cpu_period=1000), {"cpu.max": "5000 1000"}),
+        (Limits(cpu_period=1000), {"cpu.max": "max 1000"}),
+        (Limits(cpu_shares=2), {"cpu.weight": "1"}),
+        (Limits(cpu_shares=1024), {"cpu.weight": "39"}),
+        (Limits(cpu_shares=262144), {"cpu.weight": "10000"}),
+        (Limits(pids=9), {"pids.max": "9"}),
+    ],
+)
+def test_values_of_v2(limits, values):
+    assert _v2_values(limits) == values
