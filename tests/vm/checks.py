@@ -190,7 +190,7 @@ def a_sigkill_is_no_oom(engine):
 @check
 def a_pids_limit_holds(engine):
     code, _, err = engine.result(
-        *("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; wait"),
+        *("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait"),
         HostConfig={"PidsLimit": 5},
     )
     assert code != 0, "eight children ran within a limit of five"

@@ -22,7 +22,10 @@ from pathlib import Path
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 META_PACKAGE = "linux-image-amd64"  # the -cloud- kernel is smaller, but has no 9p
 
-_APT = ("-q", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20")
+_APT = (
+    *("-q", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20"),
+    *("-o", "APT::Sandbox::User=root"),  # its own user can't write into our cache
+)
 _XZ_SUFFIX = ".xz"  # trixie's modules are compressed, bookworm's are not
 
 
@@ -115,8 +118,9 @@ def _package_name() -> str | None:
 def _run(*command: str, cwd: Path | None = None) -> None:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise Unavailable(f"{' '.join(command)}: {lines[0] if lines else 'failed'}")
+        lines = done.stderr.splitlines()
+        why = next((line for line in lines if line.startswith("E: ")), f"exit {done.returncode}")
+        raise Unavailable(f"{command[0]} {command[-1]}: {why}")
 
 
 def _unpack(package: Path, place: Path) -> str:
