@@ -144,19 +144,24 @@ class Engine:
             Conflict: It is being removed.
             EngineFault: The machine refused.
         """
-        async with container.phase_lock:
-            if container.state in ALIVE:
-                return False
-            if container.state not in (State.CREATED, State.EXITED):
-                raise Conflict(
-                    f"cannot start container {container.name}: it is {container.state}; "
-                    "remove it and create it again"
-                )
-            try:
-                await lifecycle.start(self, container)
-            except (StartFailed, EngineFault) as error:
-                self._note_failed_start(container, error)
-                raise
+        try:
+            async with container.phase_lock:
+                if container.state in ALIVE:
+                    return False
+                if container.state not in (State.CREATED, State.EXITED):
+                    raise Conflict(
+                        f"cannot start container {container.name}: it is {container.state}; "
+                        "remove it and create it again"
+                    )
+                try:
+                    await lifecycle.start(self, container)
+                except (StartFailed, EngineFault) as error:
+                    self._note_failed_start(container, error)
+                    raise
+        except (StartFailed, EngineFault):
+            if container.config.auto_remove:
+                await self._remove_quietly(container)
+            raise
         return True
 
     def _note_failed_start(self, container: Container, error: StartFailed | EngineFault) -> None:
@@ -167,8 +172,6 @@ class Engine:
             store.save(self.directory(container), container)
         except OSError as trouble:
             log.error("container.failure_not_written", error=trouble.strerror)
-        if container.config.auto_remove:
-            self.tasks.start_soon(self._remove_quietly, container)
 
     async def _remove_quietly(self, container: Container) -> None:
         try:

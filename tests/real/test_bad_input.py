@@ -92,6 +92,13 @@ def test_start_refuses_and_says_which_step(engine, config, words, code):
     assert engine.delete("/containers/doomed").status == 204
 
 
+def test_one_that_cannot_start_and_removes_itself_is_gone_when_the_answer_comes(engine):
+    config = {"Image": "host", "Cmd": ["nosuchcmd"], "HostConfig": {"AutoRemove": True}}
+    assert engine.post("/containers/create?name=brief", config).status == 201
+    assert engine.post("/containers/brief/start").status == 400
+    assert engine.get("/containers/brief/json").status == 404
+
+
 @pytest.mark.parametrize("t", ["-2", "99999999999", "1.5", "soon", "1e3"])
 def test_absurd_timeouts(engine, t):
     container = engine.run("sleep", "1000", name="timed")
