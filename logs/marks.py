@@ -35,6 +35,7 @@ SLOTS_IN_GROUP = PAGE // SLOT_SIZE
 LINES_IN_SLOT = 4
 GROUP_SIZE = PAGE + SLOTS_IN_GROUP * LINES_IN_SLOT * PIECE
 MAX_STAGES = 64
+NO_SLOT = 0xFFFFFFFF
 
 _MAGIC = b"mdocker-marks-1\n"
 _NOTE = struct.Struct("<QIB")
@@ -289,6 +290,10 @@ class MarkFile:
         self._next_batch = batch + 1
         _NOTE.pack_into(self._head, _NOTES_AT + stage * _NOTE_SIZE, batch, slot.number, stream)
         return batch
+
+    def begin_unmarked(self, stage: int) -> None:
+        """Note that a stage begins a batch that will have no mark: an old note must not count."""
+        _NOTE.pack_into(self._head, _NOTES_AT + stage * _NOTE_SIZE, 0, NO_SLOT, 0)
 
     def note(self, stage: int) -> Note:
         """The batch that the stage began last."""

@@ -125,12 +125,18 @@ class Stage:
             self._settle(self._unsettled)
         log = stream.log
         if log.file is None:
+            self._marks.begin_unmarked(self._number)
             moved = os.splice(source, self._out, self._size, flags=os.SPLICE_F_NONBLOCK)
-            return os.read(self._in, moved) if moved else b""
+            self._unsettled = stream
+            data = os.read(self._in, moved) if moved else b""
+            self._unsettled = None
+            return data
         slot = log.slot or self._claim(log)
         batch = 0
         if slot is not None:
             batch = self._marks.begin(self._number, slot, stream.stream)
+        else:
+            self._marks.begin_unmarked(self._number)
         moved = os.splice(source, self._out, self._size, flags=os.SPLICE_F_NONBLOCK)
         if not moved:
             return b""

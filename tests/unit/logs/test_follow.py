@@ -9,6 +9,7 @@ import pytest
 
 from logs import container_log
 from logs import follow as follow_module
+from logs.container_log import ContainerLog
 from logs.drivers import Stream, open_log
 from logs.follow import follow
 from logs.framing import Demultiplexer
@@ -226,6 +227,19 @@ async def test_written_in_another_thread(log, out):
 
         group.start_soon(write)
         assert await anext(follower) == b"one\n"
+
+
+async def test_written_while_it_begins_to_wait(log, out, monkeypatch):
+    """Another thread writes between the last look at the size and the subscription."""
+    subscribe = ContainerLog.subscribe
+
+    def late(which, callback):
+        if not log.size:
+            out.append(b"one\n")
+        return subscribe(which, callback)
+
+    monkeypatch.setattr(ContainerLog, "subscribe", late)
+    assert await anext(follow(log)) == b"one\n"
 
 
 async def test_driver_none_is_refused(tmp_path):

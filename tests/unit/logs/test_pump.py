@@ -128,17 +128,22 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+def crash(*_arguments, **_keywords):
+    raise Crash
+
+
+def refuse(*_arguments):
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
 def crashing(monkeypatch, step):
     """Let the pump die just before (or in the middle of) a step."""
 
-    def die(*_arguments, **_keywords):
-        raise Crash
-
     real_write, real_splice = os.writev, os.splice
     if step == "copy":
-        monkeypatch.setattr(Stage, "_copy", die)
+        monkeypatch.setattr(Stage, "_copy", crash)
     elif step == "write":
-        monkeypatch.setattr(container_log.os, "writev", die)
+        monkeypatch.setattr(container_log.os, "writev", crash)
     elif step == "write torn":
 
         def torn(fd, parts):
@@ -147,9 +152,9 @@ def crashing(monkeypatch, step):
 
         monkeypatch.setattr(container_log.os, "writev", torn)
     elif step == "mark":
-        monkeypatch.setattr(container_log.LogStream, "_mark", die)
+        monkeypatch.setattr(container_log.LogStream, "_mark", crash)
     elif step == "drain":
-        monkeypatch.setattr(Stage, "_drain", die)
+        monkeypatch.setattr(Stage, "_drain", crash)
     elif step == "drain half":
 
         def half(self, size):
@@ -231,6 +236,33 @@ def test_recover_without_the_container(marks, pipe, tmp_path, monkeypatch):
     assert again.recover(lambda _: None).drained_bytes == 4
     assert marks.slots() == []
     again.close()
+
+
+@pytest.mark.parametrize("case", ["driver none", "no room for a slot"])
+def test_batch_without_a_mark_goes_into_nobody_else_s_log(marks, pipe, tmp_path, monkeypatch, case):
+    """The note in the mark file is then an older one, of another container."""
+    stage = Stage(marks, kernel.tee)
+    log = open_log("json-file", tmp_path, ID)
+    os.write(pipe[1], b"one\n")
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    log.stream(Stream.STDOUT).append(b"two\n", batch=99)  # so that its last batch isn't the note's
+    (tmp_path / "other").mkdir()
+    driver = "none" if case == "driver none" else "json-file"
+    other = open_log(driver, tmp_path / "other", OTHER)
+    os.write(pipe[1], b"other\n")
+    with monkeypatch.context() as patch:
+        if case == "driver none":
+            patch.setattr(pump.os, "read", crash)
+        else:
+            patch.setattr(marks, "claim", refuse)
+            patch.setattr(Stage, "_copy", crash)
+        with pytest.raises(Crash):
+            stage.pump(pipe[0], other.stream(Stream.STDOUT))
+    again = Stage(marks, kernel.tee, fds=tuple(map(os.dup, stage.fds)))
+    assert again.recover({ID: log, OTHER: other}.get).drained_bytes == 6
+    assert text(log) == b"one\ntwo\n"
+    for one in (log, other, stage, again):
+        one.close()
 
 
 def test_recover_of_nothing(stage):
