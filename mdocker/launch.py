@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -56,8 +57,9 @@ def launch(words: Sequence[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        # What concerns a file or the engine has been told apart already; this is our stdout.
-        _say(f"unable to write the output: {error.strerror or error}")
+        # What concerns files and the engine was told apart before; a full disk is our stdout's.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        _say(f"unable to write the output: {error.strerror}" if full else str(error))
         return FAILED
 
 

@@ -244,6 +244,53 @@ class TestImport:
         result = mdocker("import", str(tmp_path / "x.tar"), "a")
         assert result == (1, "", "mdocker: name is bad\n")
 
+    def test_progress_while_the_body_still_comes(self, engine, mdocker, tmp_path):
+        """The engine answers 200 with progress lines long before it has read everything."""
+        data = os.urandom(1_000_000) * 40
+        (tmp_path / "x.tar").write_bytes(data)
+        received = []
+
+        def create(call):
+            call.begin("application/json")
+            call.chunk(b'{"status":"Importing","progress":"0 MB"}\r\n')
+            received.append(call.body())
+            call.chunk(b'{"status":"warning: sparse file (2)"}\r\n{"status":"sha256:1"}\r\n')
+            call.finish_chunks()
+
+        engine.on("POST", "/images/create", create, eager=False)
+        result = mdocker("import", str(tmp_path / "x.tar"), "a")
+        assert result == (0, "sha256:1\n", "WARNING: sparse file (2)\n")
+        assert received == [data]
+
+    def test_an_error_in_the_middle_of_the_progress(self, engine, mdocker, tmp_path):
+        with (tmp_path / "x.tar").open("wb") as file:
+            file.truncate(200_000_000)
+
+        def create(call):
+            call.rfile.read(1000)
+            call.begin("application/json")
+            call.chunk(b'{"status":"Importing"}\r\n')
+            call.chunk(b'{"errorDetail":{"message":"disk full"},"error":"disk full"}\r\n')
+            call.finish_chunks()
+            call.close_connection = True
+
+        engine.on("POST", "/images/create", create, eager=False)
+        assert mdocker("import", str(tmp_path / "x.tar")) == (1, "", "mdocker: disk full\n")
+
+    def test_an_engine_that_dies_during_it(self, engine, mdocker, tmp_path):
+        with (tmp_path / "x.tar").open("wb") as file:
+            file.truncate(50_000_000)
+
+        def create(call):
+            call.rfile.read(1000)
+            call.close_connection = True
+
+        engine.on("POST", "/images/create", create, eager=False)
+        result = mdocker("import", str(tmp_path / "x.tar"))
+        assert result.code == 1
+        assert "the engine went away" in result.err
+        assert result.err.count("\n") == 1
+
     def test_what_can_not_be_read(self, engine, mdocker, tmp_path):
         assert "unable to read /nope" in mdocker("import", "/nope").err
         assert "Is a directory" in mdocker("import", str(tmp_path)).err
