@@ -21,7 +21,7 @@ class Run:
     """One run of a container: its pidfd, the read ends of its pipes, its log.
 
     Attributes:
-        pidfd: -1 where it had ended before an adoption.
+        pidfd: -1 where it had ended before an adoption, and once closed.
         exited: Set once the process has ended.
         ended: Set once the end is on record: output drained, exit code known, state written.
         escalation: The stop under way, if any.
@@ -87,7 +87,12 @@ class Run:
         return f"process {self.pid} does not end after SIGKILL: it is in {kind}"
 
     def close(self) -> None:
-        """Close our descriptors; the shim's duplicates are its own."""
-        for descriptor in (self.pidfd, self.stdout, self.stderr):
+        """Close our descriptors; the shim's duplicates are its own.
+
+        Whoever still holds this run finds no numbers: they may be another container's by then.
+        """
+        descriptors = (self.pidfd, self.stdout, self.stderr)
+        self.pidfd = self.stdout = self.stderr = -1
+        for descriptor in descriptors:
             if descriptor >= 0:
                 os.close(descriptor)
