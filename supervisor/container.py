@@ -120,7 +120,6 @@ class Container:
         created_ns: ns since the epoch.
         log_path: Where its log is, empty if the driver keeps none.
         run: Its process, pipes and log while it has any.
-        starting: A start is under way.
         attachments: Clients that get its live output; they may be there before the first start.
         next_exit: Told at the end of the run under way, or of the next one.
         removal: Told when it is gone.
@@ -138,7 +137,6 @@ class Container:
         "next_exit",
         "removal",
         "run",
-        "starting",
     )
 
     def __init__(
@@ -157,7 +155,6 @@ class Container:
         self.life = life or Life()
         self.log_path = log_path
         self.run: Run | None = None
-        self.starting = False
         self.lock: anyio.Lock | None = None
         self.attachments: list[Attachment] = []
         self.next_exit: Notice | None = None

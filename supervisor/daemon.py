@@ -51,7 +51,7 @@ class CannotStart(Exception):
     """The daemon refuses to start; the text says why and what to do."""
 
 
-REFUSALS = (CannotStart, RefusedDirectory, RuntimeRefused, ImageError, OSError)
+REFUSALS = (CannotStart, RefusedDirectory, RuntimeRefused, ImageError)
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
 
@@ -136,26 +136,43 @@ def _check_machine(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """While starting, a refusal of the kernel's is a line for people, not a traceback."""
+    try:
+        yield
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise CannotStart(f"{what}: {error.strerror or error}{where}") from error
+
+
+@contextlib.contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
     """Hold the run directory's and the root's lock, and the pid file, for as long as we live."""
-    claim_directories(settings)
     with contextlib.ExitStack() as stack:
-        for directory in (settings.run_dir, settings.root):
-            lock = os.open(
-                directory / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            stack.callback(os.close, lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CannotStart(
-                    f"another supervisor uses {directory}: stop it, or choose other "
-                    "directories by --root and --run-dir"
-                ) from None
-        pid_file = settings.run_dir / "supervisor.pid"
-        pid_file.write_text(f"{os.getpid()}\n")
-        stack.callback(pid_file.unlink, missing_ok=True)
+        with _refusing("cannot claim the engine's directories"):
+            claim_directories(settings)
+            for directory in (settings.run_dir, settings.root):
+                stack.callback(os.close, _lock(directory))
+            pid_file = settings.run_dir / "supervisor.pid"
+            pid_file.write_text(f"{os.getpid()}\n")
+            stack.callback(pid_file.unlink, missing_ok=True)
         yield
+
+
+def _lock(directory: Path) -> int:
+    """Lock a directory for this process; returns the descriptor that holds the lock."""
+    lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise
+        raise CannotStart(
+            f"another supervisor uses {directory}: stop it, or choose other "
+            "directories by --root and --run-dir"
+        ) from None
+    return lock
 
 
 def _raise_descriptor_limit() -> None:
@@ -193,9 +210,10 @@ def _stages(settings: Settings, found: dict[str, tuple[int, ...]]) -> Stages:
 
 
 async def _supervise(settings: Settings, ready_fd: int | None) -> None:
-    cgroups = Cgroups.detect(settings.cgroup_parent)
-    images = ImageStore(settings.root / "images")
-    images.refresh_host()
+    with _refusing("cannot open the image store"):
+        cgroups = Cgroups.detect(settings.cgroup_parent)
+        images = ImageStore(settings.root / "images")
+        images.refresh_host()
     async with ShimLink.connect(settings.run_dir) as shim:
         async with anyio.create_task_group() as tasks:
             engine: Engine | None = None

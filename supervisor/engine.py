@@ -12,8 +12,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVarTuple
 
 import anyio
 import structlog
@@ -28,7 +29,14 @@ from supervisor import lifecycle, names, signals, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
-from supervisor.errors import BadParameter, Conflict, EngineFault, NoSuchImage, StartFailed
+from supervisor.errors import (
+    BadParameter,
+    Conflict,
+    EngineFault,
+    NoSuchContainer,
+    NoSuchImage,
+    StartFailed,
+)
 from supervisor.events import EventBus
 from supervisor.limits import Limits
 from supervisor.pumping import Stages
@@ -38,6 +46,8 @@ from supervisor.states import ALIVE, Event, State
 from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
 
 log = structlog.get_logger()
+
+Given = TypeVarTuple("Given")
 
 LONGEST_TIMEOUT_S = 2**31 - 1
 
@@ -101,6 +111,12 @@ class Engine:
                 raise NoSuchImage(container.config.image) from error
             self._layers[image_id] = found
         return found
+
+    def begin(
+        self, work: Callable[[Unpack[Given]], Awaitable[None]], *given: Unpack[Given]
+    ) -> None:
+        """Start a task of a container's. What goes wrong in it is logged, and ends nobody else."""
+        self.tasks.start_soon(_guarded, functools.partial(work, *given))
 
     # ── the life of a container ─────────────────────────────────────────────────────────────
 
@@ -176,7 +192,7 @@ class Engine:
     async def _remove_quietly(self, container: Container) -> None:
         try:
             await lifecycle.remove(self, container)
-        except (Conflict, EngineFault) as error:
+        except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
 
     async def stop(
@@ -197,6 +213,7 @@ class Engine:
         """
         number = signals.parse(signal or container.config.stop_signal or "SIGTERM")
         limit = _timeout(container, timeout)
+        await _settled(container)
         run = container.run
         if run is None or container.state not in ALIVE:
             return False
@@ -204,7 +221,7 @@ class Engine:
         if escalation is None or escalation.done.is_set():
             escalation = run.escalation = Escalation(run, number, limit)
             container.life = lifecycle.with_stop_request(container.life)
-            self.tasks.start_soon(self._escalate, container, escalation)
+            self.begin(self._escalate, container, escalation)
         else:
             escalation.hasten(limit)
         await escalation.done.wait()
@@ -236,6 +253,7 @@ class Engine:
             EngineFault: It outlived SIGKILL.
         """
         number = signals.parse(signal or "SIGKILL")
+        await _settled(container)
         run = container.run
         if run is None or container.state not in ALIVE:
             raise Conflict(
@@ -289,6 +307,7 @@ class Engine:
             Conflict: It runs and `force` is not set, or is being removed already.
             EngineFault: It can't be killed, or its directory can't be deleted.
         """
+        await _settled(container)
         if force and container.state in ALIVE:
             try:
                 await self.kill(container, "SIGKILL")
@@ -323,7 +342,7 @@ class Engine:
             )
             try:
                 await lifecycle.remove(self, container)
-            except (Conflict, EngineFault) as error:
+            except (Conflict, NoSuchContainer, EngineFault) as error:
                 log.warning("container.not_pruned", error=str(error))
                 return
             removed.append(container.id)
@@ -389,7 +408,7 @@ class Engine:
                 lifecycle.adopt(self, container, held[container.id], logs[container.id])
             elif container.state is State.REMOVING:
                 container.life = lifecycle.as_dead(container.life)
-                self.tasks.start_soon(self._remove_quietly, container)
+                self.begin(self._remove_quietly, container)
             elif container.state in ALIVE:
                 lifecycle.end_unseen(
                     self, container, "its end was not seen: neither supervisor nor shim lived then"
@@ -436,6 +455,20 @@ def _timeout(container: Container, asked: float | None) -> float:
             "or -1 to wait without end"
         )
     return limit
+
+
+async def _guarded(work: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await work()
+    except Exception:
+        log.exception("container.task_failed")
+
+
+async def _settled(container: Container) -> None:
+    """Let a start or a removal under way end: what is asked now is about what it leaves."""
+    if container.lock is not None and container.lock.locked():
+        async with container.lock:
+            return
 
 
 def _engine_id(root: Path) -> str:

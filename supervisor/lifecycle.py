@@ -30,7 +30,7 @@ from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec
 from supervisor import exits, network_files, store
 from supervisor.container import Container, Life, Resources
-from supervisor.errors import Conflict, EngineFault, StartFailed
+from supervisor.errors import Conflict, EngineFault, NoSuchContainer, StartFailed
 from supervisor.pumping import Lane, pump
 from supervisor.running import Run
 from supervisor.states import ALIVE, Event, State, after
@@ -155,7 +155,7 @@ async def start(engine: Engine, container: Container) -> None:
                 ) from error
             undo.keep()
         container.run = run
-        engine.tasks.start_soon(live, engine, container, run)
+        engine.begin(live, engine, container, run)
     log.info(
         "container.started",
         container=container.short_id,
@@ -328,7 +328,7 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
     if container.config.auto_remove and container.state is State.EXITED:
         try:
             await remove(engine, container)
-        except (Conflict, EngineFault) as error:
+        except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
 
 
@@ -408,7 +408,7 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
         # It died between the exec and the record of it: the shim knows better than the disk.
         container.life = Life(state=State.RUNNING, pid=held.pid, started_ns=time.time_ns())
     container.run = run
-    engine.tasks.start_soon(live, engine, container, run)
+    engine.begin(live, engine, container, run)
     log.info("container.adopted", container=container.short_id, pid=held.pid)
 
 
@@ -450,16 +450,19 @@ async def remove(engine: Engine, container: Container) -> None:
 
     Raises:
         Conflict: It runs, or is being removed already.
+        NoSuchContainer: Somebody else has removed it meanwhile.
         EngineFault: The directory can't be deleted; the container is `dead` and can be retried.
     """
-    if container.state in (State.REMOVING, State.GONE):
+    if container.state is State.REMOVING:
         raise Conflict(f"removal of container {container.name} is already in progress")
-    if container.state in ALIVE:
-        raise Conflict(
-            f'cannot remove container "{container.name}": container is running: '
-            "stop the container before removing or force remove"
-        )
     async with container.phase_lock:
+        if container.state is State.GONE:
+            raise NoSuchContainer(container.name)
+        if container.state in ALIVE:
+            raise Conflict(
+                f'cannot remove container "{container.name}": container is running: '
+                "stop the container before removing or force remove"
+            )
         try:
             change(engine, container, Event.REMOVE)
         except OSError as error:

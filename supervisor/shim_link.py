@@ -21,7 +21,7 @@ import structlog
 
 from runtime import kernel, shim_launch
 from runtime import shim_protocol as protocol
-from runtime.errors import RuntimeRefused
+from runtime.errors import RuntimeRefused, ShimUnstartable
 from supervisor.exits import UNKNOWN_CODE, Ending, decode
 
 log = structlog.get_logger()
@@ -88,10 +88,13 @@ class ShimLink:
         """Connect to the shim of this run directory, launching one where none listens.
 
         Raises:
-            OSError: It can't be launched or reached.
+            ShimUnstartable: It can't be launched or reached.
         """
         link = cls(run_dir)
-        link._open()
+        try:
+            link._open()
+        except OSError as error:
+            raise ShimUnstartable(f"can't reach the shim in {run_dir}: {error}") from error
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(link._read)
             try:
@@ -184,14 +187,15 @@ class ShimLink:
             descriptors are the caller's.
 
         Raises:
-            OSError: The shim is not there.
+            ShimUnstartable: The shim is not there.
         """
-        await self._send(protocol.Adopt())
+        try:
+            await self._send(protocol.Adopt())
+        except OSError as error:
+            raise ShimUnstartable(f"can't talk to the shim: {error}") from error
         await self._adoption_told.wait()
         if not self._has_answered:
-            raise OSError(
-                errno.ECONNRESET, f"the shim does not come up: see {self._run_dir / 'shim.log'}"
-            )
+            raise ShimUnstartable(f"the shim does not come up: see {self._run_dir / 'shim.log'}")
         adopted, self._adopted = self._adopted, []
         found, self._found = self._found, {}
         return adopted, found
