@@ -112,9 +112,7 @@ class Engine:
             self._layers[image_id] = found
         return found
 
-    def begin(
-        self, work: Callable[[Unpack[Given]], Awaitable[None]], *given: Unpack[Given]
-    ) -> None:
+    def begin(self, work: Callable[[*Given], Awaitable[None]], *given: *Given) -> None:
         """Start a task of a container's. What goes wrong in it is logged, and ends nobody else."""
         self.tasks.start_soon(_guarded, functools.partial(work, *given))
 
@@ -287,6 +285,8 @@ class Engine:
             NameInUse: Another container has it.
             EngineFault: The disk refused; the old name stays.
         """
+        if container.state in (State.REMOVING, State.GONE):
+            raise NoSuchContainer(container.name)
         old, new = container.name, names.check(name)
         if new == old:
             raise BadParameter("Renaming a container with the same name as its current name")
