@@ -1,7 +1,7 @@
 """From `json-file` records back to text.
 
 A pump's batch shares one constant between its lines, so a run of records is found by looking at its
-ends, proven by counting that constant, and stripped without looking at a line. Records that stand
+ends, stripped without looking at a line, and proven by making the records again. Records that stand
 alone are matched by one expression; what others wrote goes through the json module, and what is no
 record is skipped and counted.
 """
@@ -92,32 +92,30 @@ class JsonText:
 
     def _run(self, block: bytes, pos: int, stop: int, match: re.Match[bytes]) -> bool:
         """Take records that differ in their text only. False if it turns out that they don't."""
-        tail, name, stamp = match[0], match[1], match[2]
+        tail = match[0]
         sieve = self._sieve
-        lines = block[pos:stop].split(b"\n")
-        lines.pop()
-        between = len(lines) - 1
-        stream = _STREAMS[name]
+        stream = _STREAMS[match[1]]
         try:
-            prefix = sieve.admit(stream, stamp)
+            prefix = sieve.admit(stream, match[2])
         except ValueError:
             return False
-        if prefix is None:
-            return block.count(tail + HEAD, pos, stop) == between
-        ended = b"\\n" + tail
-        if block.endswith(ended, pos, stop) and block.count(ended + HEAD, pos, stop) == between:
-            bare = itemgetter(slice(len(HEAD), 1 - len(ended)))
-            text = prefix + (b"\n" + prefix).join(map(bare, lines)) + b"\n"
-            if b"\\" not in text:
-                sieve.output.add(stream, text)
-                return True
-        elif block.count(tail + HEAD, pos, stop) != between:
-            return False
-        bare = itemgetter(slice(len(HEAD), 1 - len(tail)))
-        try:
-            sieve.output.add(stream, unescape(prefix + prefix.join(map(bare, lines))))
-        except ValueError:
-            return False
+        ending = b"\\n"
+        text = _strip(block, pos, stop, ending + tail)
+        if text is None:
+            ending = b""
+            text = _strip(block, pos, stop, tail)
+        if text is None or prefix is None:
+            return text is not None
+        if ending and b"\\" not in text:
+            text = prefix + (text.replace(b"\n", b"\n" + prefix) if prefix else text) + b"\n"
+        else:
+            # With its ending back, each text is the string that was in the record.
+            text = prefix + text.replace(b"\n", ending + prefix) + ending
+            try:
+                text = unescape(text)
+            except ValueError:
+                return False
+        sieve.output.add(stream, text)
         return True
 
     def _merged(self, block: bytes, pos: int, stop: int, first: re.Match[bytes]) -> bool:
@@ -182,6 +180,21 @@ class JsonText:
             self.skipped += 1
             return
         self._sieve.output.add(stream, prefix + content)
+
+
+def _strip(block: bytes, pos: int, stop: int, tail: bytes) -> bytes | None:
+    """What stands between `HEAD` and `tail` in the records of `block[pos:stop]`, joined by newlines.
+
+    None if a record begins or ends in another way: the proof is to make the records again from it.
+    """
+    if not block.endswith(tail, pos, stop):
+        return None
+    core = block[pos + len(HEAD) : stop - len(tail)]
+    lines = core.split(b"\n")
+    lines[0] = HEAD + lines[0]
+    lines[-1] += tail[:-1]
+    text = b"\n".join(map(itemgetter(slice(len(HEAD), 1 - len(tail))), lines))
+    return text if text.replace(b"\n", tail + HEAD) == core else None
 
 
 def time_of(line: bytes) -> int:

@@ -98,19 +98,22 @@ class K8sText:
 
     def _run(self, block: bytes, pos: int, stop: int, head: re.Match[bytes]) -> bool:
         """Take records whose heads are the same. False if it turns out that they aren't."""
-        lines = block[pos:stop].split(b"\n")
-        lines.pop()
-        if block.count(b"\n" + head[0], pos, stop) != len(lines) - 1:
+        begin = head[0]
+        core = block[head.end() : stop - 1]
+        lines = core.split(b"\n")
+        lines[0] = begin + lines[0]
+        text = b"\n".join(map(itemgetter(slice(len(begin), None)), lines))
+        # The proof is to make the records again.
+        if text.replace(b"\n", b"\n" + begin) != core:
             return False
         stream = _STREAMS[head[2]]
         try:
             prefix = self._sieve.admit(stream, head[1])
-            if prefix is not None:
-                bare = itemgetter(slice(len(head[0]), None))
-                text = prefix + (b"\n" + prefix).join(map(bare, lines)) + b"\n"
-                self._sieve.output.add(stream, text)
         except ValueError:
             return False
+        if prefix is not None:
+            text = prefix + (text.replace(b"\n", b"\n" + prefix) if prefix else text) + b"\n"
+            self._sieve.output.add(stream, text)
         return True
 
 
