@@ -183,7 +183,7 @@ class JsonText:
 
 
 def _strip(block: bytes, pos: int, stop: int, tail: bytes) -> bytes | None:
-    """What stands between `HEAD` and `tail` in the records of `block[pos:stop]`, joined by newlines.
+    """What stands between `HEAD` and `tail` in records of `block[pos:stop]`, joined by newlines.
 
     None if a record begins or ends in another way: the proof is to make the records again from it.
     """
