@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import mmap
 import os
 import struct
@@ -201,7 +202,8 @@ class MarkFile:
         except BaseException:
             os.close(self._fd)
             raise
-        self._next_batch = self._last_batch() + 1
+        # One step for the interpreter, so two threads' stages never get the same number.
+        self._batches = itertools.count(self._last_batch() + 1)
 
     def _open(self) -> None:
         identity = _MAGIC + _boot_id()
@@ -286,8 +288,7 @@ class MarkFile:
 
     def begin(self, stage: int, slot: Slot, stream: int) -> int:
         """Note that a stage begins a batch of a stream, and number it."""
-        batch = self._next_batch
-        self._next_batch = batch + 1
+        batch = next(self._batches)
         _NOTE.pack_into(self._head, _NOTES_AT + stage * _NOTE_SIZE, batch, slot.number, stream)
         return batch
 
