@@ -37,7 +37,7 @@ def start(place: Settings) -> socket:
     run_dir = Path(place.run_dir).absolute()
     try:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        lock = os.open(run_dir / "autostart.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _open(run_dir / "autostart.lock", os.O_RDWR)
     except OSError as error:
         raise EngineUnreachable(
             f"unable to use {run_dir} as the run directory: {error.strerror or error}; "
@@ -68,7 +68,7 @@ def _start(place: Settings, run_dir: Path) -> None:
     root = str(Path(place.root).absolute())
     ready, ready_w = os.pipe2(os.O_CLOEXEC)
     try:
-        with log_path.open("ab") as log:
+        with os.fdopen(_open(log_path, os.O_WRONLY | os.O_APPEND), "ab") as log:
             before = log.tell()
             process = subprocess.Popen(
                 [
@@ -98,6 +98,11 @@ def _start(place: Settings, run_dir: Path) -> None:
         process.wait()
         reason = word or _last_line(log_path, before) or "it ended without a word"
         raise EngineUnreachable(f"unable to start the engine: {reason} (log: {log_path})")
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a file of the run directory, and never one that a link there points to."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _last_line(log_path: Path, before: int) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import select
+import json
 from contextlib import ExitStack
 
 from mdocker.client import Engine, Stream, container_path
 from mdocker.errors import EngineRefused, EngineUnreachable
-from mdocker.frames import Demultiplexer
-from mdocker.output import complain, reader_left, write_all, write_streams
+from mdocker.output import complain
+from mdocker.pump import show
 from mdocker.signals import SignalInbox
-
-_RAW = "application/vnd.docker.raw-stream"
 
 
 def start_attached(engine: Engine, container: str, *, sig_proxy: bool, until_removed: bool) -> int:
@@ -44,7 +42,15 @@ def start_attached(engine: Engine, container: str, *, sig_proxy: bool, until_rem
         )
         inbox = stack.enter_context(SignalInbox()) if sig_proxy else None
         engine.call("POST", container_path(container, "start"))
-        _show(engine, container, output, inbox)
+        if inbox is None:
+            show(output)
+        else:
+
+            def forward(inbox: SignalInbox = inbox) -> None:
+                for name in inbox.take():
+                    _forward(engine, container, name)
+
+            show(output, (inbox.descriptor, forward))
         return exit_code(end)
 
 
@@ -57,8 +63,6 @@ def exit_code(end: Stream) -> int:
     body = b""
     while not end.ended:
         body += b"".join(bytes(piece) for piece in end.read())
-    import json
-
     try:
         answer = json.loads(body)
         code = int(answer["StatusCode"])
@@ -70,29 +74,6 @@ def exit_code(end: Stream) -> int:
     if problem:
         raise EngineRefused(500, problem)
     return code
-
-
-def _show(engine: Engine, container: str, output: Stream, inbox: SignalInbox | None) -> None:
-    frames = None if output.headers.get("content-type") == _RAW else Demultiplexer()
-    poller = select.poll()
-    poller.register(output, select.POLLIN)
-    reader_left(poller)
-    if inbox is not None:
-        poller.register(inbox.descriptor, select.POLLIN)
-    while not output.ended:
-        ready = dict(poller.poll()) if not output.pending else {output.fileno(): 0}
-        if inbox is not None and inbox.descriptor in ready:
-            for name in inbox.take():
-                _forward(engine, container, name)
-        if output.fileno() in ready:
-            pieces = output.read()
-            if frames is None:
-                write_all(1, pieces)
-                continue
-            for piece in pieces:
-                write_streams(frames.feed(piece))
-        elif 1 in ready:
-            raise BrokenPipeError
 
 
 def _forward(engine: Engine, container: str, name: str) -> None:

@@ -10,12 +10,15 @@ and what has arrived is what a person wants to see.
 
 from __future__ import annotations
 
+import struct
+
 from mdocker.errors import EngineUnreachable
 
 STDOUT = 1
 STDERR = 2
 SYSTEM_ERROR = 3
 _HEAD = 8
+_unpack = struct.Struct(">BBHI").unpack_from
 
 
 class Demultiplexer:
@@ -43,6 +46,14 @@ class Demultiplexer:
         position = 0
         size = len(data)
         while position < size:
+            if not self._left and not self._head and position + _HEAD <= size:
+                # Many small frames are the slow case, so a whole head takes the short way.
+                stream, zero, zeros, self._left = _unpack(data, position)
+                if stream > SYSTEM_ERROR or zero or zeros:
+                    raise _garbled(bytes(data[position : position + _HEAD]))
+                self._stream = stream or STDOUT
+                position += _HEAD
+                continue
             if self._left:
                 taken = min(self._left, size - position)
                 pieces.append((self._stream, data[position : position + taken]))
@@ -56,12 +67,13 @@ class Demultiplexer:
                 self._head = head
                 break
             self._head = b""
-            stream = head[0]
-            if stream > SYSTEM_ERROR or head[1:4] != b"\0\0\0":
-                raise EngineUnreachable(
-                    f"the engine's stream is garbled: {head!r} is no frame's head"
-                )
+            stream, zero, zeros, self._left = _unpack(head)
+            if stream > SYSTEM_ERROR or zero or zeros:
+                raise _garbled(head)
             # 0 is stdin, which some engines echo; Docker's client shows it on stdout.
             self._stream = stream or STDOUT
-            self._left = int.from_bytes(head[4:8], "big")
         return pieces
+
+
+def _garbled(head: bytes) -> EngineUnreachable:
+    return EngineUnreachable(f"the engine's stream is garbled: {head!r} is no frame's head")
