@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mdocker.client import Engine, Query, Reply, dial, target
+from mdocker.client import Engine, dial
+from mdocker.connection import Reply
 from mdocker.errors import CliError, EngineRefused, EngineUnreachable
+from mdocker.paths import Query, target
 from mdocker.replies import ReplyReader
 
 EVERYTHING = 100_000

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
-from mdocker.client import Engine, Stream, container_path
+from mdocker.client import Engine
+from mdocker.connection import Stream
 from mdocker.errors import EngineRefused, EngineUnreachable
 from mdocker.output import complain
+from mdocker.paths import container_path
 from mdocker.pump import show
 from mdocker.signals import SignalInbox
 

@@ -13,7 +13,7 @@ import select
 from collections import deque
 from collections.abc import Sequence
 
-from mdocker.client import Stream
+from mdocker.connection import Stream
 from mdocker.frames import STDERR, STDOUT, Demultiplexer
 from mdocker.output import reader_left, wants_colour, write_all
 from mdocker.pump import RAW

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 
-from mdocker.client import Stream
+from mdocker.connection import Stream
 from mdocker.frames import Demultiplexer
 from mdocker.output import reader_left, write_all, write_streams
 

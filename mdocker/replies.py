@@ -9,7 +9,7 @@ reads answers by this; everything else goes through h11.
 from __future__ import annotations
 
 from mdocker.chunks import ChunkDecoder
-from mdocker.client import Reply
+from mdocker.connection import Reply
 from mdocker.errors import EngineUnreachable
 
 _LONGEST_HEAD = 64 * 1024

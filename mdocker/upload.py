@@ -15,9 +15,11 @@ from typing import BinaryIO
 
 import h11
 
-from mdocker.client import Connection, Engine, Reply, target
+from mdocker.client import Engine
+from mdocker.connection import Connection, Reply
 from mdocker.errors import EngineRefused, EngineUnreachable, UsageError
 from mdocker.output import is_terminal, warn
+from mdocker.paths import target
 
 _PIECE = 1024 * 1024
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from mdocker.client import Engine, quote
+from mdocker.client import Engine
 from mdocker.errors import FAILED, CliError
 from mdocker.listing import Row, parse_filters, show
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
+from mdocker.paths import quote
 from mdocker.times import to_go_string
 from mdocker.units import human_duration, human_size
 

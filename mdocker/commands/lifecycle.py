@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from mdocker.client import Engine, Query, Reply, container_path
+from mdocker.client import Engine
+from mdocker.connection import Reply
 from mdocker.errors import FAILED, CliError, EngineRefused, UsageError, start_failure_code
 from mdocker.fanout import EVERYTHING, Request, fan_out
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
+from mdocker.paths import Query, container_path
 
 
 def start(

@@ -6,11 +6,13 @@ import json
 import time
 from typing import Annotated, Any
 
-from mdocker.client import Engine, Json, container_path, quote
+from mdocker.client import Engine
+from mdocker.connection import Json
 from mdocker.errors import FAILED, EngineRefused, UsageError
 from mdocker.listing import Row, label_field, labels_text, parse_filters, shorten, show
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
+from mdocker.paths import container_path, quote
 from mdocker.times import to_go_string
 from mdocker.units import human_duration
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from mdocker.client import Engine, container_path
+from mdocker.client import Engine
 from mdocker.container_options import ContainerOptions
 from mdocker.create_request import create_body
 from mdocker.errors import (
@@ -19,6 +19,7 @@ from mdocker.errors import (
 from mdocker.foreground import start_attached
 from mdocker.options import flag, flattened, injected
 from mdocker.output import complain, say, warn
+from mdocker.paths import container_path
 
 _PLAIN = ContainerOptions()
 

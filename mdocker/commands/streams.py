@@ -8,11 +8,13 @@ import time
 from contextlib import ExitStack
 from typing import Annotated, Any
 
-from mdocker.client import Engine, Query, container_path, each_line
+from mdocker.client import Engine
+from mdocker.connection import each_line
 from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
 from mdocker.listing import parse_filters
 from mdocker.options import flag, injected
 from mdocker.output import complain
+from mdocker.paths import Query, container_path
 from mdocker.times import parse_moment, to_rfc3339_local
 
 

@@ -8,7 +8,8 @@ import sys
 from typing import Annotated, Any
 
 from mdocker import __version__
-from mdocker.client import Engine, Json
+from mdocker.client import Engine
+from mdocker.connection import Json
 from mdocker.errors import FAILED, CliError
 from mdocker.options import flag, injected
 from mdocker.output import complain, say, warn

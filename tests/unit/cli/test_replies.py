@@ -90,7 +90,7 @@ def test_the_last_answer_of_a_connection(head):
 
 @given(st.sampled_from(["GET", "POST"]), st.text(), st.binary(max_size=50))
 def test_requests_are_what_h11_reads(method, name, body):
-    from mdocker.client import container_path
+    from mdocker.paths import container_path
 
     request = Request(method, container_path("x" + name, "stop"), body)
     server = h11.Connection(h11.SERVER)
