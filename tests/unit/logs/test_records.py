@@ -103,7 +103,7 @@ def test_split_at_every_place(driver, tmp_path, clock):
         assert path.read_bytes() == b"".join(map(model.LINE[driver], expected))
 
 
-@SLOW
+@settings(SLOW, max_examples=12)
 @given(st.lists(st.tuples(st.sampled_from(list(NAMES)), DATA), max_size=6))
 def test_streams_do_not_mix(tmp_path, clock, writes):
     log, path = fresh("json-file", tmp_path)
