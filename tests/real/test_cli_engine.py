@@ -336,3 +336,23 @@ def test_the_demo(tmp_path):
     for text in ("bird-1 | chirp", "deaf   | I hear nothing", "stopped in", "nothing is left"):
         assert text in done.stdout
     assert not list(Path("/run").glob("mdocker-demo-*"))
+
+
+def test_the_demo_is_interrupted():
+    """Ctrl-C in the middle, to the whole foreground group as a terminal sends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mdocker.demo", "6"],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line.startswith("deaf   |"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=40)
+    assert process.returncode == 130
+    assert "nothing is left behind" in out
+    assert not list(Path("/run").glob("mdocker-demo-*"))
