@@ -25,7 +25,7 @@ from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
 from runtime.images.store import ImageStore
-from supervisor import lifecycle, names, signals, store, waiting
+from supervisor import lifecycle, names, network_files, signals, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
@@ -50,6 +50,7 @@ log = structlog.get_logger()
 Given = TypeVarTuple("Given")
 
 LONGEST_TIMEOUT_S = 2**31 - 1
+END_NOT_SEEN = "its end was not seen: neither supervisor nor shim lived then"
 
 
 class Engine:
@@ -95,6 +96,10 @@ class Engine:
     def directory(self, container: Container) -> Path:
         """A container's own directory."""
         return self.settings.containers / container.id
+
+    def network_files(self, container: Container) -> str:
+        """Where its /etc/hostname and the like are while it runs."""
+        return f"{self.settings.network_files}/{container.id}"
 
     def layers(self, container: Container) -> RootfsLayers:
         """The lower directories and binds of a container's image.
@@ -413,9 +418,14 @@ class Engine:
                 lifecycle.end_unseen(
                     self, container, "its end was not seen: neither supervisor nor shim lived then"
                 )
+        for left in self.settings.network_files.iterdir():
+            if left.name not in known:
+                network_files.remove(str(left))
         for stray in (one for one in adopted if one.id not in known):
             log.warning("shim.unknown_container", container=stray.id[:12])
             await lifecycle.discard_stray(self, stray)
+        for unused in self.cgroups.containers() - known.keys():
+            await lifecycle.sweep_cgroup(self, unused)
 
     def _set_aside(self, directory: Path, reason: str) -> None:
         if not any(directory.iterdir()) or not (directory / store.CONFIG_FILE).exists():

@@ -34,6 +34,7 @@ from supervisor.errors import Conflict, EngineFault, NoSuchContainer, StartFaile
 from supervisor.pumping import Lane, pump
 from supervisor.running import Run
 from supervisor.states import ALIVE, Event, State, after
+from supervisor.strays import clear_cgroup
 from supervisor.undo import Undo
 from supervisor.waiting import ExitResult, tell_exit, tell_removal
 
@@ -48,6 +49,7 @@ DRAIN_LIMIT_S = 5.0
 container keeps them so."""
 
 REPORT_LIMIT = 65536
+_encode_spec = msgspec.json.encode
 START_KILL_LIMIT_S = 10.0
 
 
@@ -103,10 +105,9 @@ def create(engine: Engine, container: Container) -> None:
     """
     directory = engine.directory(container)
     try:
-        directory.mkdir(mode=0o710)
-        for name in ("upper", "work", "merged"):
-            (directory / name).mkdir(mode=0o755)
-        network_files.write(directory, container)
+        os.mkdir(directory, 0o710)
+        os.mkdir(f"{directory}/upper", 0o755)
+        os.mkdir(f"{directory}/work", 0o755)
         store.save(directory, container)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
@@ -168,7 +169,10 @@ async def start(engine: Engine, container: Container) -> None:
 
 async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
     plan = engine.cgroups.create(container.id, _limits(container.config.resources))
-    undo.push("remove cgroup", functools.partial(engine.cgroups.remove, container.id))
+    undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
+    etc = engine.network_files(container)
+    undo.push("remove its network files", functools.partial(network_files.remove, etc))
+    network_files.write(etc, container)
     ours = ExitStack()
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
@@ -176,7 +180,7 @@ async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
         report, report_w = _pipe(ours, theirs)
         stdout, stdout_w = _pipe(ours, theirs)
         stderr, stderr_w = _pipe(ours, theirs)
-        spec = kernel.memfd_sealed("mdocker-spec", _spec(engine, container, plan).to_json())
+        spec = kernel.memfd_sealed("mdocker-spec", _encode_spec(_spec(engine, container, plan)))
         theirs.callback(os.close, spec)
         with anyio.CancelScope(shield=True):
             # Short, and bounded by the shim: cut in half it would leave a process unknown.
@@ -282,10 +286,13 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
         lower=layers.lower,
         upper=str(directory / "upper"),
         work=str(directory / "work"),
-        merged=str(directory / "merged"),
+        merged=str(engine.settings.rootfs),
         binds=(
             *layers.binds,
-            *(Bind(str(directory / name), f"/etc/{name}") for name in network_files.NAMES),
+            *(
+                Bind(f"{engine.network_files(container)}/{name}", f"/etc/{name}")
+                for name in network_files.NAMES
+            ),
         ),
         network="host" if config.network_mode == "host" else "none",
         no_new_privileges=any(
@@ -372,6 +379,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         engine.cgroups.remove(container.id)
     except OSError as error:
         log.warning("cgroup.not_removed", error=str(error))
+    network_files.remove(engine.network_files(container))
     container.run = None
     if oom_kills:
         engine.events.publish("container", "oom", container.id, attributes(container))
@@ -422,24 +430,34 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
             if descriptor >= 0:
                 os.close(descriptor)
     engine.shim.forget(held.id)
-    engine.cgroups.remove(held.id)
 
 
-def end_unseen(engine: Engine, container: Container, reason: str) -> None:
-    """Record the end of a container that nobody watched."""
-    engine.cgroups.kill(container.id)
-    engine.cgroups.remove(container.id)
-    change(
-        engine,
-        container,
-        Event.EXIT,
-        pid=0,
-        pid_start_ticks=0,
-        finished_ns=time.time_ns(),
-        exit_code=exits.UNKNOWN_CODE,
-        error=reason,
-    )
+async def end_unseen(engine: Engine, container: Container, reason: str) -> None:
+    """End what is left of a container that nobody watched, and record its end."""
+    await sweep_cgroup(engine, container.id)
+    fields = {
+        "pid": 0,
+        "pid_start_ticks": 0,
+        "finished_ns": time.time_ns(),
+        "exit_code": exits.UNKNOWN_CODE,
+        "error": reason,
+    }
+    try:
+        change(engine, container, Event.EXIT, **fields)
+    except OSError as error:
+        log.error("container.end_not_written", error=error.strerror)
+        container.life = msgspec.structs.replace(
+            container.life, state=after(container.state, Event.EXIT), **fields
+        )
     log.warning("container.end_unknown", container=container.short_id, reason=reason)
+
+
+async def sweep_cgroup(engine: Engine, container_id: str) -> None:
+    """Clear a cgroup that nobody uses; one that can't be cleared is reported and left."""
+    try:
+        await clear_cgroup(engine.cgroups, container_id)
+    except OSError as error:
+        log.error("cgroup.not_removed", container=container_id[:12], error=str(error))
 
 
 # ── remove ──────────────────────────────────────────────────────────────────────────────────

@@ -1,25 +1,29 @@
 """/etc/hostname, /etc/hosts and /etc/resolv.conf of a container, bind-mounted from outside.
 
-They stay out of the container's layer, as Docker's do, so a commit or diff never shows them.
+They stay out of the container's layer, as Docker's do, so a commit or diff never shows them. They
+are made anew at each start (as Docker makes hosts) and live in the run directory: three files on
+tmpfs cost a tenth of what they cost on a disk.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from pathlib import Path
 
 from supervisor.container import Container
 
 NAMES = ("hostname", "hosts", "resolv.conf")
 
+LONGEST_FILE = 1024 * 1024
+
 _LOCAL_HOSTS = (
-    "127.0.0.1\tlocalhost\n"
-    "::1\tlocalhost ip6-localhost ip6-loopback\n"
-    "fe00::0\tip6-localnet\n"
-    "ff00::0\tip6-mcastprefix\n"
-    "ff02::1\tip6-allnodes\n"
-    "ff02::2\tip6-allrouters\n"
+    b"127.0.0.1\tlocalhost\n"
+    b"::1\tlocalhost ip6-localhost ip6-loopback\n"
+    b"fe00::0\tip6-localnet\n"
+    b"ff00::0\tip6-mcastprefix\n"
+    b"ff02::1\tip6-allnodes\n"
+    b"ff02::2\tip6-allrouters\n"
 )
 
 
@@ -32,30 +36,38 @@ def hostname(container: Container) -> str:
     return container.short_id
 
 
-def write(directory: Path, container: Container) -> None:
-    """Write the three files.
+def write(directory: str, container: Container) -> None:
+    """Make the directory, and the three files in it.
 
     Raises:
-        OSError: The disk refused.
+        OSError: The file system refused.
     """
     shared = container.config.network_mode == "host"
-    _put(directory, "hostname", hostname(container) + "\n")
-    _put(directory, "hosts", _host_file("/etc/hosts") if shared else _LOCAL_HOSTS)
-    _put(directory, "resolv.conf", _host_file("/etc/resolv.conf"))
+    os.mkdir(directory, 0o755)
+    _put(f"{directory}/hostname", hostname(container).encode() + b"\n")
+    _put(f"{directory}/hosts", _host_file("/etc/hosts") if shared else _LOCAL_HOSTS)
+    _put(f"{directory}/resolv.conf", _host_file("/etc/resolv.conf"))
 
 
-def _put(directory: Path, name: str, text: str) -> None:
-    descriptor = os.open(
-        f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
-    )
+def remove(directory: str) -> None:
+    """Delete what `write` has made; what is not there is no error."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _put(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
+        os.write(descriptor, data)
     finally:
         os.close(descriptor)
 
 
-def _host_file(path: str) -> str:
+def _host_file(path: str) -> bytes:
     try:
-        return Path(path).read_text(errors="surrogateescape")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return ""
+        return b""
+    try:
+        return os.read(descriptor, LONGEST_FILE)
+    finally:
+        os.close(descriptor)

@@ -142,6 +142,8 @@ class ShimLink:
         try:
             await self._send(protocol.Spawn(container_id, *descriptors))
             await question.answered.wait()
+        except (BrokenPipeError, ConnectionResetError):
+            question.answer = None
         finally:
             del self._spawns[container_id]
         answer = question.answer
@@ -260,7 +262,9 @@ class ShimLink:
                     question.answered.set()
                 continue
             except ConnectionResetError:
-                message = None
+                # It died before it had read all of ours. That is told once and first; what it had
+                # sent before, perhaps exit codes, is still there to be read (unix(7)).
+                continue
             if message is None:
                 await self._lost()
                 if self._quitting:
@@ -308,6 +312,8 @@ class ShimLink:
     async def _lost(self) -> None:
         """The shim is gone: let go all who wait for it, and launch another."""
         self._close()
+        # Only once it is wholly gone its inits are ours: before that nobody could reap them.
+        await self._bury()
         self._held.clear()
         self._forgotten.clear()
         for question in self._spawns.values():
@@ -315,7 +321,6 @@ class ShimLink:
         for event in self._awaited.values():
             event.set()
         self._awaited.clear()
-        await self._bury()
         if self._quitting:
             self._closed.set()
             return

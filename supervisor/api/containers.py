@@ -91,7 +91,13 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         lower = engine.layers(container).lower
     except (EngineError, ImageError):
         lower = ()  # its image is gone: there is still much to tell
-    inspection = views.inspection(container, engine.directory(container), lower)
+    inspection = views.inspection(
+        container,
+        engine.directory(container),
+        engine.settings.rootfs,
+        engine.network_files(container),
+        lower,
+    )
     if flag(request, "size"):
         inspection.SizeRw, inspection.SizeRootFs = await _sizes(engine, container)
     return Reply(body=_encode(inspection))

@@ -70,11 +70,15 @@ def summary(container: Container, image: str, now_ns: int) -> wire.Summary:
     )
 
 
-def inspection(container: Container, directory: Path, lower: tuple[str, ...]) -> wire.Inspection:
+def inspection(
+    container: Container, directory: Path, rootfs: Path, etc: str, lower: tuple[str, ...]
+) -> wire.Inspection:
     """Return all there is to know.
 
     Args:
         directory: The container's own directory.
+        rootfs: Where it mounts its root, in its own namespace.
+        etc: Where its /etc/hosts and the like are while it runs.
         lower: The image's lower directories, topmost first.
     """
     path, *args = container.config.args
@@ -85,9 +89,9 @@ def inspection(container: Container, directory: Path, lower: tuple[str, ...]) ->
         Args=args,
         State=_state(container),
         Image=container.config.image_id,
-        ResolvConfPath=str(directory / "resolv.conf"),
-        HostnamePath=str(directory / "hostname"),
-        HostsPath=str(directory / "hosts"),
+        ResolvConfPath=f"{etc}/resolv.conf",
+        HostnamePath=f"{etc}/hostname",
+        HostsPath=f"{etc}/hosts",
         LogPath=container.log_path,
         Name=f"/{container.name}",
         RestartCount=container.life.restart_count,
@@ -95,7 +99,7 @@ def inspection(container: Container, directory: Path, lower: tuple[str, ...]) ->
         GraphDriver=wire.GraphDriver(
             wire.GraphDriverData(
                 LowerDir=":".join(lower),
-                MergedDir=str(directory / "merged"),
+                MergedDir=str(rootfs),
                 UpperDir=str(directory / "upper"),
                 WorkDir=str(directory / "work"),
             )

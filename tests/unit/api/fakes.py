@@ -155,7 +155,9 @@ class FakeAttachment:
 class FakeEngine:
     def __init__(self, root: Path):
         self.root = root
-        self.settings = SimpleNamespace(containers=root / "containers", debug=False)
+        self.settings = SimpleNamespace(
+            containers=root / "containers", rootfs=root / "rootfs", debug=False
+        )
         self.backend = "asyncio"
         self.engine_id = "an-id"
         self.containers = Registry()
@@ -169,6 +171,9 @@ class FakeEngine:
 
     def directory(self, container):
         return self.settings.containers / container.id
+
+    def network_files(self, container):
+        return f"/run/etc/{container.id}"
 
     def layers(self, container):
         return self.images.layers(None)
