@@ -143,11 +143,7 @@ class Cgroups:
     def _kill_each(self, directory: Path) -> None:
         told: set[int] = set()
         while True:
-            here = {
-                int(pid)
-                for procs in directory.rglob("cgroup.procs")
-                for pid in procs.read_text().split()
-            }
+            here = {int(pid) for pid in _pids_below(directory)}
             fresh = here - told
             if not fresh:
                 return
@@ -165,6 +161,20 @@ class Cgroups:
                     pass  # it ended by itself, which is as good
                 finally:
                     os.close(pidfd)
+
+    def containers(self) -> set[str]:
+        """The ids of which there is a directory in any tree."""
+        found: set[str] = set()
+        for base in (self._unified, *(tree / self.parent for tree in self.trees.v1.values())):
+            try:
+                found.update(entry.name for entry in os.scandir(base) if entry.is_dir())
+            except FileNotFoundError:
+                continue
+        return found
+
+    def pids(self, container_id: str) -> set[int]:
+        """The live processes in the container's cgroup and below it."""
+        return {int(pid) for pid in _pids_below(self._unified / container_id)}
 
     def populated(self, container_id: str) -> bool:
         """Whether a live process is in the container's cgroup or below it."""
@@ -224,7 +234,14 @@ class Cgroups:
 
 
 def _pids_below(directory: Path) -> set[str]:
-    return {pid for procs in directory.rglob("cgroup.procs") for pid in procs.read_text().split()}
+    found: set[str] = set()
+    for procs in directory.rglob("cgroup.procs"):
+        try:
+            found.update(procs.read_text().split())
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # removed as we look
+                raise
+    return found
 
 
 def _counter(text: str, name: str) -> int:

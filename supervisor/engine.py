@@ -408,16 +408,15 @@ class Engine:
                 cut_bytes=recovered.cut_bytes,
                 written_bytes=recovered.written_bytes,
             )
-        for container in self.containers:
-            if container.id in known:
-                lifecycle.adopt(self, container, held[container.id], logs[container.id])
-            elif container.state is State.REMOVING:
-                container.life = lifecycle.as_dead(container.life)
-                self.begin(self._remove_quietly, container)
-            elif container.state in ALIVE:
-                lifecycle.end_unseen(
-                    self, container, "its end was not seen: neither supervisor nor shim lived then"
-                )
+        async with anyio.create_task_group() as group:
+            for container in self.containers:
+                if container.id in known:
+                    lifecycle.adopt(self, container, held[container.id], logs[container.id])
+                elif container.state is State.REMOVING:
+                    container.life = lifecycle.as_dead(container.life)
+                    self.begin(self._remove_quietly, container)
+                elif container.state in ALIVE:
+                    group.start_soon(lifecycle.end_unseen, self, container, END_NOT_SEEN)
         for left in self.settings.network_files.iterdir():
             if left.name not in known:
                 network_files.remove(str(left))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -435,7 +435,7 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
 async def end_unseen(engine: Engine, container: Container, reason: str) -> None:
     """End what is left of a container that nobody watched, and record its end."""
     await sweep_cgroup(engine, container.id)
-    fields = {
+    fields: dict[str, Any] = {
         "pid": 0,
         "pid_start_ticks": 0,
         "finished_ns": time.time_ns(),
