@@ -107,7 +107,7 @@ class Cgroups:
                 if wanted:
                     self._enable(wanted)
                     _write_all(directory, _v2_values(limits))
-                return CgroupPlan(str(directory))
+                return CgroupPlan(str(directory), (), "memory" in wanted)
             joins = []
             for controller in wanted:
                 tree = self.trees.v1.get(controller)
@@ -119,7 +119,8 @@ class Cgroups:
                 (tree / self.parent / container_id).mkdir(parents=True, exist_ok=True)
                 _write_all(tree / self.parent / container_id, _v1_values(controller, limits))
                 joins.append(str(tree / self.parent / container_id))
-            return CgroupPlan(str(directory), tuple(dict.fromkeys(joins)))
+            unique = tuple(dict.fromkeys(joins))
+            return CgroupPlan(str(directory), unique, "memory" in wanted)
         except BaseException:
             self.remove(container_id)
             raise

@@ -17,6 +17,9 @@ CLONE_NEWNET = 0x40000000
 CLONE_CLEAR_SIGHAND = 0x1_0000_0000
 CLONE_INTO_CGROUP = 0x2_0000_0000
 
+# What each container has of its own beside its pid and network namespaces, which are made apart.
+OWN_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
+
 # mount(2)
 MS_RDONLY = 1
 MS_NOSUID = 2

@@ -30,17 +30,14 @@ if TYPE_CHECKING:
     from runtime.kernel import Kernel
     from runtime.plan import Plan
 
-FIRST_FREE_FD = 5
-"""The init keeps 0, 1, 2, the status pipe and a ready network namespace below this number."""
+FIRST_FREE_FD = 6
+"""What an init is given lies at or above this number; what it keeps is put below."""
 
 _STATUS_FD = 3
 _NETWORK_FD = 4
 _HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
-_OWN_NAMESPACES = (
-    flags.CLONE_NEWNS | flags.CLONE_NEWUTS | flags.CLONE_NEWIPC | flags.CLONE_NEWCGROUP
-)
 
 
 class Ends:
@@ -97,20 +94,21 @@ def run(door: Kernel, plan: Plan, ends: Ends, host: Host) -> NoReturn:
         init.become()
     except InitRefused as refusal:
         exit_code = refusal.exit_code
-        _report(init.status, init.step, refusal.errno, str(refusal), exit_code)
+        report(init.status, init.step, refusal.errno, str(refusal), exit_code)
     except OSError as error:
         words = f"{init.step}: {(error.strerror or str(error)).lower()}"
         if error.filename is not None:
             words += f": {os.fsdecode(error.filename)}"
-        _report(init.status, init.step, error.errno or 0, words, exit_code)
+        report(init.status, init.step, error.errno or 0, words, exit_code)
     except BaseException as fault:  # noqa: BLE001 - whatever it is, the supervisor must hear of it
         words = f"{init.step}: {type(fault).__name__}: {fault}"
-        _report(init.status, init.step, 0, words, exit_code)
+        report(init.status, init.step, 0, words, exit_code)
     finally:
         os._exit(exit_code)
 
 
-def _report(status: int, step: str, code: int, words: str, exit_code: int) -> None:
+def report(status: int, step: str, code: int, words: str, exit_code: int) -> None:
+    """Tell of the one failure over the status pipe."""
     values = {"step": step, "errno": code, "words": words, "exit_code": exit_code}
     # Not through the door: this is what tells of the door's failures.
     os.write(status, json_text.dump(values))
@@ -138,7 +136,7 @@ class _Init:
         first = _NETWORK_FD
         if ends.network >= 0:
             door.dup2(ends.network, _NETWORK_FD, False)
-            first = FIRST_FREE_FD
+            first = _NETWORK_FD + 1
         door.close_range(first, _HIGHEST_FD, 0)
         door.setsid()
         door.prctl(flags.PR_SET_DUMPABLE, 0)
@@ -152,7 +150,7 @@ class _Init:
             door.write(fd, b"0")
             door.close(fd)
         self.step = "make its namespaces"
-        wanted = _OWN_NAMESPACES
+        wanted = flags.OWN_NAMESPACES
         if ready_network:
             door.setns(_NETWORK_FD, flags.CLONE_NEWNET)
             door.close(_NETWORK_FD)

@@ -38,6 +38,7 @@ _NR_MOUNT_SETATTR = libc.number("mount_setattr")
 _NR_OPENAT2 = libc.number("openat2")
 _NR_PIVOT_ROOT = libc.number("pivot_root")
 _NR_RT_SIGACTION = libc.number("rt_sigaction")
+_NR_PIDFD_GETFD = libc.number("pidfd_getfd")
 _NR_CAPSET = libc.number("capset")
 
 
@@ -234,6 +235,13 @@ class Kernel:
         import signal
 
         signal.pidfd_send_signal(pidfd, signal_number)
+
+    def pidfd_getfd(self, pidfd: int, fd: int) -> int:
+        """pidfd_getfd(2), Linux 5.6: a duplicate of another process's descriptor."""
+        duplicate: int = libc.pidfd_getfd(_NR_PIDFD_GETFD, pidfd, fd, 0)
+        if duplicate < 0:
+            raise _failure()
+        return duplicate
 
     def wait_pidfd(self, pidfd: int) -> int | None:
         """Reap the child behind `pidfd` if it has ended; returns wait(2)'s status, else None.

@@ -12,7 +12,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, Structure, c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_int,
+    c_long,
+    c_size_t,
+    c_uint,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+)
 
 # From asm/unistd.h of each architecture. Calls born after 5.1 carry one number everywhere.
 _NUMBERS = {
@@ -25,6 +36,7 @@ _COMMON_NUMBERS = {
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
 }
 
@@ -107,4 +119,7 @@ mount_setattr = _declare(
 openat2 = _declare("syscall", c_long, c_long, c_int, c_char_p, POINTER(OpenHow), c_size_t)
 pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
+mmap = _declare("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
+munmap = _declare("munmap", c_int, c_void_p, c_size_t)
+pidfd_getfd = _declare("syscall", c_long, c_long, c_int, c_int, c_uint)
 rt_sigaction = _declare("syscall", c_long, c_long, c_int, c_char_p, c_char_p, c_size_t)

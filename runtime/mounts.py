@@ -26,7 +26,8 @@ SAFE = flags.MS_NOSUID | flags.MS_NODEV | flags.MS_NOEXEC
 _REMOUNT_READONLY = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY
 
 DEVICES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
-_DEV_LINKS = (
+DEV_DIRECTORIES = (b"pts", b"shm", b"mqueue")
+DEV_LINKS = (
     (b"/proc/self/fd", b"fd"),
     (b"/proc/self/fd/0", b"stdin"),
     (b"/proc/self/fd/1", b"stdout"),
@@ -36,7 +37,7 @@ _DEV_LINKS = (
 )
 
 # mount(2) takes one page of options.
-_OPTIONS_BYTES = 4095
+OPTIONS_BYTES = 4095
 
 
 def escape(path: bytes) -> bytes:
@@ -63,7 +64,7 @@ def mount_overlay(
     """
     options = overlay_options(lower, upper, work, volatile)
     handles: list[int] = []
-    if len(options) > _OPTIONS_BYTES:
+    if len(options) > OPTIONS_BYTES:
         handles = [door.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lower]
         short = [b"/proc/self/fd/%d" % fd for fd in handles]
         options = overlay_options(short, upper, work, volatile)
@@ -149,11 +150,11 @@ def make_mount_points(door: Kernel, merged: bytes) -> None:
 
 def fill_dev(door: Kernel, dev: bytes) -> None:
     """The ordinary contents of a fresh /dev: directories, mount points for nodes, links."""
-    for name in (b"/pts", b"/shm", b"/mqueue"):
-        door.mkdir(dev + name, 0o755)
+    for name in DEV_DIRECTORIES:
+        door.mkdir(dev + b"/" + name, 0o755)
     for name in DEVICES:
         door.mknod(dev + b"/" + name, stat.S_IFREG | 0o666)
-    for target, name in _DEV_LINKS:
+    for target, name in DEV_LINKS:
         door.symlink(target, dev + b"/" + name)
 
 

@@ -50,9 +50,11 @@ class Plan:
         "keep",
         "lower",
         "masked",
+        "memory_limited",
         "merged",
         "no_new_privileges",
         "readonly",
+        "shm_size",
         "unified",
         "upper",
         "user",
@@ -79,7 +81,9 @@ class Plan:
     masked: list[bytes]
     readonly: list[bytes]
     unified: bytes
+    memory_limited: bool
     joins: list[bytes]
+    shm_size: int
     dev: bytes
     early: list[Mount]
     devices: list[Mount]
@@ -122,10 +126,12 @@ def compile_plan(data: bytes) -> Plan:
     plan.masked = [_bytes(path) for path in spec["masked_paths"]]
     plan.readonly = [_bytes(path) for path in spec["readonly_paths"]]
     plan.unified = _bytes(spec["cgroup"]["unified"])
+    plan.memory_limited = spec["cgroup"]["memory_limited"]
     directories = [_bytes(path) for path in spec["cgroup"]["joins"]]
     plan.joins = [path + b"/cgroup.procs" for path in directories]
     plan.dev = plan.merged + b"/dev"
-    plan.early = mounts.early_mounts(plan.merged, spec["shm_size"])
+    plan.shm_size = spec["shm_size"]
+    plan.early = mounts.early_mounts(plan.merged, plan.shm_size)
     plan.devices = mounts.device_mounts(plan.merged)
     plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(plan.merged, directories)
     return plan

@@ -28,10 +28,12 @@ import gc
 import os
 import resource
 import select
+import struct
 import sys
 import time
 
-from runtime import capabilities, flags, shim_protocol, spawner
+from runtime import capabilities, flags, native, shim_protocol, spawner
+from runtime.fast import FastStarts, prepare
 from runtime.init import FIRST_FREE_FD, Host
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
@@ -52,11 +54,21 @@ _UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 class Shim:
     """All of it: the sockets, the containers, what waits to be sent."""
 
-    def __init__(self, door: Kernel, listener: socket.socket, host: Host, pool_size: int) -> None:
+    def __init__(
+        self,
+        door: Kernel,
+        listener: socket.socket,
+        host: Host,
+        fast: FastStarts | None,
+        faults: int,
+    ) -> None:
         self._door = door
         self._listener = listener
+        self._fast = fast
+        self._faults = faults
+        self._diagnoses: dict[int, spawner.Diagnosis] = {}  # by pidfd of the child or the init
         self._host = host
-        self._pool = NamespacePool(door, pool_size)
+        self._pool = NamespacePool(door, _POOL_SIZE)
         self._containers: dict[str, spawner.Held] = {}
         self._alive: dict[int, spawner.Held] = {}  # by pidfd
         self._held: dict[str, tuple[int, ...]] = {}
@@ -72,6 +84,7 @@ class Shim:
         self._listener.setblocking(False)
         self._poll.register(listener.fileno(), select.EPOLLIN)
         self._poll.register(self._woken_r, select.EPOLLIN)
+        self._poll.register(faults, select.EPOLLIN)
         _signal.signal(_signal.SIGTERM, _ignore_but_wake)
         _signal.set_wakeup_fd(self._woken_w, warn_on_full_buffer=False)
 
@@ -85,7 +98,9 @@ class Shim:
                 self._handle(fd, bits)
 
     def _handle(self, fd: int, bits: int) -> None:
-        if fd in self._alive:
+        if fd in self._diagnoses:
+            self._go_on(self._diagnoses[fd], fd)
+        elif fd in self._alive:
             self._reap(self._alive[fd])
         elif fd == self._supervisor_fd:
             if bits & select.EPOLLOUT:
@@ -94,6 +109,8 @@ class Shim:
                 self._read()
         elif fd == self._listener.fileno():
             self._accept()
+        elif fd == self._faults:
+            self._diagnose()
         elif fd == self._woken_r:
             os.read(self._woken_r, 512)
             self._ended = not self._alive
@@ -234,7 +251,7 @@ class Shim:
             if message.id in self._containers:
                 words = "the shim still holds a container of this id; Forget it first"
                 raise spawner.Refused(errno.EEXIST, words)
-            held = spawner.spawn(self._door, message, self._pool, self._host)
+            held = spawner.spawn(self._door, message, self._pool, self._host, self._fast)
             try:
                 self._poll.register(held.pidfd, select.EPOLLIN)
             except OSError as error:
@@ -257,12 +274,47 @@ class Shim:
         status = spawner.reap(held.pidfd)
         if status is None:
             return
+        self._poll.unregister(held.pidfd)
+        self._ended_with(held, status)
+
+    def _ended_with(self, held: spawner.Held, status: int) -> None:
         held.wait_status = status
         held.time_ns = time.time_ns()
         # The pidfd stays open until Forget: a Spawned that carries it may still be in the queue.
-        self._poll.unregister(held.pidfd)
         del self._alive[held.pidfd]
         self._send(shim_protocol.Exited(held.id, held.pid, status, held.time_ns))
+
+    # Fast starts that failed (runtime.native)
+
+    def _diagnose(self) -> None:
+        """A child of a fast start has given up: find out why, in words."""
+        record = os.read(self._faults, native.FAULT_BYTES)
+        token, _, result = struct.unpack("=QQq", record)
+        for held in self._alive.values():
+            if held.token == token:
+                assert self._fast is not None
+                plan = self._fast.plan_of(token)
+                assert plan is not None  # its slot is busy as long as the child waits
+                diagnosis = spawner.Diagnosis(self._door, held, plan, -result)
+                self._diagnoses[held.pidfd] = diagnosis
+                return
+
+    def _go_on(self, diagnosis: spawner.Diagnosis, pidfd: int) -> None:
+        """The child is gone: run the Python init. Or that one is: tell the container's end."""
+        status = spawner.reap(pidfd)
+        if status is None:
+            return
+        held = diagnosis.held
+        self._poll.unregister(pidfd)
+        del self._diagnoses[pidfd]
+        if pidfd == held.pidfd:
+            if diagnosis.run(self._host):
+                self._diagnoses[diagnosis.pidfd] = diagnosis
+                self._poll.register(diagnosis.pidfd, select.EPOLLIN)
+                return
+        else:
+            self._door.close(pidfd)
+        self._ended_with(held, status)
 
     def _forget(self, container_id: str) -> None:
         held = self._containers.get(container_id)
@@ -355,21 +407,29 @@ def _be_spared() -> bytes:
     return before
 
 
-def _reserve_low_descriptors(listener_fd: int) -> int:
-    """Move the listener up, and fill what inits need for themselves below `FIRST_FREE_FD`."""
+def _reserve_low_descriptors(listener_fd: int) -> tuple[int, int]:
+    """Move the listener up, and fill what inits need for themselves below `FIRST_FREE_FD`.
+
+    Returns the listener and the end where faults are read (`runtime.native`).
+    """
     moved: int = fcntl.fcntl(listener_fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
     DOOR.close_range(FIRST_FREE_FD + 1 if moved == FIRST_FREE_FD else moved + 1, 2**31 - 1, 0)
     for fd in range(3, FIRST_FREE_FD):
         os.dup2(0, fd, False)
-    return moved
+    faults, faults_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(faults_w, True)
+    os.dup2(faults_w, native.FAULT_FD, False)
+    os.close(faults_w)
+    return moved, faults
 
 
 def main() -> None:
-    """Be the shim; argv is [RUN_DIR, LISTEN_FD], see `runtime.shim_launch`."""
-    listener_fd = _reserve_low_descriptors(int(sys.argv[2]))
+    """Be the shim; argv is [-c, RUN_DIR, LISTEN_FD, …, HOW], see `runtime.shim_launch`."""
+    listener_fd, faults = _reserve_low_descriptors(int(sys.argv[2]))
     host = _own_setup()
+    fast = prepare(DOOR, host) if sys.argv[4] == "fast" else None
     listener: socket.socket = _socket.socket(fileno=listener_fd)  # type: ignore[assignment]
-    shim = Shim(DOOR, listener, host, _POOL_SIZE)
+    shim = Shim(DOOR, listener, host, fast, faults)
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -18,11 +18,12 @@ _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "LD_BIND_NOW": "1"}
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[3]); from runtime.shim import main; main()"
 
 
-def launch(run_dir: Path) -> int:
+def launch(run_dir: Path, *, fast: bool = True) -> int:
     """Start the shim detached, its socket RUN_DIR/shim.sock already listening; returns its pid.
 
     The shim is the caller's child, in a session of its own, with nothing open but /dev/null,
     RUN_DIR/shim.log and the socket. Its pid is written to RUN_DIR/shim.pid. The caller reaps it.
+    Without `fast` every init is a Python one (`runtime.native`).
 
     Raises:
         ShimUnstartable: the socket can't be made, or the process can't be started.
@@ -35,7 +36,7 @@ def launch(run_dir: Path) -> int:
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
         listener.listen(_BACKLOG)
-        pid = _start(run_dir, listener.fileno())
+        pid = _start(run_dir, listener.fileno(), "fast" if fast else "plain")
         (run_dir / "shim.pid").write_text(f"{pid}\n")
     except OSError as error:
         raise ShimUnstartable(f"can't start the shim in {run_dir}: {error}") from error
@@ -44,12 +45,12 @@ def launch(run_dir: Path) -> int:
     return pid
 
 
-def _start(run_dir: Path, listener_fd: int) -> int:
+def _start(run_dir: Path, listener_fd: int, how: str) -> int:
     log = os.open(
         run_dir / "shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
     )
     try:
-        arguments = ["-I", "-S", "-E", "-c", _PROGRAM, str(run_dir), "3", str(_CHECKOUT)]
+        arguments = ["-I", "-S", "-E", "-c", _PROGRAM, str(run_dir), "3", str(_CHECKOUT), how]
         return os.posix_spawn(
             sys.executable,
             [sys.executable, *arguments],

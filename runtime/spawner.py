@@ -6,13 +6,13 @@ import errno
 import os
 
 from runtime import flags, init
-from runtime.kernel import wait_status
+from runtime.kernel import Kernel, wait_status
 from runtime.plan import compile_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runtime.fast import FastStarts
     from runtime.init import Ends, Host
-    from runtime.kernel import Kernel
     from runtime.network import NamespacePool
     from runtime.plan import Plan
     from runtime.shim_protocol import Spawn
@@ -42,6 +42,7 @@ class Held:
         pidfd: -1 once reaped.
         wait_status: None until reaped.
         time_ns: When it was reaped, since the epoch.
+        token: Names a fast start to its slot; 0 for others.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Held:
         "stderr_r",
         "stdout_r",
         "time_ns",
+        "token",
         "wait_status",
     )
 
@@ -64,9 +66,12 @@ class Held:
         self.stderr_r = -1
         self.wait_status: int | None = None
         self.time_ns = 0
+        self.token = 0
 
 
-def spawn(door: Kernel, message: Spawn, pool: NamespacePool, host: Host) -> Held:
+def spawn(
+    door: Kernel, message: Spawn, pool: NamespacePool, host: Host, fast: FastStarts | None = None
+) -> Held:
     """Clone the init. The message's descriptors stay the caller's, whatever happens.
 
     Raises:
@@ -80,24 +85,31 @@ def spawn(door: Kernel, message: Spawn, pool: NamespacePool, host: Host) -> Held
     network = -1 if plan.host_network else pool.take()
     try:
         ends = init.Ends(message.status_w, message.stdout_w, message.stderr_w, network)
-        pid, pidfd = _clone(door, plan, ends, host)
+        pid, pidfd, token = _clone(door, plan, ends, host, fast)
     finally:
         if network >= 0:
             door.close(network)
     try:
-        return Held(plan.id, pid, pidfd, start_ticks(pid))
+        held = Held(plan.id, pid, pidfd, start_ticks(pid))
+        held.token = token
+        return held
     except OSError as error:
         undo(door, pidfd)
         raise Refused(error.errno or 0, f"read /proc/{pid}/stat: {error.strerror}") from error
 
 
-def _clone(door: Kernel, plan: Plan, ends: Ends, host: Host) -> tuple[int, int]:
+def _clone(
+    door: Kernel, plan: Plan, ends: Ends, host: Host, fast: FastStarts | None
+) -> tuple[int, int, int]:
+    """(pid, pidfd, token); the token is 0 for a Python init."""
     try:
         cgroup = door.open(plan.unified, _OPEN_DIRECTORY)
     except OSError as error:
         words = f"open the cgroup {os.fsdecode(plan.unified)}: {error.strerror}"
         raise Refused(error.errno or 0, words) from error
     try:
+        if fast is not None and (made := fast.start(plan, ends, _CLONE, cgroup)) is not None:
+            return made
         pid, pidfd = door.clone3(_CLONE, cgroup)
         if pid == 0:
             init.run(door, plan, ends, host)  # never returns
@@ -106,7 +118,7 @@ def _clone(door: Kernel, plan: Plan, ends: Ends, host: Host) -> tuple[int, int]:
         raise Refused(error.errno or 0, words) from error
     finally:
         door.close(cgroup)
-    return pid, pidfd
+    return pid, pidfd, 0
 
 
 def undo(door: Kernel, pidfd: int) -> None:
@@ -132,3 +144,63 @@ def reap(pidfd: int) -> int | None:
     """wait(2)'s status of the process behind `pidfd`, None if it has not ended."""
     result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     return None if result is None else wait_status(result.si_code, result.si_status)
+
+
+class Diagnosis:
+    """A fast start that failed: its descriptors, taken back, and a Python init on the same way.
+
+    The child is killed, and once it is gone the Python init, which has words for people, repeats
+    what it did; it reports over the same status pipe and never becomes the payload.
+
+    Attributes:
+        held: The container; its exit is told when the diagnosis is done.
+        code: The errno that the child met.
+        pidfd: Of the Python init, -1 before it runs.
+    """
+
+    def __init__(self, door: Kernel, held: Held, plan: Plan, code: int) -> None:
+        self.held = held
+        self.code = code
+        self.pidfd = -1
+        self._door = door
+        self._plan = plan
+        # The child's own numbers: its status pipe, stdout, stderr.
+        self._fds: list[int] = []
+        try:
+            for fd in (3, 1, 2):
+                self._fds.append(door.pidfd_getfd(held.pidfd, fd))
+        except OSError:
+            self.close()
+        door.pidfd_send_signal(held.pidfd, 9)
+
+    def run(self, host: Host) -> bool:
+        """Start the Python init, once the child is gone; False if there is nothing to wait for."""
+        if not self._fds:
+            return False
+        door = DiagnosisDoor(self.code)
+        try:
+            status, stdout, stderr = self._fds
+            ends = init.Ends(status, stdout, stderr, -1)
+            _, self.pidfd, _ = _clone(door, self._plan, ends, host, None)
+        except Refused as refused:
+            init.report(self._fds[0], "start", refused.errno, str(refused), 125)
+            return False
+        finally:
+            self.close()
+        return True
+
+    def close(self) -> None:
+        """Close what was taken back."""
+        while self._fds:
+            self._door.close(self._fds.pop())
+
+
+class DiagnosisDoor(Kernel):
+    """The kernel's door for a diagnosis: execve answers what it answered before."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def execve(self, *_: object) -> None:  # type: ignore[override]  # it takes no names
+        """Refuse."""
+        raise OSError(self._code, os.strerror(self._code))

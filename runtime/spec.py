@@ -81,10 +81,12 @@ class CgroupPlan:
         unified: The v2 directory that clone3 puts the init into.
         joins: v1 directories whose cgroup.procs the init writes itself to. Empty on pure v2, and
             on hybrid hosts for a container without limits.
+        memory_limited: Memory is limited somewhere there, so that a process can be OOM-killed.
     """
 
     unified: str
     joins: tuple[str, ...] = ()
+    memory_limited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,5 +156,7 @@ class Spec:
             values[name] = tuple(values[name])
         values["binds"] = tuple(Bind(**bind) for bind in values["binds"])
         cgroup = values["cgroup"]
-        values["cgroup"] = CgroupPlan(cgroup["unified"], tuple(cgroup["joins"]))
+        values["cgroup"] = CgroupPlan(
+            cgroup["unified"], tuple(cgroup["joins"]), cgroup["memory_limited"]
+        )
         return cls(**values)

@@ -104,7 +104,7 @@ class Started:
 class ShimDriver:
     """Launches a shim and talks to it. `close` checks that nothing is left."""
 
-    def __init__(self, directory: Path, lower: Path) -> None:
+    def __init__(self, directory: Path, lower: Path, *, fast: bool = True) -> None:
         self.run_dir = directory / "run"
         self.run_dir.mkdir(parents=True)
         self._fds = len(os.listdir("/proc/self/fd"))
@@ -113,7 +113,7 @@ class ShimDriver:
         self._exits: dict[str, protocol.Exited] = {}
         self._started: dict[str, Started] = {}
         self.cgroups = Cgroups.detect(f"mdocker-driver{os.getpid()}-{next(_NUMBERS)}")
-        self.pid = shim_launch.launch(self.run_dir)
+        self.pid = shim_launch.launch(self.run_dir, fast=fast)
         self.ended: int | None = None
         self.socket = self.connect()
         self.adopt()  # once it answers it is set up

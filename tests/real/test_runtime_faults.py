@@ -91,7 +91,8 @@ def start(door: Kernel, plan: Plan, network: int) -> tuple[int, dict | None]:
     null = os.open("/dev/null", os.O_WRONLY)
     # The init's own numbers are below these, as in the shim.
     assert min(status_w, null) >= init.FIRST_FREE_FD
-    pid, pidfd = spawner._clone(door, plan, init.Ends(status_w, null, null, network), host())
+    ends = init.Ends(status_w, null, null, network)
+    pid, pidfd, _ = spawner._clone(door, plan, ends, host(), None)
     try:
         for fd in (status_w, null):
             os.close(fd)

@@ -15,10 +15,10 @@ from tests.real.shim_driver import ShimDriver, busybox_tree
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
+@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
+def driver(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("shim")
-    driver = ShimDriver(directory, busybox_tree(directory / "lower"))
+    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
     yield driver
     driver.close()
 

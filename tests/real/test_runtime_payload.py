@@ -13,10 +13,10 @@ from runtime.spec import Bind
 from tests.real.shim_driver import ShimDriver, busybox_tree
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
+@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
+def driver(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("shim")
-    driver = ShimDriver(directory, busybox_tree(directory / "lower"))
+    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
     yield driver
     driver.close()
 

@@ -23,9 +23,9 @@ def lower(tmp_path_factory):
     return busybox_tree(tmp_path_factory.mktemp("busybox") / "lower")
 
 
-@pytest.fixture
-def driver(tmp_path, lower):
-    driver = ShimDriver(tmp_path, lower)
+@pytest.fixture(params=[True, False], ids=["fast", "python"])
+def driver(request, tmp_path, lower):
+    driver = ShimDriver(tmp_path, lower, fast=request.param)
     yield driver
     driver.close()
 

@@ -1,0 +1,75 @@
+"""Fast starts: plans that `runtime.native` can execute, on machines where it works."""
+
+from __future__ import annotations
+
+import errno
+
+from runtime import native, program
+from runtime.errors import RuntimeRefused
+from runtime.layer_files import Unusual
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.init import Ends, Host
+    from runtime.kernel import Kernel
+    from runtime.plan import Plan
+
+_CAP_SYS_PTRACE = 1 << 19
+
+
+class FastStarts:
+    """What is needed for starts without Python in the child."""
+
+    def __init__(self, host: Host) -> None:
+        self._code = native.Code()
+        self._slots = native.Slots()
+        self._programs = program.Programs(host)
+        self._tokens = 0
+
+    def start(
+        self, plan: Plan, ends: Ends, clone_flags: int, cgroup_fd: int
+    ) -> tuple[int, int, int] | None:
+        """Clone a child that executes the plan; returns (pid, pidfd, token).
+
+        None if the plan needs the Python init; nothing was done then.
+
+        Raises:
+            OSError: the kernel would not clone.
+        """
+        # See runtime.native: who shares an OOM victim's memory dies with it.
+        if plan.memory_limited:
+            return None
+        slot = self._slots.take()
+        texts = program.Texts(slot.address, slot.room)
+        try:
+            steps = self._programs.compile(plan, ends, texts)
+        except (Unusual, RuntimeRefused):
+            return None
+        if len(texts.content) + len(steps) > slot.room:
+            return None
+        self._tokens += 1
+        slot.plan = plan
+        first = slot.fill(self._tokens, texts.content, steps)
+        pid, pidfd = slot.spawn(self._code, first, clone_flags, cgroup_fd)
+        return pid, pidfd, self._tokens
+
+    def plan_of(self, token: int) -> Plan | None:
+        """The plan of a child that has given up and still waits."""
+        slot = self._slots.find(token)
+        return None if slot is None else slot.plan
+
+
+def prepare(door: Kernel, host: Host) -> FastStarts | None:
+    """Fast starts, or None where this machine or its kernel is not made for them."""
+    if not program.usable() or not host.permitted & _CAP_SYS_PTRACE:
+        return None
+    for call in (lambda: door.pidfd_getfd(-1, 0), lambda: door.mount_setattr(-1, 0)):
+        try:
+            call()
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                return None
+    try:
+        return FastStarts(host)
+    except OSError:
+        return None  # a policy forbids executable memory

@@ -1,0 +1,69 @@
+"""Reading a small file of /etc as the overlay will show it, before it is mounted.
+
+Only the plain cases: real directories and regular files, whiteouts and opaque directories
+(Documentation/filesystems/overlayfs.rst). Whatever is not plain is `Unusual`, and then the init
+reads the file itself, inside the container.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_LONGEST_FILE = 1024 * 1024
+
+
+class Unusual(Exception):
+    """Not a case for this module."""
+
+
+def read_etc(layers: Sequence[bytes], name: bytes) -> bytes:
+    """The content of /etc/`name`, or b"" if there is none. `layers` have the topmost first.
+
+    Raises:
+        Unusual: a link, a device, a file that overlayfs keeps apart from its content, a huge one.
+    """
+    for layer in layers:
+        etc = layer + b"/etc"
+        try:
+            mode = os.lstat(etc).st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Unusual from error
+        if not stat.S_ISDIR(mode):
+            raise Unusual
+        try:
+            fd = os.open(etc + b"/" + name, _OPEN)
+        except FileNotFoundError:
+            if _has_attribute(etc, "trusted.overlay.opaque"):
+                return b""
+            continue
+        except OSError as error:
+            raise Unusual from error
+        try:
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode) or about.st_size > _LONGEST_FILE:
+                raise Unusual
+            if _has_attribute(fd, "trusted.overlay.metacopy"):
+                raise Unusual
+            return os.read(fd, about.st_size)
+        finally:
+            os.close(fd)
+    return b""
+
+
+def _has_attribute(file: bytes | int, name: str) -> bool:
+    try:
+        os.getxattr(file, name)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return False
+        raise Unusual from error
+    return True

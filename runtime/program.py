@@ -1,0 +1,424 @@
+"""The init's work as a table for `runtime.native`, step for step what `runtime.init` does.
+
+What is the same for every container is packed once (`_fixed_…`), the rest for each start. A child's
+descriptors are known beforehand, since the kernel gives the lowest free number: 3 status, 4 the
+fault pipe, 5 a ready network namespace until it is joined, then 5 and up for what is opened.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+
+from runtime import capabilities, flags, mounts
+from runtime.layer_files import Unusual, read_etc
+from runtime.libc import MACHINE
+from runtime.users import Identity, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runtime.binds import Bind
+    from runtime.init import Ends, Host
+    from runtime.plan import Plan
+
+# asm/unistd_64.h; the machine code is for x86_64 alone, so these numbers are too.
+_WRITE, _OPEN, _CLOSE, _RT_SIGACTION, _IOCTL, _DUP2, _SOCKET = 1, 2, 3, 13, 16, 33, 41
+_EXECVE, _GETCWD, _CHDIR, _MKDIR, _SYMLINK, _SETSID, _SETGROUPS = 59, 79, 80, 83, 88, 112, 116
+_SETRESUID, _SETRESGID, _CAPSET, _MKNOD, _PIVOT_ROOT, _PRCTL = 117, 119, 126, 133, 155, 157
+_MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 170, 171, 258, 259
+_UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
+_CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
+_COMPARE = -1
+
+_STATUS, _NETWORK, _FIRST = 3, 5, 5
+_LAST = 2**32 - 1
+_HERE = flags.AT_FDCWD & 2**64 - 1
+_CWD_BYTES = 4096
+_pack = struct.Struct("=q5Q3H2x3h2x").pack
+
+
+def step(
+    call: int,
+    *arguments: int,
+    passing: tuple[int, ...] = (),
+    passed: int = 1,
+    failed: int = 0,
+    done: int = 1,
+) -> bytes:
+    """One step. Jumps count steps: 1 is the next one, 0 (for `failed`) gives up."""
+    args = (*arguments, 0, 0, 0, 0, 0)[:5]
+    errnos = (*passing, 0, 0, 0)[:3]
+    return _pack(call, *args, *errnos, passed, failed, done)
+
+
+class Texts:
+    """Texts and structures at known addresses."""
+
+    def __init__(self, address: int, room: int) -> None:
+        self._address = address
+        self._room = room
+        self.content = bytearray()
+
+    def put(self, data: bytes) -> int:
+        """Add `data` and a NUL byte; returns its address.
+
+        Raises:
+            Unusual: it doesn't fit.
+        """
+        at = len(self.content)
+        self.content += data
+        self.content += bytes(8 - len(data) % 8)  # at least one, and the next is aligned
+        if len(self.content) > self._room:
+            raise Unusual
+        return self._address + at
+
+    def put_array(self, words: Sequence[bytes]) -> int:
+        """Add texts and an array of their addresses that ends with NULL; returns the array's."""
+        addresses = [self.put(word) for word in words]
+        return self.put(struct.pack(f"={len(addresses)}Q8x", *addresses))
+
+
+class Programs:
+    """Packs programs; holds what all of them share."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._memory = ctypes.create_string_buffer(64 * 1024)
+        self._texts = Texts(ctypes.addressof(self._memory), len(self._memory))
+        self._known: dict[bytes, int] = {}
+        self._protections: dict[tuple[bytes, ...], bytes] = {}
+        self._drops: dict[int, bytes] = {}
+        self._target = self._at(
+            struct.pack(
+                "=3Q",
+                os.O_PATH | os.O_CLOEXEC,
+                0,
+                flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS,
+            )
+        )
+        self._nothing = self._at(bytes(32))
+        self._loopback = self._fixed_loopback()
+        self._root = self._fixed_root()
+        self._pivot = self._fixed_pivot()
+        self._limits = self._fixed_limits()
+        self._signals = b"".join(
+            step(_RT_SIGACTION, number, self._nothing, 0, 8) for number in host.ignored_signals
+        )
+        self._close = step(_CLOSE_RANGE, _STATUS, _LAST, flags.CLOSE_RANGE_CLOEXEC)
+
+    def compile(self, plan: Plan, ends: Ends, texts: Texts) -> bytes:
+        """The whole program, with its texts put into `texts`.
+
+        Raises:
+            Unusual: the plan has something that only the Python init can do.
+            RuntimeRefused: the user is not to be found; the Python init says so properly.
+        """
+        identity = self._identity(plan)
+        parts = [
+            self._take_ends(ends),
+            self._namespaces(plan, ends.network >= 0, texts),
+            self._overlay(plan, texts),
+            self._root,
+            self._shm_and_cgroups(plan, texts),
+            self._take_binds(plan.binds, texts),
+            self._pivot,
+            self._attach_binds(plan.binds, texts),
+            self._protect(plan),
+            self._limits,
+            self._enter(plan.cwd, texts),
+            self._privileges(plan, identity, texts),
+            self._signals,
+            self._close,
+            self._execute(plan, identity, texts),
+        ]
+        return b"".join(parts)
+
+    def _at(self, data: bytes) -> int:
+        """The address of a text that all programs share."""
+        if data not in self._known:
+            start = len(self._texts.content)
+            self._known[data] = self._texts.put(data)
+            # Later additions go straight to the memory that children read.
+            ctypes.memmove(self._known[data], bytes(self._texts.content[start:]), len(data) + 1)
+        return self._known[data]
+
+    def _mount(
+        self, source: bytes, target: bytes, kind: bytes, bits: int, data: bytes = b""
+    ) -> bytes:
+        """A mount of shared texts."""
+        return step(
+            _MOUNT,
+            self._at(source),
+            self._at(target),
+            self._at(kind),
+            bits,
+            self._at(data) if data else 0,
+        )
+
+    def _fixed_loopback(self) -> bytes:
+        request = self._at(b"lo".ljust(16, b"\0") + b"\1".ljust(24, b"\0"))
+        return (
+            step(_SOCKET, 1, 2 | os.O_CLOEXEC)  # AF_UNIX, SOCK_DGRAM
+            + step(_IOCTL, _FIRST, 0x8914, request)  # SIOCSIFFLAGS: IFF_UP
+            + step(_CLOSE, _FIRST)
+        )
+
+    def _fixed_root(self) -> bytes:
+        """The root's own file systems, from inside it (relative paths), up to its devices."""
+        parts = []
+        only_directory = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        for name in (b"proc", b"sys", b"dev"):
+            parts.append(step(_MKDIR, self._at(name), 0o755, passing=(errno.EEXIST,)))
+            parts.append(step(_OPEN, self._at(name), only_directory))
+            parts.append(step(_CLOSE, _FIRST))
+        for mount in mounts.early_mounts(b".", 0):
+            source, target, kind, bits, data = mount
+            if target == b"./dev/shm":
+                continue  # its size is the container's
+            parts.append(self._mount(source or b"", target, kind or b"", bits, data or b""))
+            if target == b"./dev":
+                parts.extend(self._fixed_dev())
+        for source, target, _, bits, _ in mounts.device_mounts(b"."):
+            parts.append(step(_MOUNT, self._at(source or b""), self._at(target), 0, bits, 0))
+        return b"".join(parts)
+
+    def _fixed_dev(self) -> list[bytes]:
+        at = self._at
+        made = [step(_MKDIR, at(b"./dev/" + name), 0o755) for name in mounts.DEV_DIRECTORIES]
+        nodes = [
+            step(_MKNOD, at(b"./dev/" + name), stat.S_IFREG | 0o666) for name in mounts.DEVICES
+        ]
+        links = [
+            step(_SYMLINK, at(target), at(b"./dev/" + name)) for target, name in mounts.DEV_LINKS
+        ]
+        return made + nodes + links
+
+    def _fixed_pivot(self) -> bytes:
+        here = self._at(b".")
+        return (
+            step(_PIVOT_ROOT, here, here)
+            + step(_UMOUNT2, here, flags.MNT_DETACH)
+            + step(_CHDIR, self._at(b"/"))
+        )
+
+    def _fixed_limits(self) -> bytes:
+        parts = []
+        score = self._host.oom_score_adj
+        if score:
+            path = self._at(b"/proc/self/oom_score_adj")
+            parts.append(step(_OPEN, path, os.O_WRONLY | os.O_CLOEXEC))
+            parts.append(step(_WRITE, _FIRST, self._at(score), len(score)))
+            parts.append(step(_CLOSE, _FIRST))
+        nofile = self._at(struct.pack("=2Q", *self._host.nofile))
+        parts.append(step(_PRLIMIT64, 0, 7, nofile, 0))  # RLIMIT_NOFILE
+        parts.append(step(_OPEN, self._at(b"/dev/null"), os.O_RDONLY | os.O_CLOEXEC))
+        parts.append(step(_DUP2, _FIRST, 0))
+        return b"".join(parts)
+
+    def _identity(self, plan: Plan) -> Identity:
+        for bind in plan.binds:
+            if bind.target.startswith((b"/etc/passwd", b"/etc/group")) or bind.target == b"/etc":
+                raise Unusual
+        layers = [plan.upper, *plan.lower]
+        return resolve(plan.user, read_etc(layers, b"passwd"), read_etc(layers, b"group"))
+
+    def _take_ends(self, ends: Ends) -> bytes:
+        parts = [
+            step(_DUP3, ends.status, _STATUS, os.O_CLOEXEC),
+            step(_DUP2, ends.stdout, 1),
+            step(_DUP2, ends.stderr, 2),
+        ]
+        if ends.network >= 0:
+            parts.append(step(_DUP3, ends.network, _NETWORK, os.O_CLOEXEC))
+        parts.append(step(_CLOSE_RANGE, _NETWORK + (ends.network >= 0), _LAST, 0))
+        parts.append(step(_SETSID))
+        return b"".join(parts)
+
+    def _namespaces(self, plan: Plan, ready_network: bool, texts: Texts) -> bytes:
+        parts = []
+        opened = _NETWORK + ready_network
+        for procs in plan.joins:
+            parts.append(step(_OPEN, texts.put(procs), os.O_WRONLY | os.O_CLOEXEC))
+            parts.append(step(_WRITE, opened, self._at(b"0"), 1))
+            parts.append(step(_CLOSE, opened))
+        wanted = flags.OWN_NAMESPACES
+        if ready_network:
+            parts.append(step(_SETNS, _NETWORK, flags.CLONE_NEWNET))
+            parts.append(step(_CLOSE, _NETWORK))
+        elif not plan.host_network:
+            wanted |= flags.CLONE_NEWNET
+        parts.append(step(_UNSHARE, wanted))
+        if wanted & flags.CLONE_NEWNET:
+            parts.append(self._loopback)
+        for call, name in ((_SETHOSTNAME, plan.hostname), (_SETDOMAINNAME, plan.domainname)):
+            if name:
+                parts.append(step(call, texts.put(name), len(name)))
+        slash = self._at(b"/")
+        parts.append(step(_MOUNT, 0, slash, 0, flags.MS_REC | flags.MS_PRIVATE, 0))
+        return b"".join(parts)
+
+    def _overlay(self, plan: Plan, texts: Texts) -> bytes:
+        options = mounts.overlay_options(plan.lower, plan.upper, plan.work, plan.volatile)
+        if plan.volatile or len(options) > mounts.OPTIONS_BYTES:
+            raise Unusual
+        merged, kind = texts.put(plan.merged), self._at(b"overlay")
+        mount = step(_MOUNT, kind, merged, kind, flags.MS_NODEV, texts.put(options))
+        return mount + step(_CHDIR, merged)
+
+    def _shm_and_cgroups(self, plan: Plan, texts: Texts) -> bytes:
+        size = texts.put(b"mode=1777,size=%d" % plan.shm_size)
+        shm, kind = self._at(b"./dev/shm"), self._at(b"tmpfs")
+        parts = [step(_MOUNT, self._at(b"shm"), shm, kind, mounts.SAFE, size)]
+        directories = [procs.rpartition(b"/")[0] for procs in plan.joins]
+        made, mounted = mounts.cgroup_mounts(b".", directories)
+        if directories:
+            top = b"./sys/fs/cgroup"
+            parts.append(self._mount(b"tmpfs", top, b"tmpfs", mounts.SAFE, b"mode=755,size=64k"))
+        parts += [step(_MKDIR, self._at(path), 0o755) for path in made]
+        for source, target, kind_text, bits, _ in mounted:
+            if kind_text:
+                parts.append(self._mount(source or b"", target, kind_text, bits))
+            else:
+                from_path = texts.put(source) if source else 0
+                parts.append(step(_MOUNT, from_path, self._at(target), 0, bits, 0))
+        return b"".join(parts)
+
+    def _take_binds(self, binds: Sequence[Bind], texts: Texts) -> bytes:
+        parts = []
+        copy = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_RECURSIVE
+        below = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
+        for fd, bind in enumerate(binds, _FIRST):
+            attributes = flags.MOUNT_ATTR_NODEV
+            if bind.readonly:
+                attributes |= flags.MOUNT_ATTR_RDONLY
+            value = self._at(struct.pack("=4Q", attributes, 0, 0, 0))
+            parts.append(step(_OPEN_TREE, _HERE, texts.put(bind.source), copy))
+            parts.append(step(_MOUNT_SETATTR, fd, self._nothing, below, value, 32))
+        return b"".join(parts)
+
+    def _attach_binds(self, binds: Sequence[Bind], texts: Texts) -> bytes:
+        parts = []
+        found = _FIRST + len(binds)
+        bits = flags.MOVE_MOUNT_F_EMPTY_PATH | flags.MOVE_MOUNT_T_EMPTY_PATH
+        for fd, bind in enumerate(binds, _FIRST):
+            make = self._make_target(bind, found, texts)
+            over = len(make) // 64 + 1
+            target = texts.put(bind.target)
+            missing = (errno.ENOENT,)
+            parts.append(
+                step(_OPENAT2, _HERE, target, self._target, 24, passing=missing, done=over)
+            )
+            parts.append(make)
+            parts.append(step(_MOVE_MOUNT, fd, self._nothing, found, self._nothing, bits))
+            parts.append(step(_CLOSE, found))
+        parts.append(step(_CLOSE_RANGE, _FIRST, _LAST, 0))
+        return b"".join(parts)
+
+    def _make_target(self, bind: Bind, fd: int, texts: Texts) -> bytes:
+        """What `binds._make` does: walk down from the root, making what is missing."""
+        try:
+            directory = stat.S_ISDIR(os.stat(bind.source).st_mode)
+        except OSError as error:
+            raise Unusual from error
+        names = [name for name in bind.target.split(b"/") if name not in (b"", b".")]
+        parts = [step(_OPENAT2, _HERE, self._at(b"/"), self._target, 24)]
+        so_far = b""
+        for number, name in enumerate(names, 1):
+            so_far += b"/" + name
+            path, last = texts.put(so_far), texts.put(name)
+            missing = (errno.ENOENT,)
+            parts.append(step(_OPENAT2, _HERE, path, self._target, 24, passing=missing, done=3))
+            if number == len(names) and not directory:
+                parts.append(step(_MKNODAT, fd, last, stat.S_IFREG | 0o644, 0))
+            else:
+                parts.append(step(_MKDIRAT, fd, last, 0o755))
+            parts.append(step(_OPENAT2, _HERE, path, self._target, 24))
+            parts.append(step(_DUP3, fd + 1, fd, os.O_CLOEXEC))
+            parts.append(step(_CLOSE, fd + 1))
+        return b"".join(parts)
+
+    def _protect(self, plan: Plan) -> bytes:
+        key = (*plan.readonly, b"", *plan.masked)
+        packed = self._protections.get(key)
+        if packed is None:
+            packed = self._pack_protection(plan)
+            if len(self._protections) < 8:
+                self._protections[key] = packed
+        return packed
+
+    def _pack_protection(self, plan: Plan) -> bytes:
+        parts = []
+        readonly = self._at(struct.pack("=4Q", flags.MOUNT_ATTR_RDONLY, 0, 0, 0))
+        null, kind, size = self._at(b"/dev/null"), self._at(b"tmpfs"), self._at(b"size=4k")
+        missing = (errno.ENOENT,)
+        for name in plan.readonly:
+            path = self._at(name)
+            bits = flags.MS_BIND | flags.MS_REC
+            parts.append(step(_MOUNT, path, path, 0, bits, 0, passing=missing, passed=2))
+            parts.append(step(_MOUNT_SETATTR, _HERE, path, 0, readonly, 32))
+        for name in plan.masked:
+            path = self._at(name)
+            # Jumps: missing, over both; no file, so a directory, to the second; done, over both.
+            bind = (_MOUNT, null, path, 0, flags.MS_BIND, 0)
+            parts.append(step(*bind, passing=missing, passed=2, failed=1, done=2))
+            parts.append(step(_MOUNT, kind, path, kind, mounts.SAFE | flags.MS_RDONLY, size))
+        return b"".join(parts)
+
+    def _enter(self, cwd: bytes, texts: Texts) -> bytes:
+        seen = texts.put(bytes(_CWD_BYTES))
+        return (
+            step(_CHDIR, texts.put(cwd))
+            + step(_GETCWD, seen, _CWD_BYTES)
+            + step(_COMPARE, seen, ord("/"))
+        )
+
+    def _privileges(self, plan: Plan, identity: Identity, texts: Texts) -> bytes:
+        drops = self._drops.get(plan.keep)
+        if drops is None:
+            dropped = capabilities.members(self._host.bounding & ~plan.keep)
+            drops = b"".join(step(_PRCTL, flags.PR_CAPBSET_DROP, number) for number in dropped)
+            if len(self._drops) < 8:
+                self._drops[plan.keep] = drops
+        groups = struct.pack(f"={len(identity.groups)}I", *identity.groups)
+        left = plan.keep & self._host.permitted if identity.uid == 0 else 0
+        low, high = left & 0xFFFFFFFF, left >> 32
+        sets = texts.put(struct.pack("=6I", low, low, 0, high, high, 0))
+        header = self._at(struct.pack("=2I", 0x20080522, 0))
+        uid, gid = identity.uid, identity.gid
+        packed = (
+            drops
+            + step(_SETGROUPS, len(identity.groups), texts.put(groups))
+            + step(_SETRESGID, gid, gid, gid)
+            + step(_SETRESUID, uid, uid, uid)
+            + step(_CAPSET, header, sets)
+        )
+        if plan.no_new_privileges:
+            packed += step(_PRCTL, flags.PR_SET_NO_NEW_PRIVS, 1)
+        return packed
+
+    def _execute(self, plan: Plan, identity: Identity, texts: Texts) -> bytes:
+        env = dict(plan.env)
+        env.setdefault(b"HOME", identity.home)
+        argv = texts.put_array(plan.args)
+        envp = texts.put_array([name + b"=" + value for name, value in env.items()])
+        command = plan.args[0]
+        if b"/" in command:
+            return step(_EXECVE, texts.put(command), argv, envp)
+        # As a shell looks it up; what can't be executed is passed over, up to the last.
+        passing = (errno.ENOENT, errno.EACCES, errno.ENOTDIR)
+        candidates = [
+            texts.put((directory or b".") + b"/" + command)
+            for directory in env.get(b"PATH", b"").split(b":")
+        ]
+        tries = [step(_EXECVE, path, argv, envp, passing=passing) for path in candidates[:-1]]
+        return b"".join(tries) + step(_EXECVE, candidates[-1], argv, envp)
+
+
+def usable() -> bool:
+    """This machine's instructions are the ones we have."""
+    return MACHINE == "x86_64"
