@@ -1,7 +1,7 @@
 """HTTP's chunked coding, decoded without copying. Pure.
 
-h11 reads the heads of all responses; the bodies of long streams come through here instead,
-because logs move at hundreds of megabytes a second and h11 copies each piece several times.
+Logs move at hundreds of megabytes a second, so the body's pieces are views into the buffer that
+the socket was read into.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine's API over its unix socket: blocking, one keep-alive connection, h11.
+"""The engine's API over its unix socket: blocking, one keep-alive connection.
 
 No event loop: a client does one thing at a time, and asyncio alone would double its start.
 Where many requests must be in flight at once, `mdocker/fanout.py` polls many connections.
@@ -6,15 +6,14 @@ Where many requests must be in flight at once, `mdocker/fanout.py` polls many co
 
 from __future__ import annotations
 
-import json
 import socket
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from mdocker.connection import WENT_AWAY, Connection, Json, Reply, Stream, header_fields
+from mdocker.connection import Connection, Stream
 from mdocker.errors import EngineUnreachable
-from mdocker.paths import Query, target
+from mdocker.messages import Json, Reply, Request
+from mdocker.paths import Query
 from mdocker.settings import Settings
 
 
@@ -81,28 +80,24 @@ class Engine:
             EngineRefused: The engine answered 400 or above.
             EngineUnreachable: There is no engine, or it went away.
         """
-        data = b"" if body is None else json.dumps(body).encode()
-        headers = [("Content-Type", "application/json")] if body is not None else []
-        where = target(path, query)
-        connection, self._idle = self._idle, None
-        for _ in range(2):
-            connection = connection or self.connection()
-            reused = connection.used
+        request = Request.make(method, path, query, body)
+        connection, self._idle = self._idle or self.connection(), None
+        reused = connection.used
+        while True:
             try:
-                connection.send(method, where, data, headers)
-                reply = connection.rest(connection.head())
+                connection.send(request)
+                reply = connection.reply()
                 break
-            except (EngineUnreachable, OSError) as error:
+            except EngineUnreachable:
                 connection.close()
-                connection = None
                 # An engine may hang up an idle connection at any time; only a request that can
                 # be repeated without harm is sent again.
                 if not (reused and method == "GET"):
-                    if isinstance(error, EngineUnreachable):
-                        raise
-                    raise EngineUnreachable(f"{WENT_AWAY} ({error.strerror})") from error
-        else:
-            raise EngineUnreachable(WENT_AWAY)
+                    raise
+                connection, reused = self.connection(), False
+            except BaseException:
+                connection.close()
+                raise
         if connection.reusable:
             self._idle = connection
         else:
@@ -120,7 +115,7 @@ class Engine:
             EngineRefused: The engine answered 400 or above.
             EngineUnreachable: There is no engine, or it went away.
         """
-        return self._begin(method, path, query, ())
+        return self._begin(Request.make(method, path, query))
 
     def hijack(self, path: str, query: Query | None = None) -> Stream:
         """POST with an upgrade: afterwards the socket carries raw frames, both ways.
@@ -129,30 +124,16 @@ class Engine:
             EngineRefused: The engine answered 400 or above.
             EngineUnreachable: There is no engine, or it went away.
         """
-        return self._begin("POST", path, query, (("Connection", "Upgrade"), ("Upgrade", "tcp")))
+        return self._begin(Request.make("POST", path, query)._replace(upgrade=True))
 
-    def _begin(
-        self, method: str, path: str, query: Query | None, headers: Iterable[tuple[str, str]]
-    ) -> Stream:
+    def _begin(self, request: Request) -> Stream:
         connection = self.connection()
         try:
-            connection.send(method, target(path, query), headers=headers)
-            head = connection.head()
-            if head.status_code >= 400:
-                connection.rest(head).check()
-        except OSError as error:
-            connection.close()
-            raise EngineUnreachable(f"{WENT_AWAY} ({error.strerror})") from error
+            connection.send(request)
+            return connection.stream()
         except BaseException:
             connection.close()
             raise
-        fields = header_fields(head)
-        if head.status_code == 101:
-            # h11 has its own name for the rest; a body's length means nothing any more.
-            fields.pop("content-length", None)
-            fields.pop("transfer-encoding", None)
-        first, _ = connection.protocol.trailing_data
-        return Stream(connection.socket, bytes(first), fields)
 
 
 def dial(path: str) -> socket.socket:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from mdocker.options import flag
 
 
-@dataclass(frozen=True)
-class ContainerOptions:
+class ContainerOptions(NamedTuple):
     """All as typed; `mdocker/create_request.py` turns them into the API's request."""
 
     name: Annotated[str, flag("--name", help="Give the container a name")] = ""

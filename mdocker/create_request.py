@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mdocker.container_options import ContainerOptions
@@ -127,7 +126,8 @@ def _entries(
 
 def _read_file(name: str) -> list[str]:
     try:
-        text = Path(name).read_text(encoding="utf-8-sig")
+        with open(name, encoding="utf-8-sig") as file:
+            text = file.read()
     except OSError as error:
         raise UsageError(f"unable to read {name}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -6,48 +6,19 @@ requests are with the engine at the same time, and a thousand threads are no way
 
 from __future__ import annotations
 
-import json
 import resource
 import select
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from mdocker.client import Engine, dial
-from mdocker.connection import Reply
 from mdocker.errors import CliError, EngineRefused, EngineUnreachable
-from mdocker.paths import Query, target
-from mdocker.replies import ReplyReader
+from mdocker.messages import Reply, ReplyReader, Request
 
 EVERYTHING = 100_000
 """More connections than anybody may have: all requests at once."""
-
-
-class Request(NamedTuple):
-    """One request, ready to be sent."""
-
-    method: str
-    path: str
-    body: bytes = b""
-
-    @classmethod
-    def make(
-        cls, method: str, path: str, query: Query | None = None, body: object = None
-    ) -> Request:
-        """Spell out the query and the JSON body."""
-        data = b"" if body is None else json.dumps(body).encode()
-        return cls(method, target(path, query), data)
-
-    def spell(self) -> bytes:
-        """Return the request's bytes. Paths are percent-encoded, so no line end is in them."""
-        kind = "Content-Type: application/json\r\n" if self.body else ""
-        head = (
-            f"{self.method} {self.path} HTTP/1.1\r\nHost: mdocker\r\n"
-            f"{kind}Content-Length: {len(self.body)}\r\n\r\n"
-        )
-        return head.encode("ascii") + self.body
 
 
 Answer = Callable[[int, Reply | CliError], Request | None]
@@ -70,10 +41,7 @@ class _Line:
 
     def receive(self) -> Reply | None:
         """Take what the socket has; the whole answer if this was its end."""
-        data = self.socket.recv(65536)
-        if not data:
-            raise EngineUnreachable("the engine hung up before it answered")
-        return self.reader.feed(data)
+        return self.reader.feed(self.socket.recv(65536))
 
 
 def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: int) -> None:

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 from mdocker import binding, settings
@@ -74,10 +75,10 @@ def _find(typed: str) -> Command:
     raise UsageError(f"unknown command: {typed}", FAILED)
 
 
-def load(command: Command) -> Callable[..., Any]:
+def load(command: Command) -> FunctionType:
     """Import a command's function."""
     module, _, function = command.path.partition(":")
-    loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    loaded: FunctionType = getattr(importlib.import_module(module), function)
     return loaded
 
 

@@ -25,7 +25,7 @@ def flag(*names: str, help: str) -> Parameter:
 
 
 def flattened() -> Parameter:
-    """A dataclass whose fields are options of the command that takes it."""
+    """A named tuple whose fields are options of the command that takes it."""
     from cyclopts import Parameter
 
     return Parameter(name="*")

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mdocker.client import Engine
-from mdocker.connection import Reply
 from mdocker.container_options import ContainerOptions
 from mdocker.create_request import create_body
 from mdocker.errors import INTERRUPTED, REFUSED, CliError, EngineUnreachable, UsageError
-from mdocker.fanout import Request, fan_out
+from mdocker.fanout import fan_out
+from mdocker.messages import Reply, Request
 from mdocker.output import complain, is_terminal, warn
 from mdocker.paths import container_path
 

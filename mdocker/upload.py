@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-import h11
-
 from mdocker.client import Engine
-from mdocker.connection import Connection, Reply
+from mdocker.connection import Connection
 from mdocker.errors import EngineRefused, EngineUnreachable, UsageError
+from mdocker.messages import Reply, ReplyReader, Request
 from mdocker.output import is_terminal, warn
 from mdocker.paths import target
 
@@ -47,16 +46,11 @@ def import_image(
     with _opened(source) as (file, size):
         connection = engine.connection()
         try:
-            connection.send("POST", path, headers=_HEADERS, chunked=True)
+            connection.send(Request("POST", path, chunked="application/x-tar"))
             answer = _exchange(connection, file, size, source)
-        except OSError as error:
-            raise EngineUnreachable(f"the engine went away: {error.strerror}") from error
         finally:
             connection.close()
     return _result(answer.check().body)
-
-
-_HEADERS = [("Content-Type", "application/x-tar")]
 
 
 @contextmanager
@@ -86,76 +80,48 @@ def _exchange(connection: Connection, file: BinaryIO, size: int | None, source: 
     sock = connection.socket
     poller = select.poll()
     poller.register(sock, select.POLLIN | select.POLLOUT)
-    answer = _Answer(connection)
+    reader = ReplyReader()
     with _progress(size) as advance:
         pending: deque[memoryview] = deque()
         sending = True
-        while not answer.over:
+        while not _is_refusal(reader):
             if sending and not pending:
                 piece = _read(file, source)
-                pending.extend(_coded(connection, piece))
+                pending.extend(_chunk(piece))
                 advance(len(piece))
                 sending = bool(piece)
-            if not sending and not pending:
-                answer.take()
-                continue
             # A hung-up socket is readable, too: what the engine said last is still there.
-            if any(event & ~select.POLLOUT for _, event in poller.poll()):
-                answer.take()
+            if not pending or any(event & ~select.POLLOUT for _, event in poller.poll()):
+                if (reply := reader.feed(connection.receive())) is not None:
+                    return reply
                 continue
             with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
                 sent = sock.send(pending[0], socket.MSG_DONTWAIT)
                 pending[0] = pending[0][sent:]
                 if not pending[0]:
                     pending.popleft()
-    return answer.reply()
+    while not _is_told(reader):
+        if (reply := reader.feed(connection.receive())) is not None:
+            return reply
+    assert reader.head is not None
+    return Reply(reader.head.status, reader.head.headers, reader.body)
 
 
-class _Answer:
-    """The engine's answer, as far as it has come.
-
-    Attributes:
-        over: It is complete, or a refusal, so that the rest of the body does not matter.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self.over = False
-        self._connection = connection
-        self._response: h11.Response | None = None
-        self._body = b""
-
-    def take(self) -> None:
-        """Wait for more of it."""
-        protocol = self._connection.protocol
-        protocol.receive_data(self._connection.socket.recv(65536))
-        try:
-            while (event := protocol.next_event()) is not h11.NEED_DATA:
-                if isinstance(event, h11.Response):
-                    self._response = event
-                elif isinstance(event, h11.Data):
-                    self._body += bytes(event.data)
-                elif not isinstance(event, h11.InformationalResponse):
-                    self.over = True
-                    break
-        except h11.RemoteProtocolError as error:
-            raise EngineUnreachable(f"the engine went away during the import ({error})") from error
-        # An error is the last line there is, whether or not the stream is ended after it.
-        if b'"error"' in self._body and self._body.endswith(b"\n"):
-            self.over = True
-
-    def reply(self) -> Reply:
-        """Return it."""
-        if self._response is None:
-            raise EngineUnreachable("the engine went away during the import; see its log")
-        headers = {name.decode(): value.decode("latin-1") for name, value in self._response.headers}
-        return Reply(self._response.status_code, headers, self._body)
+def _is_refusal(reader: ReplyReader) -> bool:
+    """Whether the engine has refused, so that it does not matter what else is sent."""
+    return reader.head is not None and (reader.head.status >= 400 or _is_told(reader))
 
 
-def _coded(connection: Connection, piece: bytes) -> list[memoryview]:
+def _is_told(reader: ReplyReader) -> bool:
+    """Whether an error stands among the progress: the last line there is, ended or not."""
+    return b'"error"' in reader.body and reader.body.endswith(b"\n")
+
+
+def _chunk(piece: bytes) -> list[memoryview]:
     """Put a piece of the body into a chunk; the empty piece is its end."""
-    event = h11.Data(data=piece) if piece else h11.EndOfMessage()
-    parts = connection.protocol.send_with_data_passthrough(event) or []
-    return [memoryview(part) for part in parts if part]
+    end = memoryview(b"\r\n")
+    head = memoryview(b"%x\r\n" % len(piece))
+    return [head, memoryview(piece), end] if piece else [head, end]
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from mdocker.client import Engine
-from mdocker.connection import Reply
 from mdocker.errors import FAILED, CliError, EngineRefused, UsageError, start_failure_code
-from mdocker.fanout import EVERYTHING, Request, fan_out
+from mdocker.fanout import EVERYTHING, fan_out
+from mdocker.messages import Reply, Request
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
 from mdocker.paths import Query, container_path

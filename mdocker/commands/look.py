@@ -7,9 +7,9 @@ import time
 from typing import Annotated, Any
 
 from mdocker.client import Engine
-from mdocker.connection import Json
 from mdocker.errors import FAILED, EngineRefused, UsageError
 from mdocker.listing import Row, label_field, labels_text, parse_filters, shorten, show
+from mdocker.messages import Json
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
 from mdocker.paths import container_path, quote

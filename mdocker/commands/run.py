@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 from mdocker.client import Engine
@@ -95,21 +95,22 @@ def _create(
 ) -> str:
     """Create the container and return its id; warnings go to stderr."""
     body = create_body(image, command, options, attach=attach)
-    id_file = Path(options.cidfile) if options.cidfile else None
-    if id_file is not None and id_file.exists():
+    if options.cidfile and os.path.exists(options.cidfile):
         raise UsageError(
-            f"the file of --cidfile exists already: remove {id_file} if its container is gone"
+            f"the file of --cidfile exists already: remove {options.cidfile} "
+            "if its container is gone"
         )
     answer = engine.json("POST", "/containers/create", {"name": options.name or None}, body)
     for warning in answer.get("Warnings") or []:
         warn(warning)
     container = str(answer["Id"])
-    if id_file is not None:
+    if options.cidfile:
         try:
-            id_file.write_text(container)
+            with open(options.cidfile, "x") as file:
+                file.write(container)
         except OSError as error:
             engine.call("DELETE", container_path(container), {"force": 1})
-            raise UsageError(f"unable to write {id_file}: {error.strerror}") from error
+            raise UsageError(f"unable to write {options.cidfile}: {error.strerror}") from error
     return container
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from mdocker import __version__
 from mdocker.client import Engine
-from mdocker.connection import Json
 from mdocker.errors import FAILED, CliError
+from mdocker.messages import Json
 from mdocker.options import flag, injected
 from mdocker.output import complain, say, warn
 from mdocker.times import to_ansic

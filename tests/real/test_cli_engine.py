@@ -227,7 +227,11 @@ def test_many_deaf_ones_stop_together(mdocker):
 
 
 def test_events(mdocker, spawn):
-    process = spawn("events", "--format", "{{.Action}} {{.Actor.Attributes.name}}")
+    since = str(time.time())
+    # What has happened before the client was there comes from the engine's memory.
+    process = spawn(
+        "events", "--since", since, "--format", "{{.Action}} {{.Actor.Attributes.name}}"
+    )
     seen = []
     heard = threading.Event()
 
@@ -239,7 +243,6 @@ def test_events(mdocker, spawn):
 
     reader = threading.Thread(target=read)
     reader.start()
-    since = str(time.time())
     mdocker("run", "--rm", "--name", "watched", "host", "true")
     assert heard.wait(20)
     process.send_signal(signal.SIGINT)

@@ -288,7 +288,7 @@ class TestImport:
         engine.on("POST", "/images/create", create, eager=False)
         result = mdocker("import", str(tmp_path / "x.tar"))
         assert result.code == 1
-        assert "the engine went away" in result.err
+        assert "the engine closed the connection" in result.err
         assert result.err.count("\n") == 1
 
     def test_what_can_not_be_read(self, engine, mdocker, tmp_path):

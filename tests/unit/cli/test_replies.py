@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdocker.errors import EngineUnreachable
-from mdocker.fanout import Request
-from mdocker.replies import ReplyReader
+from mdocker.messages import ReplyReader, Request
 
 bodies = st.binary(max_size=100)
 
@@ -67,8 +66,7 @@ def test_answers_at_any_cut(sent, points):
     [
         (b"220 smtp ready\r\n\r\n", "no engine"),
         (b"HTTP/1.1 2x0 OK\r\n\r\n", "no engine"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", "no length"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "no length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "garbled: length '-1'"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc", "too long"),
         (b"HTTP/1.1 204 OK\r\n\r\nHTTP", "too long"),
         (b"x" * 100_000, "endless"),
@@ -77,6 +75,32 @@ def test_answers_at_any_cut(sent, points):
 def test_garbled(data, text):
     with pytest.raises(EngineUnreachable, match=text):
         ReplyReader().feed(data)
+
+
+@pytest.mark.parametrize("body", [b"", b"until the end"])
+def test_an_answer_that_ends_with_the_connection(body):
+    reader = ReplyReader()
+    assert reader.feed(b"HTTP/1.1 200 OK\r\n\r\n" + body) is None
+    assert reader.feed(b"").body == body
+    assert not reader.reusable
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+    ],
+)
+def test_an_end_in_the_middle(sent):
+    reader = ReplyReader()
+    if sent:
+        assert reader.feed(sent) is None
+    with pytest.raises(EngineUnreachable, match="in the middle of its answer"):
+        reader.feed(b"")
 
 
 @pytest.mark.parametrize(
