@@ -40,7 +40,7 @@ class FastStarts:
         if plan.memory_limited:
             return None
         slot = self._slots.take()
-        texts = program.Texts(slot.address, slot.room)
+        texts = program.Texts(slot.address, slot.room, slot.scratch)
         try:
             steps = self._programs.compile(plan, ends, texts)
         except (Unusual, RuntimeRefused):
@@ -53,8 +53,12 @@ class FastStarts:
         pid, pidfd = slot.spawn(self._code, first, clone_flags, cgroup_fd)
         return pid, pidfd, self._tokens
 
+    def trim(self) -> None:
+        """Give back memory that a burst of starts has left."""
+        self._slots.trim()
+
     def plan_of(self, token: int) -> Plan | None:
-        """The plan of a child that has given up and still waits."""
+        """The plan of a child that has given up; None if it is gone and its slot used again."""
         slot = self._slots.find(token)
         return None if slot is None else slot.plan
 

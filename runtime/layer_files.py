@@ -42,6 +42,8 @@ def read_etc(layers: Sequence[bytes], name: bytes) -> bytes:
         try:
             fd = os.open(etc + b"/" + name, _OPEN)
         except FileNotFoundError:
+            if _has_attribute(etc, "trusted.overlay.redirect"):
+                raise Unusual from None
             if _has_attribute(etc, "trusted.overlay.opaque"):
                 return b""
             continue

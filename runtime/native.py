@@ -41,6 +41,8 @@ FAULT_FD = 4
 
 FAULT_BYTES = 24
 
+SCRATCH_BYTES = 4096
+
 # spawn(clone_args, size, steps, slot) -> pid. GNU as:
 #   push %rbx; push %r12; mov %rdx,%rbx; mov %rcx,%r12    # survive a system call
 #   mov $435,%eax; syscall                                # clone3
@@ -73,7 +75,7 @@ _MAP_PRIVATE, _MAP_ANONYMOUS = 2, 32
 _HEAD_BYTES = 32
 _BUSY_AT = 24
 _SLOT_BYTES = 128 * 1024
-_IDLE_SLOTS = 8
+_IDLE_SLOTS = 2
 _LOOKED_AT = 4
 
 _spawn_type = ctypes.PYFUNCTYPE(
@@ -91,16 +93,19 @@ class Slot:
     Attributes:
         address: Of the first byte of texts.
         room: Bytes for texts and steps.
+        scratch: Address of a page that the child may write to.
         plan: Of the start under way or last made here.
+        token: Of that start.
     """
 
-    __slots__ = ("_base", "_busy", "address", "plan", "room", "token")
+    __slots__ = ("_base", "_busy", "address", "plan", "room", "scratch", "token")
 
     def __init__(self) -> None:
         self._base = _map(-1, _SLOT_BYTES, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE | _MAP_ANONYMOUS)
         self._busy = ctypes.c_uint32.from_address(self._base + _BUSY_AT)
         self.address = self._base + _HEAD_BYTES
-        self.room = _SLOT_BYTES - _HEAD_BYTES
+        self.room = _SLOT_BYTES - _HEAD_BYTES - SCRATCH_BYTES
+        self.scratch = self._base + _SLOT_BYTES - SCRATCH_BYTES
         self.plan: Plan | None = None
         self.token = 0
 
@@ -163,10 +168,10 @@ class Code:
 
 
 class Slots:
-    """The slots in use, the oldest first, and a few idle ones."""
+    """The slots: those of starts under way, and idle ones."""
 
     def __init__(self) -> None:
-        self._used: list[Slot] = []
+        self._slots: list[Slot] = []
 
     def take(self) -> Slot:
         """A slot that no child reads any more.
@@ -174,24 +179,27 @@ class Slots:
         Raises:
             OSError: no memory.
         """
-        slot: Slot | None = None
-        for candidate in self._used[:_LOOKED_AT]:
-            if not candidate.busy:
-                self._used.remove(candidate)
-                if slot is None:
-                    slot = candidate
-                elif len(self._used) > _IDLE_SLOTS:
-                    candidate.free()
-                else:
-                    self._used.append(candidate)
-        if slot is None:
-            slot = Slot()
-        self._used.append(slot)
+        # A few are looked at and go to the end, so that children which hang (a dead network file
+        # system) don't hide the idle ones behind them.
+        for _ in range(min(_LOOKED_AT, len(self._slots))):
+            slot = self._slots.pop(0)
+            self._slots.append(slot)
+            if not slot.busy:
+                return slot
+        slot = Slot()
+        self._slots.append(slot)
         return slot
+
+    def trim(self) -> None:
+        """Give back what a burst of starts has left idle."""
+        idle = [slot for slot in self._slots if not slot.busy]
+        for slot in idle[_IDLE_SLOTS:]:
+            self._slots.remove(slot)
+            slot.free()
 
     def find(self, token: int) -> Slot | None:
         """The slot of a start under way."""
-        for slot in self._used:
+        for slot in self._slots:
             if slot.token == token:
                 return slot
         return None

@@ -16,6 +16,7 @@ import struct
 from runtime import capabilities, flags, mounts
 from runtime.layer_files import Unusual, read_etc
 from runtime.libc import MACHINE
+from runtime.native import SCRATCH_BYTES
 from runtime.users import Identity, resolve
 
 TYPE_CHECKING = False
@@ -38,7 +39,6 @@ _COMPARE = -1
 _STATUS, _NETWORK, _FIRST = 3, 5, 5
 _LAST = 2**32 - 1
 _HERE = flags.AT_FDCWD & 2**64 - 1
-_CWD_BYTES = 4096
 _pack = struct.Struct("=q5Q3H2x3h2x").pack
 
 
@@ -57,9 +57,15 @@ def step(
 
 
 class Texts:
-    """Texts and structures at known addresses."""
+    """Texts and structures at known addresses.
 
-    def __init__(self, address: int, room: int) -> None:
+    Attributes:
+        content: What was put so far, for the memory at `address`.
+        scratch: Address of a page that the child may write to.
+    """
+
+    def __init__(self, address: int, room: int, scratch: int) -> None:
+        self.scratch = scratch
         self._address = address
         self._room = room
         self.content = bytearray()
@@ -89,7 +95,7 @@ class Programs:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._memory = ctypes.create_string_buffer(64 * 1024)
-        self._texts = Texts(ctypes.addressof(self._memory), len(self._memory))
+        self._texts = Texts(ctypes.addressof(self._memory), len(self._memory), 0)
         self._known: dict[bytes, int] = {}
         self._protections: dict[tuple[bytes, ...], bytes] = {}
         self._drops: dict[int, bytes] = {}
@@ -370,11 +376,11 @@ class Programs:
         return b"".join(parts)
 
     def _enter(self, cwd: bytes, texts: Texts) -> bytes:
-        seen = texts.put(bytes(_CWD_BYTES))
+        # CVE-2024-21626: the kernel spells a directory outside the root "(unreachable)/…".
         return (
             step(_CHDIR, texts.put(cwd))
-            + step(_GETCWD, seen, _CWD_BYTES)
-            + step(_COMPARE, seen, ord("/"))
+            + step(_GETCWD, texts.scratch, SCRATCH_BYTES)
+            + step(_COMPARE, texts.scratch, ord("/"))
         )
 
     def _privileges(self, plan: Plan, identity: Identity, texts: Texts) -> bytes:

@@ -66,6 +66,7 @@ class Shim:
         self._listener = listener
         self._fast = fast
         self._faults = faults
+        self._untidy = False
         self._diagnoses: dict[int, spawner.Diagnosis] = {}  # by pidfd of the child or the init
         self._host = host
         self._pool = NamespacePool(door, _POOL_SIZE)
@@ -91,9 +92,13 @@ class Shim:
     def run(self) -> None:
         """Serve until there is nothing left to hold and nobody to hold it for."""
         while not self._ended:
-            events = self._poll.poll(0 if self._pool.wants_more else -1, _EVENTS_PER_TURN)
-            if not events:
+            at_leisure = self._pool.wants_more or self._untidy
+            events = self._poll.poll(0 if at_leisure else -1, _EVENTS_PER_TURN)
+            if not events and self._pool.wants_more:
                 self._pool.make_one()
+            elif not events and self._fast is not None:
+                self._untidy = False
+                self._fast.trim()
             for fd, bits in events:
                 self._handle(fd, bits)
 
@@ -264,6 +269,7 @@ class Shim:
             self._send(shim_protocol.SpawnRefused(message.id, refused.errno, str(refused)))
             _close_all(message.descriptors())
             return
+        self._untidy = self._fast is not None
         held.stdout_r, held.stderr_r = message.stdout_r, message.stderr_r
         self._containers[message.id] = held
         self._alive[held.pidfd] = held
@@ -292,9 +298,9 @@ class Shim:
         token, _, result = struct.unpack("=QQq", record)
         for held in self._alive.values():
             if held.token == token:
-                assert self._fast is not None
-                plan = self._fast.plan_of(token)
-                assert plan is not None  # its slot is busy as long as the child waits
+                plan = self._fast.plan_of(token) if self._fast else None
+                if plan is None:
+                    return  # killed meanwhile; its end will be told like any other
                 diagnosis = spawner.Diagnosis(self._door, held, plan, -result)
                 self._diagnoses[held.pidfd] = diagnosis
                 return
