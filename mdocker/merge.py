@@ -9,7 +9,9 @@ for a moment is taken for *live*: its history is through, and nobody waits for i
 from __future__ import annotations
 
 import heapq
+import math
 import select
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ from mdocker.frames import STDERR, STDOUT, Demultiplexer
 from mdocker.output import reader_left, wants_colour, write_all
 from mdocker.pump import RAW
 
-_QUIET_MS = 50
+_QUIET_S = 0.05
 _MOST_QUEUED = 20_000
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
@@ -29,12 +31,14 @@ class Source:
     Attributes:
         name: What stands before each line.
         live: Its history is through (or nobody follows, and this stays False).
+        heard: When it said something last, or began (by the monotonic clock, in seconds).
     """
 
     def __init__(self, name: str, stream: Stream) -> None:
         self.name = name
         self.stream = stream
         self.live = False
+        self.heard = time.monotonic()
         self.lines: deque[tuple[bytes, int, bytes]] = deque()
         self._frames = None if stream.headers.get("content-type") == RAW else Demultiplexer()
         self._rests = {STDOUT: b"", STDERR: b""}
@@ -46,6 +50,7 @@ class Source:
 
     def read(self) -> None:
         """Take what has come and cut it into lines."""
+        self.heard = time.monotonic()
         for piece in self.stream.read():
             parts = self._frames.feed(piece) if self._frames else [(STDOUT, piece)]
             for stream, part in parts:
@@ -97,15 +102,23 @@ def show_merged(sources: Sequence[Source], *, follow: bool, timestamps: bool) ->
         if not polled and all(source.stream.ended for source in sources):
             return
         pending = [source for source in sources if source.stream.pending]
-        blocked = any(source.blocks for source in sources)
-        ready = dict(poller.poll(0 if pending else _QUIET_MS if follow and blocked else None))
+        ready = dict(poller.poll(0 if pending else _patience(sources) if follow else None))
         if 1 in ready:
             raise BrokenPipeError
         for source in sources:
             if source in pending or source.stream.fileno() in ready:
                 source.read()
-            elif follow and not ready and not pending:
+            elif follow and time.monotonic() - source.heard >= _QUIET_S:
                 source.live = True
+
+
+def _patience(sources: Sequence[Source]) -> float | None:
+    """Return for how many ms to wait for a source that holds up the others; None if none does."""
+    held = [source.heard for source in sources if source.blocks]
+    if not held:
+        return None
+    # Rounded up, or the wait would end a little too early again and again.
+    return max(0, math.ceil((min(held) + _QUIET_S - time.monotonic()) * 1000))
 
 
 def _emit(

@@ -218,6 +218,26 @@ class TestSeveral:
         end.set()
         assert process.wait(10) == 0
 
+    def test_the_silent_do_not_hold_up_the_talkative(self, engine, spawn):
+        """One that never stops talking is shown although another says nothing at all."""
+        end = threading.Event()
+        with_logs(engine, "b", hold=end)
+
+        def chatter(call):
+            call.begin()
+            number = 0
+            while not end.wait(0.005):
+                number += 1
+                call.chunk(frame(1, stamp(1, f"chirp {number}")))
+            call.finish_chunks()
+
+        with_logs(engine, "a")
+        engine.on("GET", "/containers/a{8}/logs", chatter)
+        process = spawn("logs", "-f", "a", "b")
+        assert process.stdout.readline() == b"a | chirp 1\n"
+        end.set()
+        assert process.wait(10) == 0
+
     def test_history_is_merged_before_it_goes_live(self, engine, spawn):
         end = threading.Event()
         with_logs(engine, "a", frame(1, stamp(2, "two")), hold=end)
