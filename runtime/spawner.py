@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runtime.plan import Plan
     from runtime.shim_protocol import Spawn
 
-_CLONE = (
+CLONE_FLAGS = (
     flags.CLONE_PIDFD | flags.CLONE_NEWPID | flags.CLONE_INTO_CGROUP | flags.CLONE_CLEAR_SIGHAND
 )
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -108,9 +108,9 @@ def _clone(
         words = f"open the cgroup {os.fsdecode(plan.unified)}: {error.strerror}"
         raise Refused(error.errno or 0, words) from error
     try:
-        if fast is not None and (made := fast.start(plan, ends, _CLONE, cgroup)) is not None:
+        if fast is not None and (made := fast.start(plan, ends, CLONE_FLAGS, cgroup)) is not None:
             return made
-        pid, pidfd = door.clone3(_CLONE, cgroup)
+        pid, pidfd = door.clone3(CLONE_FLAGS, cgroup)
         if pid == 0:
             init.run(door, plan, ends, host)  # never returns
     except OSError as error:
