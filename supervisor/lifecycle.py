@@ -112,7 +112,8 @@ def create(engine: Engine, container: Container) -> None:
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise EngineFault(
-            f"cannot create container {container.name}: {error.strerror}: {error.filename}"
+            f"cannot create container {container.name}: {error.strerror}"
+            + (f": {error.filename}" if error.filename else "")
         ) from error
     engine.events.publish("container", "create", container.id, attributes(container))
 
@@ -315,6 +316,7 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
     lane = Lane(engine.stages, engine.limits.slow_logs)
     feeds = _Feeds(container)
+    run.log.on_trouble = _tell_of_log
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(pump, lane, run.stdout, run.log.stream(Stream.STDOUT), feeds)
@@ -337,6 +339,15 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
             await remove(engine, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
+
+
+def _tell_of_log(container_log: ContainerLog) -> None:
+    """Its disk refuses records, or takes them again; the gap itself is noted in the log."""
+    words = {"container": container_log.container_id[:12], "path": container_log.path}
+    if container_log.trouble is not None:
+        log.error("log.not_written", error=container_log.trouble.strerror, **words)
+    else:
+        log.warning("log.written_again", lost_bytes=container_log.dropped_bytes, **words)
 
 
 class _Feeds:

@@ -1,0 +1,71 @@
+"""The disk fills up: what happens is said in our own log, too, and in words without gaps."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.real.engine_process import EngineProcess
+
+
+@pytest.fixture
+def small(tmp_path):
+    """An engine whose root is a tmpfs of 8 MiB."""
+    root = tmp_path / "small"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", root], check=True)
+    try:
+        engine = EngineProcess(tmp_path / "engine", root=root).start()
+        yield engine
+        engine.close()
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+
+
+def fill(path):
+    with path.open("ab", buffering=0) as file:
+        for size in (65536, 4096):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+
+
+def go(engine, container, name):
+    pid = engine.inspect(container)["State"]["Pid"]
+    os.close(os.open(f"/proc/{pid}/root/dev/shm/{name}", os.O_CREAT | os.O_WRONLY))
+
+
+def follow_own_log(engine, word):
+    """Wait until our own log holds a word."""
+    with subprocess.Popen(
+        ["tail", "-n", "+1", "-F", engine.base / "supervisor.log"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as tail:
+        for line in tail.stdout:
+            if word in line:
+                tail.kill()
+                return line
+    raise AssertionError(f"no {word}")
+
+
+def test_a_log_that_can_not_be_written_is_reported_once_and_when_it_goes_on(small):
+    engine = small
+    waiting = "while [ ! -e /dev/shm/%s ]; do sleep 0.05; done; echo %s;"
+    container = engine.run("sh", "-c", waiting % ("one", "one") + waiting % ("two", "two"))
+    fill(engine.root / "pad")
+    answer = engine.post("/containers/create?name=full", {"Image": "host", "Cmd": ["true"]})
+    assert answer.status == 500
+    assert answer.message == "cannot create container full: No space left on device"
+    go(engine, container, "one")
+    assert "No space left on device" in follow_own_log(engine, "log.not_written")
+    (engine.root / "pad").unlink()
+    go(engine, container, "two")
+    assert engine.wait(container) == 0
+    assert '"lost_bytes": 4' in follow_own_log(engine, "log.written_again")
+    assert engine.output(container)[0].endswith(
+        b"lost here, because the log could not be written\ntwo\n"
+    )
