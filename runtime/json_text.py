@@ -33,6 +33,8 @@ else:
         parse_constant = float
         memo: dict[str, str] = {}  # noqa: RUF012
 
+    # Raises AttributeError if a later Python wants a setting more: the import of the shim then
+    # fails in the first test, not in the first container.
     _scan = make_scanner(_Settings)  # type: ignore[arg-type]  # typeshed's guess is wrong
 
 

@@ -100,7 +100,22 @@ class Shim:
                 self._untidy = False
                 self._fast.trim()
             for fd, bits in events:
-                self._handle(fd, bits)
+                try:
+                    self._handle(fd, bits)
+                except Exception as error:  # noqa: BLE001 - the parent of all containers lives on
+                    self._survive(fd, error)
+
+    def _survive(self, fd: int, error: Exception) -> None:
+        """A fault of ours: say so, and be rid of what would bring it back at once."""
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else "?"
+        _complain(f"a fault of mdocker's own, please report it: {error!r} at {place}")
+        if fd == self._supervisor_fd:
+            self._lost_supervisor()
+        elif fd in self._alive or fd in self._diagnoses:
+            self._poll.unregister(fd)
 
     def _handle(self, fd: int, bits: int) -> None:
         if fd in self._diagnoses:
@@ -357,8 +372,11 @@ def _close_all(fds: list[int] | tuple[int, ...]) -> None:
 
 
 def _complain(words: str) -> None:
-    """One line on stderr, which is RUN_DIR/shim.log."""
-    os.write(2, f"mdocker-shim: {words}\n".encode())
+    """One line on stderr, which is RUN_DIR/shim.log; lost if that disk is full."""
+    try:
+        os.write(2, f"mdocker-shim: {words}\n".encode(errors="backslashreplace"))
+    except OSError:
+        return
 
 
 def _ignore_but_wake(_number: int, _frame: object) -> None:
