@@ -54,7 +54,7 @@ class Bed:
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         disk = FreshDisk(self.directory)
         self._stack.callback(disk.close)
-        self.directory = disk.path
+        self._plain, self.directory = self.directory, disk.path
         self._run = Path(tempfile.mkdtemp(prefix=prefix, dir=run_directory()))
         self._stack.callback(shutil.rmtree, self._run, ignore_errors=True)
         self._archive: Path | None = None
@@ -92,34 +92,44 @@ class Bed:
         return self.directory / f"{name}-{self._counter}"
 
     @contextlib.contextmanager
-    def engine(self) -> Iterator[Engine]:
-        """A fresh engine of ours, without containers."""
+    def engine(self, big_files: bool = False) -> Iterator[Engine]:
+        """A fresh engine of ours, without containers.
+
+        With `big_files` it lives on the disk itself: a loop device may hold few dirty pages, so it
+        would be what is measured.
+        """
         if not self.with_ours:
             raise BenchError("not asked for")
         site = self.directory / "site"
         if not site.exists():
             install(site)
         self._counter += 1
-        root, run_dir = self.directory / f"root-{self._counter}", self._run / str(self._counter)
+        place = self._plain if big_files else self.directory
+        root, run_dir = place / f"root-{self._counter}", self._run / str(self._counter)
         with Engine(site, root, run_dir, self._archive) as engine:
             yield engine
 
-    def peer(self, name: str) -> Peer:
-        """A peer, which stays up until the bed is left; BenchError tells why there is none."""
+    def peer(self, name: str, big_files: bool = False) -> Peer:
+        """A peer, which stays up until the bed is left; BenchError tells why there is none.
+
+        With `big_files` it is another one than without, on the disk itself as in `engine`.
+        """
         if name not in self._wanted:
             raise BenchError("not asked for")
         if name in self.missing:
             raise BenchError(self.missing[name])
-        if name not in self._peers:
+        place = self._plain if big_files else self.directory
+        key = str(place / name)
+        if key not in self._peers:
             assert self._archive is not None
             kind = {"podman": Podman, "docker": Docker}[name]
             try:
-                fresh = kind(self.directory / name, self._archive)
-                self._peers[name] = self._stack.enter_context(fresh)
+                fresh = kind(place / name, self._archive)
+                self._peers[key] = self._stack.enter_context(fresh)
             except TROUBLE as error:
                 self.missing[name] = str(error)
                 raise BenchError(str(error)) from error
-        return self._peers[name]
+        return self._peers[key]
 
     @contextlib.contextmanager
     def column(self, column: str, *rows: Row) -> Iterator[None]:
@@ -133,11 +143,11 @@ class Bed:
             if words not in ("not asked for", "not installed"):
                 warn(f"{column}: {words}")
 
-    def each_peer(self, *rows: Row) -> Iterator[Peer]:
+    def each_peer(self, *rows: Row, big_files: bool = False) -> Iterator[Peer]:
         """Every peer there is; for the others the cells say why not."""
         for name in PEERS:
             try:
-                peer = self.peer(name)
+                peer = self.peer(name, big_files)
             except BenchError as error:
                 for row in rows:
                     row.say(name, str(error))

@@ -64,7 +64,7 @@ def run(bed: Bed) -> list[Row]:
     rows = [request, cri, by_docker, by_ours]
     lines = bed.number(128 << 20, 1 << 30) // LINE
     repeats = bed.number(2, 3)
-    with bed.column("ours", *rows), bed.engine() as engine:
+    with bed.column("ours", *rows), bed.engine(big_files=True) as engine:
         payload()
         for driver, row in (("k8s-file", cri), ("json-file", request)):
             container = engine.create("/bin/payload", "lines", str(lines), driver=driver)
@@ -76,7 +76,7 @@ def run(bed: Bed) -> list[Row]:
         by_ours.put("ours", [by_command(mdocker, container, size) for _ in range(repeats)])
         by_docker.put("ours", [by_command(docker, container, size) for _ in range(repeats)])
     fewer = bed.number(24 << 20, 1 << 30) // LINE
-    for peer in bed.each_peer(by_docker, by_ours):
+    for peer in bed.each_peer(by_docker, by_ours, big_files=True):
         with bed.column(peer.name, by_docker, by_ours):
             payload()
             container = peer.detach("payload", "lines", str(fewer))
