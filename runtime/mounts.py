@@ -36,6 +36,9 @@ DEV_LINKS = (
     (b"pts/ptmx", b"ptmx"),
 )
 
+VOLATILE_MARK = b"/work/incompat/volatile"
+"""What overlayfs leaves in its work directory to forbid a second volatile mount."""
+
 # mount(2) takes one page of options.
 OPTIONS_BYTES = 4095
 
@@ -69,7 +72,7 @@ def mount_overlay(
         short = [b"/proc/self/fd/%d" % fd for fd in handles]
         options = overlay_options(short, upper, work, volatile)
     if volatile:
-        _drop_mark(door, work + b"/work/incompat/volatile")
+        _drop_mark(door, work + VOLATILE_MARK)
     door.mount(b"overlay", merged, b"overlay", flags.MS_NODEV, options)
     for fd in handles:
         door.close(fd)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # asm/unistd_64.h; the machine code is for x86_64 alone, so these numbers are too.
 _WRITE, _OPEN, _CLOSE, _RT_SIGACTION, _IOCTL, _DUP2, _SOCKET = 1, 2, 3, 13, 16, 33, 41
+_RMDIR, _UNLINK = 84, 87
 _EXECVE, _GETCWD, _CHDIR, _MKDIR, _SYMLINK, _SETSID, _SETGROUPS = 59, 79, 80, 83, 88, 112, 116
 _SETRESUID, _SETRESGID, _CAPSET, _MKNOD, _PIVOT_ROOT, _PRCTL = 117, 119, 126, 133, 155, 157
 _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 170, 171, 258, 259
@@ -270,11 +271,17 @@ class Programs:
 
     def _overlay(self, plan: Plan, texts: Texts) -> bytes:
         options = mounts.overlay_options(plan.lower, plan.upper, plan.work, plan.volatile)
-        if plan.volatile or len(options) > mounts.OPTIONS_BYTES:
+        if len(options) > mounts.OPTIONS_BYTES:
             raise Unusual
+        packed = b""
+        if plan.volatile:
+            mark = plan.work + mounts.VOLATILE_MARK
+            missing = (errno.ENOENT,)
+            packed += step(_UNLINK, texts.put(mark + b"/dirty"), passing=missing)
+            packed += step(_RMDIR, texts.put(mark), passing=missing)
         merged, kind = texts.put(plan.merged), self._at(b"overlay")
-        mount = step(_MOUNT, kind, merged, kind, flags.MS_NODEV, texts.put(options))
-        return mount + step(_CHDIR, merged)
+        packed += step(_MOUNT, kind, merged, kind, flags.MS_NODEV, texts.put(options))
+        return packed + step(_CHDIR, merged)
 
     def _shm_and_cgroups(self, plan: Plan, texts: Texts) -> bytes:
         size = texts.put(b"mode=1777,size=%d" % plan.shm_size)

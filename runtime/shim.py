@@ -4,9 +4,9 @@ It clones inits, holds duplicates of their descriptors, reaps every exit, and an
 at a time over a SOCK_SEQPACKET socket (`runtime.shim_protocol` draws the talk). It is
 single-threaded, blocks nowhere but in epoll, and knows nothing of what a container means.
 
-Why it is written as it is: each container's start copies this process, so its start-up imports
-are few, its objects are frozen out of the collector, and the collector is off (nothing here makes
-reference cycles).
+Why it is written as it is: a start with a Python init copies this process (`runtime.native` tells
+of the others), so its imports are few, its objects are frozen out of the collector, and the
+collector is off (nothing here makes reference cycles).
 
 - Connection: a new one replaces the old one. When it ends everything is kept; if no container is
   alive and no exit is unclaimed, the shim ends.
@@ -23,32 +23,29 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed has none
 import _socket
 import errno
-import fcntl
 import gc
 import os
-import resource
 import select
 import struct
 import sys
 import time
 
-from runtime import capabilities, flags, native, shim_protocol, spawner
+from runtime import native, shim_protocol, spawner
 from runtime.fast import FastStarts, prepare
-from runtime.init import FIRST_FREE_FD, Host
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
+from runtime.shim_setup import fit_out, reserve_low_descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from runtime.init import Host
+
 _QUEUE_LIMIT = 512
 _PACKETS_PER_TURN = 16
 _EVENTS_PER_TURN = 32  # epoll's buffer is made anew each turn
 _POOL_SIZE = 8
-_PAYLOAD_SOFT_NOFILE = 1024
-_GLIBC_SIGNALS = (32, 33)
-_UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 
 
 class Shim:
@@ -383,74 +380,10 @@ def _ignore_but_wake(_number: int, _frame: object) -> None:
     """A handler so that the signal reaches the wake-up descriptor and does nothing else."""
 
 
-def _own_setup() -> Host:
-    """Make this process fit to be a shim, and note what its inits have to set back."""
-    DOOR.set_name(b"mdocker-shim")
-    DOOR.prctl(flags.PR_SET_DUMPABLE, 0)
-    os.umask(0o022)  # the payload inherits it
-    os.chdir("/")
-    # A parent that ignores SIGCHLD would make our children vanish unreaped.
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    for number in _UNWANTED_SIGNALS:
-        _signal.signal(number, _signal.SIG_IGN)
-    for number in _GLIBC_SIGNALS:
-        DOOR.default_signal(number)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    ignored = [
-        number
-        for number in range(1, _signal.NSIG)
-        if number not in (_signal.SIGKILL, _signal.SIGSTOP)
-        and _signal.getsignal(number) == _signal.SIG_IGN
-    ]
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with open("/proc/self/status") as file:
-        status = file.read()
-    return Host(
-        ignored_signals=ignored,
-        bounding=capabilities.status_mask(status, "CapBnd"),
-        permitted=capabilities.status_mask(status, "CapPrm"),
-        nofile=(min(_PAYLOAD_SOFT_NOFILE, hard), hard),
-        oom_score_adj=_be_spared(),
-    )
-
-
-def _be_spared() -> bytes:
-    """Ask the kernel to kill others first when memory is short; returns what inits must set back.
-
-    Needs CAP_SYS_RESOURCE, without which it stays as it was.
-    """
-    path = "/proc/self/oom_score_adj"
-    with open(path, "rb", 0) as file:
-        before = bytes(file.read().strip())
-    try:
-        with open(path, "wb", 0) as file:
-            file.write(b"-900")
-    except OSError:
-        return b""
-    return before
-
-
-def _reserve_low_descriptors(listener_fd: int) -> tuple[int, int]:
-    """Move the listener up, and fill what inits need for themselves below `FIRST_FREE_FD`.
-
-    Returns the listener and the end where faults are read (`runtime.native`).
-    """
-    moved: int = fcntl.fcntl(listener_fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
-    DOOR.close_range(FIRST_FREE_FD + 1 if moved == FIRST_FREE_FD else moved + 1, 2**31 - 1, 0)
-    for fd in range(3, FIRST_FREE_FD):
-        os.dup2(0, fd, False)
-    faults, faults_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    os.set_blocking(faults_w, True)
-    os.dup2(faults_w, native.FAULT_FD, False)
-    os.close(faults_w)
-    return moved, faults
-
-
 def main() -> None:
     """Be the shim; argv is [-c, RUN_DIR, LISTEN_FD, …, HOW], see `runtime.shim_launch`."""
-    listener_fd, faults = _reserve_low_descriptors(int(sys.argv[2]))
-    host = _own_setup()
+    listener_fd, faults = reserve_low_descriptors(int(sys.argv[2]))
+    host = fit_out()
     fast = prepare(DOOR, host) if sys.argv[4] == "fast" else None
     listener: socket.socket = _socket.socket(fileno=listener_fd)  # type: ignore[assignment]
     shim = Shim(DOOR, listener, host, fast, faults)

@@ -14,8 +14,8 @@ from runtime import kernel
 from runtime import shim_protocol as protocol
 from tests.real.shim_driver import ShimDriver, busybox_tree
 
-POOL = 8
-"""Ready network namespaces that come and go."""
+POOL = 10
+"""Ready network namespaces that come and go, and what making one takes."""
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,81 @@
+"""What the shim does to its own process before it serves: names, signals, limits, descriptors."""
+
+from __future__ import annotations
+
+# The C module of `signal`, which imports enum.
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import fcntl
+import os
+import resource
+
+from runtime import capabilities, flags, native
+from runtime.init import FIRST_FREE_FD, Host
+from runtime.kernel import DOOR
+
+_PAYLOAD_SOFT_NOFILE = 1024
+_GLIBC_SIGNALS = (32, 33)
+_UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
+
+
+def fit_out() -> Host:
+    """Make this process fit to be a shim, and note what its inits have to set back."""
+    DOOR.set_name(b"mdocker-shim")
+    DOOR.prctl(flags.PR_SET_DUMPABLE, 0)
+    os.umask(0o022)  # the payload inherits it
+    os.chdir("/")
+    # A parent that ignores SIGCHLD would make our children vanish unreaped.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    for number in _UNWANTED_SIGNALS:
+        _signal.signal(number, _signal.SIG_IGN)
+    for number in _GLIBC_SIGNALS:
+        DOOR.default_signal(number)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    ignored = [
+        number
+        for number in range(1, _signal.NSIG)
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP)
+        and _signal.getsignal(number) == _signal.SIG_IGN
+    ]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with open("/proc/self/status") as file:
+        status = file.read()
+    return Host(
+        ignored_signals=ignored,
+        bounding=capabilities.status_mask(status, "CapBnd"),
+        permitted=capabilities.status_mask(status, "CapPrm"),
+        nofile=(min(_PAYLOAD_SOFT_NOFILE, hard), hard),
+        oom_score_adj=_be_spared(),
+    )
+
+
+def _be_spared() -> bytes:
+    """Ask the kernel to kill others first when memory is short; returns what inits must set back.
+
+    Needs CAP_SYS_RESOURCE, without which it stays as it was.
+    """
+    path = "/proc/self/oom_score_adj"
+    with open(path, "rb", 0) as file:
+        before = bytes(file.read().strip())
+    try:
+        with open(path, "wb", 0) as file:
+            file.write(b"-900")
+    except OSError:
+        return b""
+    return before
+
+
+def reserve_low_descriptors(listener_fd: int) -> tuple[int, int]:
+    """Move the listener up, and fill what inits need for themselves below `FIRST_FREE_FD`.
+
+    Returns the listener and the end where faults are read (`runtime.native`).
+    """
+    moved: int = fcntl.fcntl(listener_fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+    DOOR.close_range(FIRST_FREE_FD + 1 if moved == FIRST_FREE_FD else moved + 1, 2**31 - 1, 0)
+    for fd in range(3, FIRST_FREE_FD):
+        os.dup2(0, fd, False)
+    faults, faults_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(faults_w, True)
+    os.dup2(faults_w, native.FAULT_FD, False)
+    os.close(faults_w)
+    return moved, faults
