@@ -200,13 +200,10 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _stages(settings: Settings, found: dict[str, tuple[int, ...]]) -> Stages:
-    """The pump's stages; the main one goes on with the staging pipe that the shim has kept."""
-    reading, writing, *_ = *found.pop("stage", (-1, -1)), -1, -1
-    for stranger in found.values():
-        for descriptor in stranger:
-            os.close(descriptor)
-    return Stages(MarkFile(settings.run_dir / "marks"), None if reading < 0 else (reading, writing))
+def _stages(settings: Settings, shim: ShimLink, found: dict[str, tuple[int, ...]]) -> Stages:
+    """The pump's stages; they go on with the staging pipes that the shim has kept."""
+    with _refusing("cannot make the log pump"):
+        return Stages(MarkFile(settings.run_dir / "marks"), shim.hold, found)
 
 
 async def _supervise(settings: Settings, ready_fd: int | None) -> None:
@@ -220,8 +217,7 @@ async def _supervise(settings: Settings, ready_fd: int | None) -> None:
             with anyio.CancelScope() as until_signal:
                 await tasks.start(_cancel_at_signal, until_signal)
                 adopted, found = await shim.adopt()
-                stages = _stages(settings, found)
-                await shim.hold("stage", stages.main.fds)
+                stages = _stages(settings, shim, found)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
                 await engine.recover(adopted)
                 await _serve_until_cancelled(engine, ready_fd)

@@ -400,13 +400,13 @@ class Engine:
         logs = {
             c.id: open_log(c.config.log_driver, self.directory(c), c.id) for c in known.values()
         }
-        recovered = self.stages.main.recover(logs.get)
-        if recovered.logs:
+        told = await self.stages.recover(logs.get)
+        if logs:
             log.info(
                 "logs.recovered",
-                logs=recovered.logs,
-                cut_bytes=recovered.cut_bytes,
-                written_bytes=recovered.written_bytes,
+                logs=len(logs),
+                cut_bytes=sum(one.cut_bytes for one in told),
+                written_bytes=sum(one.written_bytes for one in told),
             )
         async with anyio.create_task_group() as group:
             for container in self.containers:

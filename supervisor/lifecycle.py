@@ -325,12 +325,12 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
                 await anyio.wait_readable(run.pidfd)
             run.exited.set()
             group.cancel_scope.deadline = anyio.current_time() + DRAIN_LIMIT_S
+        await lane.close()
         ending = await engine.shim.ending(container.id, run.pidfd)
         record_end(engine, container, run, ending)
     except Exception:
         log.exception("container.task_failed")
     finally:
-        lane.close()
         run.close()
         if not run.log.closed:
             run.log.detach()  # we end, the container does not: its unfinished lines stay marked

@@ -211,6 +211,16 @@ class EngineProcess:
         )
 
 
+def cgroups_of(container):
+    """Its directories in every cgroup hierarchy."""
+    return [
+        str(path)
+        for pattern in ("mdocker-*", "*/mdocker-*")
+        for parent in Path("/sys/fs/cgroup").glob(pattern)
+        if (path := parent / container).is_dir()
+    ]
+
+
 def demultiplexed(data):
     """Split Docker's 8-byte frames into (stdout, stderr)."""
     parts = {1: [], 2: []}

@@ -77,7 +77,7 @@ async def engine_in(base, backend):
     images.refresh_host()
     async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:
         marks = MarkFile(settings.run_dir / "marks")
-        stages = Stages(marks)
+        stages = Stages(marks, shim.hold)
         try:
             yield Engine(settings, tasks, shim, images, cgroups, stages)
         finally:

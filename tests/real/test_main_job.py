@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engine_process import EngineProcess, demultiplexed
+from tests.real.engine_process import EngineProcess, cgroups_of, demultiplexed
 
 DEAF = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
 
@@ -82,7 +82,7 @@ def test_a_deaf_one_is_killed_and_its_children_too(engine):
     state = engine.inspect(container)["State"]
     assert state["ExitCode"] == 137
     assert not state["OOMKilled"]
-    left = [p for p in Path("/sys/fs/cgroup").glob(f"**/{container}") if p.is_dir()]
+    left = cgroups_of(container)
     assert left == []
 
 

@@ -2,9 +2,10 @@
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
+
+from tests.real.engine_process import cgroups_of
 
 ALLOWED = {
     "start": {204, 304, 404, 409},
@@ -29,7 +30,7 @@ def nothing_left(engine, container):
     engine.delete(f"/containers/{container}?force=1")
     assert engine.get(f"/containers/{container}/json").status == 404
     assert not list((engine.root / "containers").glob(f"{container}*"))
-    assert not [p for p in Path("/sys/fs/cgroup").glob(f"**/{container}") if p.is_dir()]
+    assert not cgroups_of(container)
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations_with_replacement(ALLOWED, 2)), ids=str)

@@ -16,10 +16,14 @@ pytestmark = pytest.mark.anyio
 ID = "ab" * 32
 
 
+async def held_by_nobody(name, descriptors):
+    """There is no shim."""
+
+
 @pytest.fixture
 def stages(tmp_path):
     marks = MarkFile(tmp_path / "marks")
-    made = Stages(marks)
+    made = Stages(marks, held_by_nobody)
     yield made
     made.main.close()
     marks.close()
@@ -75,7 +79,7 @@ async def test_both_streams_reach_log_and_attachments_in_order(stages, log, slow
                 tasks.start_soon(write, writing, text)
                 tasks.start_soon(move, reading, stream)
         assert (lane._own is not None) == slow
-        lane.close()
+        await lane.close()
         log.close()
     assert len(stages._free) == spare
     for stream, text in texts.items():
@@ -101,4 +105,45 @@ async def test_when_all_spare_stages_are_taken_a_slow_log_stays_in_the_loop(
     os.close(writing)
     assert await lane.move(reading, log.stream(Stream.STDOUT)) == b""
     os.close(reading)
-    lane.close()
+    await lane.close()
+
+
+async def test_batches_of_a_killed_supervisors_threads_are_finished(tmp_path, log):
+    """A thread's staging pipe is held by the shim like the main one, and recovered like it."""
+    shim = {}
+
+    async def hold(name, descriptors):
+        for descriptor in shim.pop(name, ()):
+            os.close(descriptor)
+        if descriptors:
+            shim[name] = tuple(os.dup(descriptor) for descriptor in descriptors)
+
+    marks = MarkFile(tmp_path / "marks")
+    dead = Stages(marks, hold)
+    number, stage = await dead.take()
+    reading, writing = pipe()
+    os.write(writing, b"marked\n")
+    stage.pump(reading, log.stream(Stream.STDOUT))
+    # Killed after step 1: the batch is noted and in staging, and in no log.
+    os.write(writing, b"not yet\n")
+    marks.begin(number, log.slot, Stream.STDOUT)
+    os.splice(reading, stage.fds[1], 100)
+    log.detach()
+    stage.close()
+    dead.main.close()
+    marks.close()
+
+    found, marks = dict(shim), MarkFile(tmp_path / "marks")
+    again = open_log("json-file", tmp_path, ID)
+    shim.clear()
+    living = Stages(marks, hold, found)
+    told = await living.recover({ID: again}.get)
+    assert sum(one.written_bytes for one in told) == len(b"not yet\n")
+    again.close()
+    assert b"".join(read(again.path, "json-file")) == b"marked\nnot yet\n"
+    assert list(shim) == ["stage-0"]
+    await hold("stage-0", ())
+    living.main.close()
+    marks.close()
+    os.close(reading)
+    os.close(writing)

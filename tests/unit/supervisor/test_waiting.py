@@ -25,14 +25,12 @@ async def test_the_code_is_that_of_the_end_and_not_of_the_next_run():
     one = container()
     answers = []
 
-    async def wait(condition):
-        answers.append((await waiter(one, condition).result()).code)
+    async def wait(notice):
+        answers.append((await notice.result()).code)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait, "not-running")
-        tasks.start_soon(wait, "next-exit")
-        while one.next_exit is None:
-            await anyio.lowlevel.checkpoint()
+        for condition in ("not-running", "next-exit"):
+            tasks.start_soon(wait, waiter(one, condition))
         tell_exit(one, ExitResult(4))
         one.life = Life(state=State.RUNNING, exit_code=0)  # restarted before anybody looked
     assert answers == [4, 4]
