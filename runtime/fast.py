@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from runtime import native, program
+from runtime import native, program, steps
 from runtime.errors import RuntimeRefused
 from runtime.layer_files import Unusual
 
@@ -40,16 +40,16 @@ class FastStarts:
         if plan.memory_limited:
             return None
         slot = self._slots.take()
-        texts = program.Texts(slot.address, slot.room, slot.scratch)
+        texts = steps.Texts(slot.address, slot.room, slot.scratch)
         try:
-            steps = self._programs.compile(plan, ends, texts)
+            packed = self._programs.compile(plan, ends, texts)
         except (Unusual, RuntimeRefused):
             return None
-        if len(texts.content) + len(steps) > slot.room:
+        if len(texts.content) + len(packed) > slot.room:
             return None
         self._tokens += 1
         slot.plan = plan
-        first = slot.fill(self._tokens, texts.content, steps)
+        first = slot.fill(self._tokens, texts.content, packed)
         pid, pidfd = slot.spawn(self._code, first, clone_flags, cgroup_fd)
         return pid, pidfd, self._tokens
 

@@ -17,11 +17,12 @@ from runtime import capabilities, flags, mounts
 from runtime.layer_files import Unusual, read_etc
 from runtime.libc import MACHINE
 from runtime.native import SCRATCH_BYTES
+from runtime.steps import COMPARE, STEP_BYTES, Texts, step
 from runtime.users import Identity, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from runtime.binds import Bind
     from runtime.init import Ends, Host
@@ -35,59 +36,15 @@ _SETRESUID, _SETRESGID, _CAPSET, _MKNOD, _PIVOT_ROOT, _PRCTL = 117, 119, 126, 13
 _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 170, 171, 258, 259
 _UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
-_COMPARE = -1
 
 _STATUS, _NETWORK, _FIRST = 3, 5, 5
 _LAST = 2**32 - 1
 _HERE = flags.AT_FDCWD & 2**64 - 1
-_pack = struct.Struct("=q5Q3H2x3h2x").pack
-
-
-def step(
-    call: int,
-    *arguments: int,
-    passing: tuple[int, ...] = (),
-    passed: int = 1,
-    failed: int = 0,
-    done: int = 1,
-) -> bytes:
-    """One step. Jumps count steps: 1 is the next one, 0 (for `failed`) gives up."""
-    args = (*arguments, 0, 0, 0, 0, 0)[:5]
-    errnos = (*passing, 0, 0, 0)[:3]
-    return _pack(call, *args, *errnos, passed, failed, done)
-
-
-class Texts:
-    """Texts and structures at known addresses.
-
-    Attributes:
-        content: What was put so far, for the memory at `address`.
-        scratch: Address of a page that the child may write to.
-    """
-
-    def __init__(self, address: int, room: int, scratch: int) -> None:
-        self.scratch = scratch
-        self._address = address
-        self._room = room
-        self.content = bytearray()
-
-    def put(self, data: bytes) -> int:
-        """Add `data` and a NUL byte; returns its address.
-
-        Raises:
-            Unusual: it doesn't fit.
-        """
-        at = len(self.content)
-        self.content += data
-        self.content += bytes(8 - len(data) % 8)  # at least one, and the next is aligned
-        if len(self.content) > self._room:
-            raise Unusual
-        return self._address + at
-
-    def put_array(self, words: Sequence[bytes]) -> int:
-        """Add texts and an array of their addresses that ends with NULL; returns the array's."""
-        addresses = [self.put(word) for word in words]
-        return self.put(struct.pack(f"={len(addresses)}Q8x", *addresses))
+_KEPT = 8
+_KEPT_TARGETS = 64
+_LONG_TARGET = 128
+_LONG_LISTS = 4096
+_SHARED_BYTES = 256 * 1024  # untouched pages cost nothing
 
 
 class Programs:
@@ -95,11 +52,12 @@ class Programs:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._memory = ctypes.create_string_buffer(64 * 1024)
+        self._memory = ctypes.create_string_buffer(_SHARED_BYTES)
         self._texts = Texts(ctypes.addressof(self._memory), len(self._memory), 0)
         self._known: dict[bytes, int] = {}
         self._protections: dict[tuple[bytes, ...], bytes] = {}
         self._drops: dict[int, bytes] = {}
+        self._targets: dict[tuple[bytes, bool, int], bytes] = {}
         self._target = self._at(
             struct.pack(
                 "=3Q",
@@ -135,7 +93,7 @@ class Programs:
             self._take_binds(plan.binds, texts),
             self._pivot,
             self._attach_binds(plan.binds, texts),
-            self._protect(plan),
+            self._protect(plan, texts),
             self._limits,
             self._enter(plan.cwd, texts),
             self._privileges(plan, identity, texts),
@@ -320,7 +278,7 @@ class Programs:
         bits = flags.MOVE_MOUNT_F_EMPTY_PATH | flags.MOVE_MOUNT_T_EMPTY_PATH
         for fd, bind in enumerate(binds, _FIRST):
             make = self._make_target(bind, found, texts)
-            over = len(make) // 64 + 1
+            over = len(make) // STEP_BYTES + 1
             target = texts.put(bind.target)
             missing = (errno.ENOENT,)
             parts.append(
@@ -338,12 +296,24 @@ class Programs:
             directory = stat.S_ISDIR(os.stat(bind.source).st_mode)
         except OSError as error:
             raise Unusual from error
-        names = [name for name in bind.target.split(b"/") if name not in (b"", b".")]
+        key = (bind.target, directory, fd)
+        packed = self._targets.get(key)
+        if packed is None:
+            if len(self._targets) >= _KEPT_TARGETS or len(bind.target) > _LONG_TARGET:
+                return self._pack_target(bind.target, directory, fd, texts.put)
+            packed = self._pack_target(bind.target, directory, fd, self._at)
+            self._targets[key] = packed
+        return packed
+
+    def _pack_target(
+        self, target: bytes, directory: bool, fd: int, put: Callable[[bytes], int]
+    ) -> bytes:
+        names = [name for name in target.split(b"/") if name not in (b"", b".")]
         parts = [step(_OPENAT2, _HERE, self._at(b"/"), self._target, 24)]
         so_far = b""
         for number, name in enumerate(names, 1):
             so_far += b"/" + name
-            path, last = texts.put(so_far), texts.put(name)
+            path, last = put(so_far), put(name)
             missing = (errno.ENOENT,)
             parts.append(step(_OPENAT2, _HERE, path, self._target, 24, passing=missing, done=3))
             if number == len(names) and not directory:
@@ -355,27 +325,28 @@ class Programs:
             parts.append(step(_CLOSE, fd + 1))
         return b"".join(parts)
 
-    def _protect(self, plan: Plan) -> bytes:
+    def _protect(self, plan: Plan, texts: Texts) -> bytes:
         key = (*plan.readonly, b"", *plan.masked)
         packed = self._protections.get(key)
         if packed is None:
-            packed = self._pack_protection(plan)
-            if len(self._protections) < 8:
-                self._protections[key] = packed
+            if len(self._protections) >= _KEPT or sum(map(len, key)) > _LONG_LISTS:
+                return self._pack_protection(plan, texts.put)
+            packed = self._pack_protection(plan, self._at)
+            self._protections[key] = packed
         return packed
 
-    def _pack_protection(self, plan: Plan) -> bytes:
+    def _pack_protection(self, plan: Plan, put: Callable[[bytes], int]) -> bytes:
         parts = []
         readonly = self._at(struct.pack("=4Q", flags.MOUNT_ATTR_RDONLY, 0, 0, 0))
         null, kind, size = self._at(b"/dev/null"), self._at(b"tmpfs"), self._at(b"size=4k")
         missing = (errno.ENOENT,)
         for name in plan.readonly:
-            path = self._at(name)
+            path = put(name)
             bits = flags.MS_BIND | flags.MS_REC
             parts.append(step(_MOUNT, path, path, 0, bits, 0, passing=missing, passed=2))
             parts.append(step(_MOUNT_SETATTR, _HERE, path, 0, readonly, 32))
         for name in plan.masked:
-            path = self._at(name)
+            path = put(name)
             # Jumps: missing, over both; no file, so a directory, to the second; done, over both.
             bind = (_MOUNT, null, path, 0, flags.MS_BIND, 0)
             parts.append(step(*bind, passing=missing, passed=2, failed=1, done=2))
@@ -387,7 +358,7 @@ class Programs:
         return (
             step(_CHDIR, texts.put(cwd))
             + step(_GETCWD, texts.scratch, SCRATCH_BYTES)
-            + step(_COMPARE, texts.scratch, ord("/"))
+            + step(COMPARE, texts.scratch, ord("/"))
         )
 
     def _privileges(self, plan: Plan, identity: Identity, texts: Texts) -> bytes:
@@ -395,7 +366,7 @@ class Programs:
         if drops is None:
             dropped = capabilities.members(self._host.bounding & ~plan.keep)
             drops = b"".join(step(_PRCTL, flags.PR_CAPBSET_DROP, number) for number in dropped)
-            if len(self._drops) < 8:
+            if len(self._drops) < _KEPT:
                 self._drops[plan.keep] = drops
         groups = struct.pack(f"={len(identity.groups)}I", *identity.groups)
         left = plan.keep & self._host.permitted if identity.uid == 0 else 0

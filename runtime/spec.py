@@ -8,7 +8,7 @@ JSON through `runtime.plan`, whose test feeds it every field of this class.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 DEFAULT_CAPABILITIES = (
     "CAP_CHOWN",
@@ -141,7 +141,14 @@ class Spec:
 
     def to_json(self) -> bytes:
         """The spec as compact JSON, which `from_json` and the shim read."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        # Not dataclasses.asdict: its deep copy costs four times what the JSON does.
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values["binds"] = [
+            {"source": bind.source, "target": bind.target, "readonly": bind.readonly}
+            for bind in self.binds
+        ]
+        values["cgroup"] = {name: getattr(self.cgroup, name) for name in self.cgroup.__slots__}
+        return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Spec:

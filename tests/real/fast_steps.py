@@ -22,8 +22,9 @@ from runtime import capabilities, native, spawner
 from runtime.cgroups import Cgroups, Limits
 from runtime.init import Ends, Host
 from runtime.plan import compile_plan
-from runtime.program import Programs, Texts
+from runtime.program import Programs
 from runtime.spec import Bind, Spec
+from runtime.steps import Texts
 
 NO_SUCH_CALL = 9999
 

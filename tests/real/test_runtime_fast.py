@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import capabilities, native, program
+from runtime import capabilities, native, program, steps
 from runtime.cgroups import Limits
 from runtime.errors import UserUnknown
 from runtime.fast import prepare
@@ -50,7 +50,7 @@ def packed(driver, **more):
     spec = driver.spec("packed", "true", **more)
     driver.cgroups.remove("packed")
     slot = native.Slot()
-    texts = program.Texts(slot.address, slot.room, slot.scratch)
+    texts = steps.Texts(slot.address, slot.room, slot.scratch)
     try:
         ends = Ends(10, 11, 12, 13)
         return program.Programs(host()).compile(compile_plan(spec.to_json()), ends, texts)
@@ -84,13 +84,28 @@ def test_ordinary_containers_start_fast(driver):
         {"binds": (Bind("/etc", "/etc"),)},
         {"binds": (Bind("/no/such", "/x"),)},
         {"env": ("BIG=" + "x" * 200_000,)},
-        {"masked_paths": tuple("/" + "m" * 900 + str(n) for n in range(99))},
+        {"masked_paths": tuple("/" + "m" * 900 + str(n) for n in range(199))},
     ],
     ids=lambda more: next(iter(more)),
 )
 def test_what_is_left_to_the_python_init(driver, more):
     with pytest.raises(Unusual):
         packed(driver, **more)
+
+
+def test_many_different_targets_and_paths_stay_fast(driver):
+    """What is shared between programs is bounded; beyond that each start brings its own."""
+    programs = program.Programs(host())
+    slot = native.Slot()
+    for number in range(200):
+        paths = (f"/path/number/{number}",)
+        binds = (Bind("/tmp", f"/a/rather/long/target/number/{number}/{'x' * 200}"),)
+        spec = driver.spec("packed", "true", binds=binds, masked_paths=paths, readonly_paths=paths)
+        texts = steps.Texts(slot.address, slot.room, slot.scratch)
+        plan = compile_plan(spec.to_json())
+        assert programs.compile(plan, Ends(10, 11, 12, -1), texts)
+    slot.free()
+    driver.cgroups.remove("packed")
 
 
 def test_an_unknown_user_is_left_to_the_python_init(driver):
