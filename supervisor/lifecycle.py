@@ -194,11 +194,12 @@ async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
         "kill the init",
         functools.partial(_kill_half_started, engine, container.id, spawned.pidfd),
     )
+    # While the init mounts, on the other core.
+    container_log = open_log(container.config.log_driver, engine.directory(container), container.id)
+    undo.push("close its log", container_log.close)
     problem = await _read_report(report)
     if problem is not None:
         raise problem
-    container_log = open_log(container.config.log_driver, engine.directory(container), container.id)
-    undo.push("close its log", container_log.close)
     os.close(report)
     ours.pop_all()
     for descriptor in (spawned.pidfd, stdout, stderr):
