@@ -61,6 +61,11 @@ PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+# keyctl(2)
+KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_SETPERM = 5
+KEY_SPEC_SESSION_KEYRING = -3
+
 # statvfs(3): what a mount's flags are called there, and for mount(2)
 ST_TO_MS = (
     (1, MS_RDONLY),

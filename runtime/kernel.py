@@ -40,6 +40,7 @@ _NR_PIVOT_ROOT = libc.number("pivot_root")
 _NR_RT_SIGACTION = libc.number("rt_sigaction")
 _NR_PIDFD_GETFD = libc.number("pidfd_getfd")
 _NR_CAPSET = libc.number("capset")
+_NR_KEYCTL = libc.number("keyctl")
 
 
 def _failure(path: str | bytes | None = None) -> OSError:
@@ -129,6 +130,11 @@ class Kernel:
         """pivot_root(2)."""
         if libc.pivot_root(_NR_PIVOT_ROOT, new, put_old) < 0:
             raise _failure(new)
+
+    def keyctl(self, what: int, key: int, value: int) -> None:
+        """keyctl(2), for operations on one key that return nothing of use."""
+        if libc.keyctl(_NR_KEYCTL, what, key, value) < 0:
+            raise _failure()
 
     def open_tree(self, path: bytes, bits: int) -> int:
         """open_tree(2) from the working directory; returns a descriptor."""

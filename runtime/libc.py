@@ -27,8 +27,8 @@ from ctypes import (
 
 # From asm/unistd.h of each architecture. Calls born after 5.1 carry one number everywhere.
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "rt_sigaction": 13},
-    "aarch64": {"pivot_root": 41, "capset": 91, "rt_sigaction": 134},
+    "x86_64": {"pivot_root": 155, "capset": 126, "rt_sigaction": 13, "keyctl": 250},
+    "aarch64": {"pivot_root": 41, "capset": 91, "rt_sigaction": 134, "keyctl": 219},
 }
 _COMMON_NUMBERS = {
     "open_tree": 428,
@@ -118,6 +118,7 @@ mount_setattr = _declare(
 )
 openat2 = _declare("syscall", c_long, c_long, c_int, c_char_p, POINTER(OpenHow), c_size_t)
 pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
+keyctl = _declare("syscall", c_long, c_long, c_int, c_long, c_ulong)
 capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 mmap = _declare("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 munmap = _declare("munmap", c_int, c_void_p, c_size_t)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # The C module of `signal`, which imports enum.
 import _signal  # type: ignore[import-not-found]  # typeshed has none
+import errno
 import fcntl
 import os
 import resource
@@ -21,6 +22,7 @@ def fit_out() -> Host:
     """Make this process fit to be a shim, and note what its inits have to set back."""
     DOOR.set_name(b"mdocker-shim")
     DOOR.prctl(flags.PR_SET_DUMPABLE, 0)
+    _leave_session_keyring()
     os.umask(0o022)  # the payload inherits it
     os.chdir("/")
     # A parent that ignores SIGCHLD would make our children vanish unreaped.
@@ -47,6 +49,21 @@ def fit_out() -> Host:
         nofile=(min(_PAYLOAD_SOFT_NOFILE, hard), hard),
         oom_score_adj=_be_spared(),
     )
+
+
+def _leave_session_keyring() -> None:
+    """Let containers have no session keyring of somebody's (keyrings(7)), nor share one to write.
+
+    Whoever started the engine may hold secrets in the keyring of the login session. Each container
+    would inherit it, so they get an empty one, without a single permission for anybody.
+    """
+    try:
+        DOOR.keyctl(flags.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            return  # a kernel without keys
+        raise
+    DOOR.keyctl(flags.KEYCTL_SETPERM, flags.KEY_SPEC_SESSION_KEYRING, 0)
 
 
 def _be_spared() -> bytes:

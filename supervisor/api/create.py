@@ -90,8 +90,8 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         env=_environment(defaults.get("Env") or (), asked.Env or ()),
         working_dir=_working_dir(asked.WorkingDir or defaults.get("WorkingDir") or ""),
         user=_plain("User", asked.User or defaults.get("User") or ""),
-        hostname=_hostname(asked.Hostname or ""),
-        domainname=_plain("Domainname", asked.Domainname or ""),
+        hostname=_host_word("Hostname", asked.Hostname or ""),
+        domainname=_host_word("Domainname", asked.Domainname or ""),
         labels={**(defaults.get("Labels") or {}), **(asked.Labels or {})},
         stop_signal=stop_signal,
         stop_timeout=checked_seconds(asked.StopTimeout, "StopTimeout"),
@@ -126,7 +126,7 @@ def _command(
         # `--entrypoint ""` takes the image's away.
         entrypoint = []
     entrypoint, cmd = entrypoint or [], cmd or []
-    if not entrypoint and not cmd:
+    if not (*entrypoint, *cmd, "")[0]:
         raise BadParameter("no command specified")
     for word in (*entrypoint, *cmd):
         _plain("Cmd", word)
@@ -158,11 +158,13 @@ def _working_dir(path: str) -> str:
     return posixpath.normpath(_plain("WorkingDir", path)).replace("//", "/")
 
 
-def _hostname(name: str) -> str:
-    # The kernel's limit: sethostname(2), HOST_NAME_MAX.
+def _host_word(option: str, name: str) -> str:
+    # The kernel's limit for both: sethostname(2), HOST_NAME_MAX.
     if len(name.encode(errors="replace")) > 64 or any(c.isspace() or c == "/" for c in name):
-        raise BadParameter(f"invalid hostname: {name!r}: at most 64 bytes, no spaces, no slashes")
-    return _plain("Hostname", name)
+        raise BadParameter(
+            f"invalid {option.lower()}: {name!r}: at most 64 bytes, no spaces, no slashes"
+        )
+    return _plain(option, name)
 
 
 def _plain(option: str, text: str) -> str:
