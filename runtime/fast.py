@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from runtime import native, program, steps
 from runtime.errors import RuntimeRefused
@@ -63,9 +64,22 @@ class FastStarts:
         return None if slot is None else slot.plan
 
 
-def prepare(door: Kernel, host: Host) -> FastStarts | None:
+# Settings under which fast starts are not safe or can't tell of failures, each with that value:
+# dumpable for everybody after a change of user (proc_sys_fs(5)), and that would be the shim's
+# memory; no ptrace access for anybody, which pidfd_getfd needs (Yama, LSM/Yama.rst).
+_FORBIDDING = (
+    (b"/proc/sys/fs/suid_dumpable", b"1"),
+    (b"/proc/sys/kernel/yama/ptrace_scope", b"3"),
+)
+
+
+def prepare(
+    door: Kernel, host: Host, forbidding: tuple[tuple[bytes, bytes], ...] = _FORBIDDING
+) -> FastStarts | None:
     """Fast starts, or None where this machine or its kernel is not made for them."""
     if not program.usable() or not host.permitted & _CAP_SYS_PTRACE:
+        return None
+    if any(_read(path) == value for path, value in forbidding):
         return None
     for call in (lambda: door.pidfd_getfd(-1, 0), lambda: door.mount_setattr(-1, 0)):
         try:
@@ -77,3 +91,14 @@ def prepare(door: Kernel, host: Host) -> FastStarts | None:
         return FastStarts(host)
     except OSError:
         return None  # a policy forbids executable memory
+
+
+def _read(path: bytes) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""  # this kernel has no such setting
+    try:
+        return os.read(fd, 64).strip()
+    finally:
+        os.close(fd)

@@ -315,6 +315,8 @@ class Shim:
                     return  # killed meanwhile; its end will be told like any other
                 diagnosis = spawner.Diagnosis(self._door, held, plan, -result)
                 self._diagnoses[held.pidfd] = diagnosis
+                if not diagnosis.hopeful:
+                    _complain(f"{held.id} failed to start (errno {-result}), nobody knows why")
                 return
 
     def _go_on(self, diagnosis: spawner.Diagnosis, pidfd: int) -> None:

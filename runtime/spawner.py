@@ -173,9 +173,14 @@ class Diagnosis:
             self.close()
         door.pidfd_send_signal(held.pidfd, 9)
 
+    @property
+    def hopeful(self) -> bool:
+        """The descriptors could be taken back, so the reason can be found and told."""
+        return bool(self._fds)
+
     def run(self, host: Host) -> bool:
         """Start the Python init, once the child is gone; False if there is nothing to wait for."""
-        if not self._fds:
+        if not self.hopeful:
             return False
         door = DiagnosisDoor(self.code)
         try:

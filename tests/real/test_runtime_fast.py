@@ -135,12 +135,16 @@ def test_an_environment_that_fits_no_slot(driver):
     assert driver.run("echo ${#BIG}", env=("BIG=" + "x" * 100_000,)) == "100000\n"
 
 
-def test_kernels_and_policies_that_fast_starts_are_not_made_for():
+def test_kernels_and_policies_that_fast_starts_are_not_made_for(tmp_path):
     class Old(Kernel):
         def pidfd_getfd(self, pidfd, fd):
             raise OSError(38, os.strerror(38))
 
     assert prepare(Old(), host()) is None
+    (tmp_path / "setting").write_text("3\n")
+    setting = os.fsencode(tmp_path / "setting")
+    assert prepare(DOOR, host(), ((setting, b"3"),)) is None
+    assert prepare(DOOR, host(), ((setting, b"1"), (b"/no/such", b"0"))) is not None
     weak = host()
     weak.permitted = 0
     assert prepare(DOOR, weak) is None
