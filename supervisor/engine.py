@@ -396,7 +396,11 @@ class Engine:
             except (store.UnreadableRecord, Conflict) as error:
                 self._set_aside(directory, str(error))
         held = {one.id: one for one in adopted}
-        known = {c.id: c for c in self.containers if c.id in held}
+        known = {
+            c.id: c
+            for c in self.containers
+            if c.id in held and not lifecycle.is_on_record(c, held[c.id])
+        }
         logs = {
             c.id: open_log(c.config.log_driver, self.directory(c), c.id) for c in known.values()
         }
@@ -421,8 +425,11 @@ class Engine:
             if left.name not in known:
                 network_files.remove(str(left))
         for stray in (one for one in adopted if one.id not in known):
-            log.warning("shim.unknown_container", container=stray.id[:12])
+            log.info("shim.holds_what_is_over", container=stray.id[:12])
             await lifecycle.discard_stray(self, stray)
+        for container in self.containers:
+            if container.config.auto_remove and container.state is State.EXITED:
+                self.begin(self._remove_quietly, container)
         for unused in self.cgroups.containers() - known.keys():
             await lifecycle.sweep_cgroup(self, unused)
 

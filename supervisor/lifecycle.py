@@ -372,7 +372,8 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     fields = {
         "pid": 0,
         "pid_start_ticks": 0,
-        "finished_ns": ending.time_ns,
+        # A short run has ended before we could note that it began.
+        "finished_ns": max(ending.time_ns, container.life.started_ns),
         "exit_code": ending.code,
         "signal": ending.signal,
         "core_dumped": ending.core_dumped,
@@ -430,6 +431,12 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
     container.run = run
     engine.begin(live, engine, container, run)
     log.info("container.adopted", container=container.short_id, pid=held.pid)
+
+
+def is_on_record(container: Container, held: Adopted) -> bool:
+    """Whether an end that the shim still keeps was written down by an earlier supervisor."""
+    ended = container.state not in ALIVE and held.ended_ns > 0
+    return ended and container.life.finished_ns >= held.ended_ns
 
 
 async def discard_stray(engine: Engine, held: Adopted) -> None:

@@ -33,7 +33,7 @@ QUIT_LIMIT_S = 5.0
 class Adopted(msgspec.Struct, frozen=True):
     """A container that the shim holds from an earlier supervisor; -1 for what has ended.
 
-    Its descriptors belong to whoever gets this.
+    Its descriptors belong to whoever gets this. `ended_ns` is when it was reaped, 0 if it lives.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Adopted(msgspec.Struct, frozen=True):
     pidfd: int
     stdout: int
     stderr: int
+    ended_ns: int = 0
 
 
 class Spawned(msgspec.Struct, frozen=True):
@@ -291,8 +292,12 @@ class ShimLink:
             case protocol.Adopted():
                 self._held.add(message.id)
                 *pidfd, stdout, stderr = message.fds
+                ended_ns = message.time_ns if message.wait_status is not None else 0
                 self._adopted.append(
-                    Adopted(message.id, message.pid, pidfd[0] if pidfd else -1, stdout, stderr)
+                    Adopted(
+                        *(message.id, message.pid, pidfd[0] if pidfd else -1, stdout, stderr),
+                        ended_ns=ended_ns,
+                    )
                 )
                 if message.wait_status is not None:
                     self._ended(message.id, message.wait_status, message.time_ns)
