@@ -121,6 +121,7 @@ class Container:
         log_path: Where its log is, empty if the driver keeps none.
         run: Its process, pipes and log while it has any.
         attachments: Clients that get its live output; they may be there before the first start.
+        restarting: A restart is under way: the end that comes now is not its last.
         next_exit: Told at the end of the run under way, or of the next one.
         removal: Told when it is gone.
     """
@@ -136,6 +137,7 @@ class Container:
         "name",
         "next_exit",
         "removal",
+        "restarting",
         "run",
     )
 
@@ -155,6 +157,7 @@ class Container:
         self.life = life or Life()
         self.log_path = log_path
         self.run: Run | None = None
+        self.restarting = False
         self.lock: anyio.Lock | None = None
         self.attachments: list[Attachment] = []
         self.next_exit: Notice | None = None
@@ -174,5 +177,5 @@ class Container:
     def phase_lock(self) -> anyio.Lock:
         """Held by the phase that is changing it: start, remove, rename. Made at first use."""
         if self.lock is None:
-            self.lock = anyio.Lock()
+            self.lock = anyio.Lock(fast_acquire=True)
         return self.lock

@@ -277,9 +277,20 @@ class Engine:
     async def restart(
         self, container: Container, timeout: float | None = None, signal: str | None = None
     ) -> None:
-        """Stop it if it runs, then start it."""
-        await self.stop(container, timeout, signal)
-        await self.start(container)
+        """Stop it if it runs, then start it; one that removes itself stays for that.
+
+        Raises:
+            BadParameter: The timeout or the signal makes no sense.
+            StartFailed: The payload can't be executed.
+            Conflict: It is being removed.
+            EngineFault: It can't be stopped, or the machine refused.
+        """
+        container.restarting = True
+        try:
+            await self.stop(container, timeout, signal)
+            await self.start(container)
+        finally:
+            container.restarting = False
         self.events.publish("container", "restart", container.id, lifecycle.attributes(container))
 
     def rename(self, container: Container, name: str) -> None:

@@ -302,6 +302,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
             for word in config.security_options
         ),
         shm_size=config.shm_size,
+        volatile=config.auto_remove,
         cgroup=plan,
     )
 
@@ -335,7 +336,11 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
         run.close()
         if not run.log.closed:
             run.log.detach()  # we end, the container does not: its unfinished lines stay marked
-    if container.config.auto_remove and container.state is State.EXITED:
+    if (
+        container.config.auto_remove
+        and container.state is State.EXITED
+        and not container.restarting
+    ):
         try:
             await remove(engine, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:

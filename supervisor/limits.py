@@ -23,7 +23,7 @@ class Limits:
     """The limiters of one engine; made inside its event loop."""
 
     def __init__(self) -> None:
-        self.starts = anyio.CapacityLimiter(STARTS_AT_ONCE)
+        self.starts = anyio.Semaphore(STARTS_AT_ONCE, fast_acquire=True)
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
         self.slow_logs = anyio.CapacityLimiter(SLOW_LOGS_AT_ONCE)
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)

@@ -68,7 +68,7 @@ class ShimLink:
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._socket: socket.socket | None = None
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._spawns: dict[str, _Question] = {}
         self._held: set[str] = set()
         self._endings: dict[str, Ending] = {}

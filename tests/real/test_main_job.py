@@ -161,6 +161,24 @@ def test_restart_gives_a_new_process_and_keeps_the_log(engine):
     engine.post(f"/containers/{container}/kill")
 
 
+def test_restart_of_one_that_removes_itself_keeps_it(engine):
+    container = engine.run(
+        "sh",
+        "-c",
+        "echo run >> /tmp/runs; cat /tmp/runs; exec sleep 1000",
+        HostConfig={"AutoRemove": True},
+    )
+    log_line(engine, container, b"run")
+    assert engine.post(f"/containers/{container}/restart?t=0").status == 204
+    assert log_line(engine, container, b"run\nrun\n")
+    with engine.stream("GET", "/events") as events:
+        assert engine.post(f"/containers/{container}/stop?t=0").status == 204
+        seen = b""
+        while b'"destroy"' not in seen:
+            seen += events.read1(65536)
+    assert engine.get(f"/containers/{container}/json").status == 404
+
+
 def test_rename_and_the_conflict_of_names(engine):
     one = engine.create("true", name="finch")
     engine.create("true", name="wren")
