@@ -432,9 +432,13 @@ class Engine:
                     self.begin(self._remove_quietly, container)
                 elif container.state in ALIVE:
                     group.start_soon(lifecycle.end_unseen, self, container, END_NOT_SEEN)
-        for left in self.settings.network_files.iterdir():
-            if left.name not in known:
-                network_files.remove(str(left))
+        try:
+            for left in self.settings.network_files.iterdir():
+                if left.name not in known:
+                    network_files.remove(str(left))
+        except OSError as error:
+            # What runs matters more than what is left of the dead.
+            log.error("recovery.not_swept", error=str(error))
         for stray in (one for one in adopted if one.id not in known):
             log.info("shim.holds_what_is_over", container=stray.id[:12])
             await lifecycle.discard_stray(self, stray)

@@ -71,6 +71,7 @@ class ShimLink:
         self._sending = anyio.Lock(fast_acquire=True)
         self._spawns: dict[str, _Question] = {}
         self._held: set[str] = set()
+        self._refused: set[str] = set()
         self._endings: dict[str, Ending] = {}
         self._awaited: dict[str, anyio.Event] = {}
         self._adopted: list[Adopted] = []
@@ -257,6 +258,8 @@ class ShimLink:
                 log.error("shim.descriptors_lost", error=str(error))
                 question = self._spawns.get(error.message_id)
                 if question is not None:
+                    # It was cloned, and whoever asked ends it by its cgroup.
+                    self._refused.add(error.message_id)
                     question.answer = protocol.SpawnRefused(
                         error.message_id, errno.EMFILE, os.strerror(errno.EMFILE)
                     )
@@ -309,6 +312,10 @@ class ShimLink:
                 log.warning("shim.unknown_message", message=message.TYPE)
 
     def _ended(self, container_id: str, wait_status: int, time_ns: int) -> None:
+        if container_id in self._refused:
+            self._refused.discard(container_id)
+            self._send_or_queue(protocol.Forget(container_id))
+            return
         self._endings.setdefault(container_id, decode(wait_status, time_ns))
         event = self._awaited.get(container_id)
         if event is not None:
@@ -320,6 +327,7 @@ class ShimLink:
         # Only once it is wholly gone its inits are ours: before that nobody could reap them.
         await self._bury()
         self._held.clear()
+        self._refused.clear()
         self._forgotten.clear()
         for question in self._spawns.values():
             question.answered.set()

@@ -1,0 +1,24 @@
+"""The link to the shim: what it does with ends that nobody waits for."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime import shim_protocol as protocol
+from supervisor.shim_link import ShimLink
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_end_of_a_spawn_whose_descriptors_were_lost_is_forgotten_at_the_shim(
+    monkeypatch,
+):
+    link = ShimLink(Path("/nowhere"))
+    sent = []
+    monkeypatch.setattr(link, "_send_or_queue", sent.append)
+    link._refused.add("lost")
+    link._take(protocol.Exited("lost", 7, 9, 1))
+    link._take(protocol.Exited("other", 8, 9, 1))
+    assert sent == [protocol.Forget("lost")]
+    assert set(link._endings) == {"other"}
+    assert not link._refused
