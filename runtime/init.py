@@ -228,7 +228,8 @@ class _Init:
         for number in host.ignored_signals:
             _signal.signal(number, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        door.close_range(_STATUS_FD, _HIGHEST_FD, flags.CLOSE_RANGE_CLOEXEC)
+        # The status pipe closes itself at execve. CLOSE_RANGE_CLOEXEC would need Linux 5.11.
+        door.close_range(_STATUS_FD + 1, _HIGHEST_FD, 0)
         path = payload.find(plan.args[0], plan.env)
         try:
             door.execve(path, plan.args, plan.env)

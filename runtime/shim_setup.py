@@ -88,7 +88,9 @@ def reserve_low_descriptors(listener_fd: int) -> tuple[int, int]:
     Returns the listener and the end where faults are read (`runtime.native`).
     """
     moved: int = fcntl.fcntl(listener_fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
-    DOOR.close_range(FIRST_FREE_FD + 1 if moved == FIRST_FREE_FD else moved + 1, 2**31 - 1, 0)
+    if moved > FIRST_FREE_FD:
+        DOOR.close_range(FIRST_FREE_FD, moved - 1, 0)
+    DOOR.close_range(moved + 1, 2**31 - 1, 0)
     for fd in range(3, FIRST_FREE_FD):
         os.dup2(0, fd, False)
     faults, faults_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -37,11 +37,6 @@ class Settings:
         return self.root / "containers"
 
     @property
-    def network_files(self) -> Path:
-        """/etc/hostname, /etc/hosts and /etc/resolv.conf of each container that runs."""
-        return self.run_dir / "etc"
-
-    @property
     def rootfs(self) -> Path:
         """An empty directory; each container mounts its root there, in its own namespace."""
         return self.run_dir / "rootfs"
@@ -72,7 +67,6 @@ def claim_directories(settings: Settings) -> None:
         (settings.root, 0o711),
         (settings.run_dir, 0o755),
         (settings.containers, 0o711),
-        (settings.network_files, 0o711),
         (settings.rootfs, 0o711),
     ):
         try:

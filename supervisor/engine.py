@@ -25,7 +25,7 @@ from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
 from runtime.images.store import ImageStore
-from supervisor import lifecycle, names, network_files, signals, store, waiting
+from supervisor import lifecycle, names, signals, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
@@ -96,10 +96,6 @@ class Engine:
     def directory(self, container: Container) -> Path:
         """A container's own directory."""
         return self.settings.containers / container.id
-
-    def network_files(self, container: Container) -> str:
-        """Where its /etc/hostname and the like are while it runs."""
-        return f"{self.settings.network_files}/{container.id}"
 
     def layers(self, container: Container) -> RootfsLayers:
         """The lower directories and binds of a container's image.
@@ -432,13 +428,6 @@ class Engine:
                     self.begin(self._remove_quietly, container)
                 elif container.state in ALIVE:
                     group.start_soon(lifecycle.end_unseen, self, container, END_NOT_SEEN)
-        try:
-            for left in self.settings.network_files.iterdir():
-                if left.name not in known:
-                    network_files.remove(str(left))
-        except OSError as error:
-            # What runs matters more than what is left of the dead.
-            log.error("recovery.not_swept", error=str(error))
         for stray in (one for one in adopted if one.id not in known):
             log.info("shim.holds_what_is_over", container=stray.id[:12])
             await lifecycle.discard_stray(self, stray)

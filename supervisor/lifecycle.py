@@ -171,9 +171,7 @@ async def start(engine: Engine, container: Container) -> None:
 async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
     plan = engine.cgroups.create(container.id, _limits(container.config.resources))
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
-    etc = engine.network_files(container)
-    undo.push("remove its network files", functools.partial(network_files.remove, etc))
-    network_files.write(etc, container)
+    network_files.write(engine.directory(container), container)
     ours = ExitStack()
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
@@ -291,10 +289,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
         merged=str(engine.settings.rootfs),
         binds=(
             *layers.binds,
-            *(
-                Bind(f"{engine.network_files(container)}/{name}", f"/etc/{name}")
-                for name in network_files.NAMES
-            ),
+            *(Bind(f"{directory}/{name}", f"/etc/{name}") for name in network_files.NAMES),
         ),
         network="host" if config.network_mode == "host" else "none",
         no_new_privileges=any(
@@ -320,13 +315,16 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
     feeds = _Feeds(container)
     run.log.on_trouble = _tell_of_log
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(pump, lane, run.stdout, run.log.stream(Stream.STDOUT), feeds)
-            group.start_soon(pump, lane, run.stderr, run.log.stream(Stream.STDERR), feeds)
-            if run.pidfd >= 0:
-                await anyio.wait_readable(run.pidfd)
-            run.exited.set()
-            group.cancel_scope.deadline = anyio.current_time() + DRAIN_LIMIT_S
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(pump, lane, run.stdout, run.log.stream(Stream.STDOUT), feeds)
+                group.start_soon(pump, lane, run.stderr, run.log.stream(Stream.STDERR), feeds)
+                await _exit(run)
+                group.cancel_scope.deadline = anyio.current_time() + DRAIN_LIMIT_S
+        except Exception:
+            # Its output is lost from here on, its end must not be.
+            log.exception("container.pump_failed")
+            await _exit(run)
         await lane.close()
         ending = await engine.shim.ending(container.id, run.pidfd)
         record_end(engine, container, run, ending)
@@ -345,6 +343,12 @@ async def live(engine: Engine, container: Container, run: Run) -> None:
             await remove(engine, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
+
+
+async def _exit(run: Run) -> None:
+    if run.pidfd >= 0 and not run.exited.is_set():
+        await anyio.wait_readable(run.pidfd)
+    run.exited.set()
 
 
 def _tell_of_log(container_log: ContainerLog) -> None:
@@ -397,7 +401,6 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         engine.cgroups.remove(container.id)
     except OSError as error:
         log.warning("cgroup.not_removed", error=str(error))
-    network_files.remove(engine.network_files(container))
     container.run = None
     if oom_kills:
         engine.events.publish("container", "oom", container.id, attributes(container))

@@ -1,15 +1,15 @@
 """/etc/hostname, /etc/hosts and /etc/resolv.conf of a container, bind-mounted from outside.
 
-They stay out of the container's layer, as Docker's do, so a commit or diff never shows them. They
-are made anew at each start (as Docker makes hosts) and live in the run directory: three files on
-tmpfs cost a tenth of what they cost on a disk.
+They stay out of the container's layer, as Docker's do, so a commit or diff never shows them, and
+are made anew at each start, as Docker makes hosts. The container can write to them, so they are in
+its own directory on disk: on the run directory's tmpfs it could fill the machine's /run.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
+from pathlib import Path
 
 from supervisor.container import Container
 
@@ -36,22 +36,16 @@ def hostname(container: Container) -> str:
     return container.short_id
 
 
-def write(directory: str, container: Container) -> None:
-    """Make the directory, and the three files in it.
+def write(directory: Path, container: Container) -> None:
+    """Write the three files.
 
     Raises:
         OSError: The file system refused.
     """
     shared = container.config.network_mode == "host"
-    os.mkdir(directory, 0o755)
     _put(f"{directory}/hostname", hostname(container).encode() + b"\n")
     _put(f"{directory}/hosts", _host_file("/etc/hosts") if shared else _LOCAL_HOSTS)
     _put(f"{directory}/resolv.conf", _host_file("/etc/resolv.conf"))
-
-
-def remove(directory: str) -> None:
-    """Delete what `write` has made; what is not there is no error."""
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _put(path: str, data: bytes) -> None:

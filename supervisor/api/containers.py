@@ -95,7 +95,6 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         container,
         engine.directory(container),
         engine.settings.rootfs,
-        engine.network_files(container),
         lower,
     )
     if flag(request, "size"):

@@ -71,14 +71,13 @@ def summary(container: Container, image: str, now_ns: int) -> wire.Summary:
 
 
 def inspection(
-    container: Container, directory: Path, rootfs: Path, etc: str, lower: tuple[str, ...]
+    container: Container, directory: Path, rootfs: Path, lower: tuple[str, ...]
 ) -> wire.Inspection:
     """Return all there is to know.
 
     Args:
         directory: The container's own directory.
         rootfs: Where it mounts its root, in its own namespace.
-        etc: Where its /etc/hosts and the like are while it runs.
         lower: The image's lower directories, topmost first.
     """
     path, *args = container.config.args
@@ -89,9 +88,9 @@ def inspection(
         Args=args,
         State=_state(container),
         Image=container.config.image_id,
-        ResolvConfPath=f"{etc}/resolv.conf",
-        HostnamePath=f"{etc}/hostname",
-        HostsPath=f"{etc}/hosts",
+        ResolvConfPath=f"{directory}/resolv.conf",
+        HostnamePath=f"{directory}/hostname",
+        HostsPath=f"{directory}/hosts",
         LogPath=container.log_path,
         Name=f"/{container.name}",
         RestartCount=container.life.restart_count,

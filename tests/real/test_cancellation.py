@@ -18,6 +18,7 @@ import pytest
 from logs.marks import MarkFile
 from runtime.cgroups import Cgroups
 from runtime.images.store import ImageStore
+from supervisor import lifecycle
 from supervisor.config import Settings, claim_directories
 from supervisor.container import ContainerConfig
 from supervisor.engine import Engine
@@ -209,3 +210,18 @@ async def test_remove(engine):
     await engine.start(container)
     await cancel_at_each_await(work, check)
     await engine.remove(container, force=True)
+
+
+async def test_an_end_is_recorded_even_if_the_pump_fails(engine, monkeypatch):
+    async def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(lifecycle, "pump", broken)
+    container = await engine.create("bird", config_for(engine))
+    before = held_open()
+    await engine.start(container)
+    await engine.stop(container, 0)
+    assert container.state is State.EXITED
+    assert container.life.exit_code == 137
+    assert cgroups_of(engine) == []
+    await all_closed(before)

@@ -172,9 +172,6 @@ class FakeEngine:
     def directory(self, container):
         return self.settings.containers / container.id
 
-    def network_files(self, container):
-        return f"/run/etc/{container.id}"
-
     def layers(self, container):
         return self.images.layers(None)
 
