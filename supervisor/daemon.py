@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import gc
 import grp
+import importlib.util
 import os
 import resource
 import signal
@@ -121,13 +122,8 @@ def _check_machine(settings: Settings) -> None:
         raise CannotStart(
             f"unknown backend {settings.backend!r}: choose one of {', '.join(BACKENDS)}"
         )
-    if settings.backend == "uvloop":
-        try:
-            import uvloop  # noqa: F401
-        except ImportError:
-            raise CannotStart(
-                "the uvloop backend is not installed: pip install 'mdocker[uvloop]'"
-            ) from None
+    if settings.backend == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise CannotStart("the uvloop backend is not installed: pip install 'mdocker[uvloop]'")
     if os.geteuid() != 0:
         raise CannotStart("containers need root: run it as root or by sudo")
     missing = kernel_check.missing()
