@@ -98,9 +98,14 @@ class Cgroups:
             CgroupsUnusable: a limit needs a controller that this machine doesn't offer.
             OSError: the kernel refused a directory or a value; the error names the file.
         """
-        self._unified.mkdir(exist_ok=True)
         directory = self._unified / container_id
-        directory.mkdir(exist_ok=True)
+        try:
+            os.mkdir(directory)
+        except FileNotFoundError:
+            self._unified.mkdir(exist_ok=True)
+            directory.mkdir(exist_ok=True)
+        except FileExistsError:
+            pass  # left by a run whose removal met a process that was still going
         try:
             wanted = limits.controllers()
             if not self.hybrid:

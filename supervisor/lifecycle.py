@@ -157,14 +157,8 @@ async def start(engine: Engine, container: Container) -> None:
                 ) from error
             undo.keep()
         container.run = run
-        engine.begin(live, engine, container, run)
-    log.info(
-        "container.started",
-        container=container.short_id,
-        phase="start",
-        pid=run.pid,
-        ms=round((time.perf_counter() - began) * 1e3, 2),
-    )
+        took_ms = round((time.perf_counter() - began) * 1e3, 2)
+        engine.begin(live, engine, container, run, took_ms)
     engine.events.publish("container", "start", container.id, attributes(container))
 
 
@@ -305,12 +299,20 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
 # ── run ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def live(engine: Engine, container: Container, run: Run) -> None:
+async def live(
+    engine: Engine, container: Container, run: Run, start_ms: float | None = None
+) -> None:
     """Be with a container while it runs: pump its output, see its end, put it on record.
 
     What goes wrong here is this container's alone: it is logged and no neighbour notices.
+
+    Args:
+        start_ms: How long its start took; told here, when whoever asked has got the answer. None
+            for one that was running already.
     """
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
+    if start_ms is not None:
+        log.info("container.started", phase="start", pid=run.pid, ms=start_ms)
     lane = Lane(engine.stages, engine.limits.slow_logs)
     feeds = _Feeds(container)
     run.log.on_trouble = _tell_of_log
