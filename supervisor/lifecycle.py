@@ -219,6 +219,7 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
 
 async def _read_report(report: int) -> StartFailed | None:
     """Wait for the init's execve (end of file) or for its words about what failed."""
+    await anyio.lowlevel.checkpoint_if_cancelled()  # the spawn was shielded
     words = b""
     while len(words) < REPORT_LIMIT:
         try:
