@@ -22,7 +22,7 @@ HEAVY = (
     "logs",
 )
 
-UNNEEDED = {*HEAVY, "cyclopts", "attrs", "h11", "inspect", "dataclasses", "urllib", "http"}
+UNNEEDED = {*HEAVY, "cyclopts", "attrs", "urllib", "http"}
 
 PROBE = """
 import atexit, os, sys

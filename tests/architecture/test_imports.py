@@ -12,7 +12,7 @@ ALLOWED = {
     "runtime": set(),
     "logs": {"anyio"},
     "supervisor": {"runtime", "logs", "anyio", "structlog", "h11", "msgspec", "uvloop"},
-    "mdocker": {"cyclopts", "rich"},
+    "mdocker": {"cyclopts", "h11", "rich"},
 }
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "shared"}
 

@@ -1,4 +1,4 @@
-"""Answers read without h11 are what h11 reads."""
+"""Answers are read at any cut; requests are what a server reads."""
 
 from __future__ import annotations
 
@@ -17,59 +17,43 @@ bodies = st.binary(max_size=100)
 
 @st.composite
 def answers(draw):
-    """One answer as the engine may send it, and its body."""
+    """One answer as the engine may send it, its status and its body."""
     status = draw(st.sampled_from([200, 201, 204, 304, 404, 500]))
     head = b"HTTP/1.1 %d Whatever\r\nApi-Version: 1.50\r\n" % status
     if draw(st.booleans()):
         head = b"HTTP/1.1 100 Continue\r\n\r\n" + head
     if status in (204, 304):
-        return head + b"\r\n", b""
+        return head + b"\r\n", status, b""
     body = draw(bodies)
     if draw(st.booleans()):
-        return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, body
+        return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, status, body
     coded = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-    return head + b"Transfer-Encoding: chunked\r\n\r\n" + coded + b"0\r\n\r\n", body
-
-
-def by_h11(data):
-    """Read one answer with h11."""
-    connection = h11.Connection(h11.CLIENT)
-    connection.send(h11.Request(method="POST", target="/", headers=[("Host", "x")]))
-    connection.send(h11.EndOfMessage())
-    connection.receive_data(data)
-    response, body = None, b""
-    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
-        if isinstance(event, h11.Response):
-            response = event
-        elif isinstance(event, h11.Data):
-            body += bytes(event.data)
-    return response.status_code, {k.decode(): v.decode() for k, v in response.headers}, body
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + coded + b"0\r\n\r\n", status, body
 
 
 @given(st.lists(answers(), min_size=1, max_size=3), st.lists(st.integers(0), max_size=20))
 def test_answers_at_any_cut(sent, points):
     reader = ReplyReader()
-    for data, body in sent:
+    for data, status, body in sent:
         places = sorted({0, len(data), *(point % (len(data) + 1) for point in points)})
         replies = [
             reply
             for a, b in itertools.pairwise(places)
             if (reply := reader.feed(data[a:b])) is not None
         ]
-        assert [tuple(reply) for reply in replies] == [by_h11(data)]
-        assert replies[0].body == body
+        assert [(reply.status, reply.body) for reply in replies] == [(status, body)]
         assert reader.reusable
 
 
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"220 smtp ready\r\n\r\n", "no engine"),
-        (b"HTTP/1.1 2x0 OK\r\n\r\n", "no engine"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "garbled: length '-1'"),
+        (b"220 smtp ready\r\n\r\n", "garbled"),
+        (b"HTTP/1.1 2x0 OK\r\n\r\n", "garbled"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "garbled"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nabc", "too long"),
         (b"HTTP/1.1 204 OK\r\n\r\nHTTP", "too long"),
-        (b"x" * 100_000, "endless"),
+        (b"x" * 100_000, "garbled"),
     ],
 )
 def test_garbled(data, text):
