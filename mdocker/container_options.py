@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
 from mdocker.options import flag
 
 
-class ContainerOptions(NamedTuple):
+# No NamedTuple: cyclopts reads the options' help from the annotations of a dataclass only.
+@dataclass(frozen=True, slots=True)
+class ContainerOptions:
     """All as typed; `mdocker/create_request.py` turns them into the API's request."""
 
     name: Annotated[str, flag("--name", help="Give the container a name")] = ""

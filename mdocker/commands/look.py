@@ -82,7 +82,7 @@ def _row(container: dict[str, Any], now: float, *, no_trunc: bool) -> Row:
     ]
     return {
         "ID": container["Id"] if no_trunc else container["Id"][:12],
-        "Image": container.get("Image") or "<no image>",
+        "Image": _image(str(container.get("Image") or "<no image>"), no_trunc=no_trunc),
         "Command": json.dumps(
             command if no_trunc else shorten(command, _COMMAND_WIDTH), ensure_ascii=False
         ),
@@ -102,6 +102,12 @@ def _row(container: dict[str, Any], now: float, *, no_trunc: bool) -> Row:
         "Networks": ",".join(networks),
         "Label": label_field(labels),
     }
+
+
+def _image(name: str, *, no_trunc: bool) -> str:
+    """An image that has lost its name goes by its id, which is shortened like any other."""
+    short = name.removeprefix("sha256:")
+    return name if no_trunc or short == name else short[:12]
 
 
 def _ports(ports: list[dict[str, Any]]) -> str:

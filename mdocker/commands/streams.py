@@ -117,7 +117,7 @@ def events(
                 event: dict[str, Any] = json.loads(line)
             except ValueError:
                 raise EngineUnreachable(f"the engine's event is no JSON: {line[:80]!r}") from None
-            text = template.render(event) if template is not None else _event(event)
+            text = _event(event) if template is None else template.render(_by_docker_names(event))
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
         return True
@@ -125,6 +125,22 @@ def events(
     with engine.stream("GET", "/events", query) as stream:
         each_line(stream, take)
     return 0
+
+
+_DOCKER_NAMES = {
+    "status": "Status",
+    "id": "ID",
+    "from": "From",
+    "scope": "Scope",
+    "time": "Time",
+    "timeNano": "TimeNano",
+}
+
+
+def _by_docker_names(event: dict[str, Any]) -> dict[str, Any]:
+    """The fields as templates name them: those of the docker CLI, not of the JSON."""
+    absent = {"Status": "", "ID": "", "From": "", "Scope": "", "Time": 0, "TimeNano": 0}
+    return absent | {_DOCKER_NAMES.get(name, name): value for name, value in event.items()}
 
 
 def _event(event: dict[str, Any]) -> str:

@@ -439,3 +439,12 @@ def test_a_locale_that_can_not_spell(two, spawn):
     out, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (0, b"")
     assert b"sh -c 'while true; ?" in out
+
+
+def test_an_image_without_a_name_is_shown_by_its_short_id():
+    from mdocker.commands.look import _image
+
+    whole = "sha256:e9d5a8e5c98c" + "0" * 52
+    assert _image(whole, no_trunc=False) == "e9d5a8e5c98c"
+    assert _image(whole, no_trunc=True) == whole
+    assert _image("busybox:1", no_trunc=False) == "busybox:1"

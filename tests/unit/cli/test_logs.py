@@ -326,3 +326,4 @@ def test_events_formatted(happening, mdocker):
         EVENT,
     ]
     assert "no field" in mdocker("events", "--format", "{{.Nope}}").err
+    assert mdocker("events", "--format", "{{.TimeNano}} {{.Scope}}").code == 0

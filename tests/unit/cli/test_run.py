@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -371,3 +373,17 @@ class TestReplicas:
         held.set()
         assert b"interrupted: " in (text := process.stderr.read())
         assert b" of 100 run, as b-N" in text
+
+
+@pytest.mark.parametrize("command", ["run", "create"])
+def test_help_says_what_every_option_is_for(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "mdocker", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    options = [line for line in done.stdout.splitlines() if line.startswith("  --")]
+    assert len(options) > 20
+    assert [line for line in options if ": " not in line or "[default" in line] == []
+    assert "  --env, -e STR...: Set an environment variable" in done.stdout
