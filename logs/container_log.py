@@ -170,10 +170,9 @@ class LogStream:
     def _notice(self, now: int) -> list[Buffer]:
         writer = self.log.writer
         assert writer is not None
-        text = b"mdocker: %d bytes of %b were lost here, because the log could not be written\n" % (
-            self._lost,
-            self._name,
-        )
+        # A newline first: what was lost may be the rest of a line whose beginning is there.
+        text = b"\nmdocker: %d bytes of %b were lost here, because the log could not be written\n"
+        text %= (self._lost, self._name)
         return writer.lines(self._name, b"", text, len(text), now)
 
     def _mark(self, batch: int) -> None:

@@ -354,7 +354,7 @@ class TestWriteFails:
         assert told[1:] == [None]
         log.close()
         notice = (
-            b"mdocker: 30 bytes of stdout were lost here, because the log could not be written\n"
+            b"\nmdocker: 30 bytes of stdout were lost here, because the log could not be written\n"
         )
         assert text(log) == b"kept\n" + notice + b"held kept\n"
 
