@@ -37,6 +37,7 @@ def start(place: Settings) -> socket:
     run_dir = Path(place.run_dir).absolute()
     try:
         run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _check_ours(run_dir)
         lock = _open(run_dir / "autostart.lock", os.O_RDWR)
     except OSError as error:
         raise EngineUnreachable(
@@ -59,6 +60,25 @@ def start(place: Settings) -> socket:
             ) from error
     finally:
         os.close(lock)
+
+
+def _check_ours(run_dir: Path) -> None:
+    """Leave nothing in a directory that the engine will refuse.
+
+    Raises:
+        EngineUnreachable: It is somebody else's, or others can write to it.
+        OSError: It can't be looked at.
+    """
+    found = run_dir.stat()
+    if found.st_uid != os.geteuid():
+        reason = f"it is owned by uid {found.st_uid}, not by {os.geteuid()}: chown it"
+    elif found.st_mode & 0o022:
+        reason = "others can write to it: chmod go-w it"
+    else:
+        return
+    raise EngineUnreachable(
+        f"unable to use {run_dir} as the run directory: {reason}, or name another by --run-dir"
+    )
 
 
 def _start(place: Settings, run_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -156,3 +157,26 @@ def test_no_permission(tmp_path, monkeypatch):
     place = settings.resolve(run_dir=str(tmp_path))
     with pytest.raises(EngineUnreachable, match="be root, or a member of the group"):
         client.Engine(place).open()
+
+
+@pytest.mark.parametrize("trouble", ["foreign", "loose"])
+def test_nothing_is_left_in_a_directory_that_is_not_ours(tmp_path, trouble):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir(mode=0o755)
+    if trouble == "foreign":
+        os.chown(run_dir, 12345, 12345)
+    else:
+        run_dir.chmod(0o777)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mdocker"),
+            *("--run-dir", str(run_dir), "--root", str(tmp_path / "root"), "ps"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "unable to use" in done.stderr
+    assert list(run_dir.iterdir()) == []
+    assert not (tmp_path / "root").exists()
