@@ -278,8 +278,8 @@ class Shim:
         except spawner.Refused as refused:
             if refused.errno == errno.EMFILE:
                 self._pool.drain()
-            self._send(shim_protocol.SpawnRefused(message.id, refused.errno, str(refused)))
             _close_all(message.descriptors())
+            self._send(shim_protocol.SpawnRefused(message.id, refused.errno, str(refused)))
             return
         self._untidy = self._fast is not None
         held.stdout_r, held.stderr_r = message.stdout_r, message.stderr_r
@@ -315,7 +315,7 @@ class Shim:
                     return  # killed meanwhile; its end will be told like any other
                 diagnosis = spawner.Diagnosis(self._door, held, plan, -result)
                 self._diagnoses[held.pidfd] = diagnosis
-                if not diagnosis.hopeful:
+                if not diagnosis.hopeful and not diagnosis.too_late:
                     _complain(f"{held.id} failed to start (errno {-result}), nobody knows why")
                 return
 

@@ -156,9 +156,11 @@ class Diagnosis:
         held: The container; its exit is told when the diagnosis is done.
         code: The errno that the child met.
         pidfd: Of the Python init, -1 before it runs.
+        too_late: Somebody has killed the child meanwhile, so nobody waits for words.
     """
 
     def __init__(self, door: Kernel, held: Held, plan: Plan, code: int) -> None:
+        self.too_late = False
         self.held = held
         self.code = code
         self.pidfd = -1
@@ -169,7 +171,9 @@ class Diagnosis:
         try:
             for fd in (3, 1, 2):
                 self._fds.append(door.pidfd_getfd(held.pidfd, fd))
-        except OSError:
+        except OSError as error:
+            # A dead process has no descriptors (EBADF), or is no process any more (ESRCH).
+            self.too_late = error.errno in (errno.EBADF, errno.ESRCH)
             self.close()
         door.pidfd_send_signal(held.pidfd, 9)
 
