@@ -134,7 +134,9 @@ def test_remove_takes_what_was_made_below(driver):
 
 @pytest.mark.parametrize("old_kernel", [False, True])
 def test_kill_reaches_every_process(driver, old_kernel, monkeypatch):
-    started = driver.start("sh", "-c", "for i in 1 2 3; do sleep 1000 & done; echo up; wait")
+    # It never ends by itself, whichever of them is killed first.
+    script = "for i in 1 2 3; do sleep 1000 & done; echo up; while :; do sleep 1000; done"
+    started = driver.start("sh", "-c", script)
     assert started.readline() == "up\n"
     if old_kernel:
         driver.cgroups._kill_each(driver.cgroups._unified / started.id)
