@@ -42,7 +42,7 @@ from supervisor.limits import Limits
 from supervisor.pumping import Stages
 from supervisor.registry import Registry
 from supervisor.shim_link import Adopted, ShimLink
-from supervisor.states import ALIVE, Event, State
+from supervisor.states import ALIVE, State
 from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
 
 log = structlog.get_logger()
@@ -500,6 +500,3 @@ def _engine_id(root: Path) -> str:
         fresh = str(uuid.uuid4())
         path.write_text(fresh + "\n")
         return fresh
-
-
-__all__ = ["Engine", "Event", "directory_size"]
