@@ -41,6 +41,44 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     pids: int | None = None
 
 
+class RestartPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What follows an end that nobody asked for.
+
+    Attributes:
+        name: "no", "on-failure", "always" or "unless-stopped".
+        max_retries: For on-failure: so many restarts in a row and no more; 0 is no limit.
+        delay_ms: The first delay; doubled with each restart in a row.
+        max_delay_ms: It grows no further than this.
+    """
+
+    name: str = "no"
+    max_retries: int = 0
+    delay_ms: int = 100
+    max_delay_ms: int = 60_000
+
+
+class HealthCheck(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a container's health is found out. Times in ns.
+
+    Attributes:
+        test: ("CMD", word, …) or ("CMD-SHELL", line).
+        interval: From the end of one probe to the next.
+        timeout: A probe that takes longer is killed and has failed.
+        retries: So many failures in a row make it unhealthy.
+        start_period: Failures in this time after the start don't count.
+        start_interval: The interval within the start period.
+        on_failure: What becomes of an unhealthy container: "none", "kill", "restart" or "stop".
+    """
+
+    test: tuple[str, ...]
+    interval: int = 30_000_000_000
+    timeout: int = 30_000_000_000
+    retries: int = 3
+    start_period: int = 0
+    start_interval: int = 5_000_000_000
+    on_failure: str = "none"
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What was asked for, with the image's defaults already merged in.
 
@@ -72,6 +110,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     log_driver: str = "json-file"
     log_options: dict[str, str] = {}
     auto_remove: bool = False
+    restart: RestartPolicy = RestartPolicy()
+    health: HealthCheck | None = None
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     attach_stdout: bool = False
@@ -83,6 +123,41 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         return self.entrypoint + self.cmd
 
 
+class Probe(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One run of a health check's command. Times are ns since the epoch."""
+
+    started_ns: int
+    finished_ns: int
+    exit_code: int
+    output: str = ""
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the health check has found.
+
+    Attributes:
+        status: "starting", "healthy" or "unhealthy".
+        failing_streak: Failures in a row.
+        probes: The last five, newest last.
+    """
+
+    status: str = "starting"
+    failing_streak: int = 0
+    probes: tuple[Probe, ...] = ()
+
+
+class PendingStop(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stop under way, on record so that the next supervisor goes on with it.
+
+    Attributes:
+        signal: The stop signal, which was sent already.
+        deadline_boot_ns: When SIGKILL is due, on CLOCK_BOOTTIME; None for never.
+    """
+
+    signal: int
+    deadline_boot_ns: int | None = None
+
+
 class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Where the container is in its life. Times are ns since the epoch, 0 for never.
 
@@ -92,7 +167,14 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         exit_code: Docker's number: the exit status, or 128 + signal.
         signal: The signal that ended it, 0 for none.
         error: Why the last start failed, empty if it did not.
-        stopped_by_request: A `stop` or `kill` asked for the end that it has now.
+        stopped_by_request: A `stop` or `kill` asked for the end that it has now. No policy restarts
+            it then, and `unless-stopped` not after a reboot either.
+        boot_id: The boot in which it was started last (/proc/sys/kernel/random/boot_id).
+        stopping: The stop under way, if any.
+        restart_at_ns: When the next attempt is due, 0 where none is awaited.
+        restart_delay_ms: The delay before it, which the next one doubles.
+        health: What its health check has found; None without one.
+        log_dropped_bytes: Output of this run that no log could take.
     """
 
     state: State = State.CREATED
@@ -107,10 +189,16 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     error: str = ""
     restart_count: int = 0
     stopped_by_request: bool = False
+    boot_id: str = ""
+    stopping: PendingStop | None = None
+    restart_at_ns: int = 0
+    restart_delay_ms: int = 0
+    health: Health | None = None
+    log_dropped_bytes: int = 0
 
 
 class Container:
-    """A container that the engine knows. Only the phases in `supervisor/lifecycle.py` change one.
+    """A container that the engine knows. Only the phases (`supervisor/lifecycle.py`) change one.
 
     `life` is replaced, never changed in place, so whoever reads it has a consistent snapshot.
 

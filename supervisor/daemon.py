@@ -39,6 +39,7 @@ from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
 from supervisor.pumping import Stages
+from supervisor.recovery import recover
 from supervisor.shim_link import ShimLink
 
 log = structlog.get_logger()
@@ -218,7 +219,7 @@ async def _supervise(settings: Settings, ready_fd: int | None) -> None:
                 adopted, found = await shim.adopt()
                 stages = _stages(settings, shim, found)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
-                await engine.recover(adopted)
+                await recover(engine, adopted)
                 await _serve_until_cancelled(engine, ready_fd)
             alive = engine is not None and engine.any_alive
             tasks.cancel_scope.cancel("shutdown")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -20,12 +19,12 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from logs.drivers import ContainerLog, open_log
+from logs.drivers import ContainerLog
 from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
 from runtime.images.store import ImageStore
-from supervisor import lifecycle, names, signals, store, waiting
+from supervisor import lifecycle, names, remove, signals, start, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
@@ -41,7 +40,7 @@ from supervisor.events import EventBus
 from supervisor.limits import Limits
 from supervisor.pumping import Stages
 from supervisor.registry import Registry
-from supervisor.shim_link import Adopted, ShimLink
+from supervisor.shim_link import ShimLink
 from supervisor.states import ALIVE, State
 from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
 
@@ -50,7 +49,6 @@ log = structlog.get_logger()
 Given = TypeVarTuple("Given")
 
 LONGEST_TIMEOUT_S = 2**31 - 1
-END_NOT_SEEN = "its end was not seen: neither supervisor nor shim lived then"
 
 
 class Engine:
@@ -169,13 +167,13 @@ class Engine:
                         "remove it and create it again"
                     )
                 try:
-                    await lifecycle.start(self, container)
+                    await start.start(self, container)
                 except (StartFailed, EngineFault) as error:
                     self._note_failed_start(container, error)
                     raise
         except (StartFailed, EngineFault):
             if container.config.auto_remove:
-                await self._remove_quietly(container)
+                await self.remove_quietly(container)
             raise
         return True
 
@@ -188,9 +186,9 @@ class Engine:
         except OSError as trouble:
             log.error("container.failure_not_written", error=trouble.strerror)
 
-    async def _remove_quietly(self, container: Container) -> None:
+    async def remove_quietly(self, container: Container) -> None:
         try:
-            await lifecycle.remove(self, container)
+            await remove.remove(self, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
 
@@ -329,7 +327,7 @@ class Engine:
                 # Its own task removes it already: wait for that instead of racing with it.
                 await self.waiter(container, "removed").result()
                 return
-        await lifecycle.remove(self, container)
+        await remove.remove(self, container)
 
     async def prune(
         self, chosen: Callable[[Container], bool] = lambda container: True
@@ -353,7 +351,7 @@ class Engine:
                 directory_size, self.directory(container), limiter=self.limits.removals
             )
             try:
-                await lifecycle.remove(self, container)
+                await remove.remove(self, container)
             except (Conflict, NoSuchContainer, EngineFault) as error:
                 log.warning("container.not_pruned", error=str(error))
                 return
@@ -390,60 +388,6 @@ class Engine:
         attachment.close()
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────
-
-    async def recover(self, adopted: list[Adopted]) -> None:
-        """Read what is on disk, sweep what a crash left, and go on with what still runs."""
-        self.images.sweep()
-        for directory in sorted(self.settings.containers.iterdir()):
-            if directory.name.endswith(lifecycle.REMOVED_SUFFIX):
-                shutil.rmtree(directory, ignore_errors=True)
-                continue
-            try:
-                self.containers.add(store.load(directory))
-            except (store.UnreadableRecord, Conflict) as error:
-                self._set_aside(directory, str(error))
-        held = {one.id: one for one in adopted}
-        known = {
-            c.id: c
-            for c in self.containers
-            if c.id in held and not lifecycle.is_on_record(c, held[c.id])
-        }
-        logs = {
-            c.id: open_log(c.config.log_driver, self.directory(c), c.id) for c in known.values()
-        }
-        told = await self.stages.recover(logs.get)
-        if logs:
-            log.info(
-                "logs.recovered",
-                logs=len(logs),
-                cut_bytes=sum(one.cut_bytes for one in told),
-                written_bytes=sum(one.written_bytes for one in told),
-            )
-        async with anyio.create_task_group() as group:
-            for container in self.containers:
-                if container.id in known:
-                    lifecycle.adopt(self, container, held[container.id], logs[container.id])
-                elif container.state is State.REMOVING:
-                    container.life = lifecycle.as_dead(container.life)
-                    self.begin(self._remove_quietly, container)
-                elif container.state in ALIVE:
-                    group.start_soon(lifecycle.end_unseen, self, container, END_NOT_SEEN)
-        for stray in (one for one in adopted if one.id not in known):
-            log.info("shim.holds_what_is_over", container=stray.id[:12])
-            await lifecycle.discard_stray(self, stray)
-        for container in self.containers:
-            if container.config.auto_remove and container.state is State.EXITED:
-                self.begin(self._remove_quietly, container)
-        for unused in self.cgroups.containers() - known.keys():
-            await lifecycle.sweep_cgroup(self, unused)
-
-    def _set_aside(self, directory: Path, reason: str) -> None:
-        if not any(directory.iterdir()) or not (directory / store.CONFIG_FILE).exists():
-            # A create that a kill -9 cut in half: nobody was told of it.
-            shutil.rmtree(directory, ignore_errors=True)
-            log.info("container.half_created_removed", directory=str(directory))
-            return
-        log.error("container.unreadable", reason=reason, directory=str(directory))
 
     @property
     def any_alive(self) -> bool:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from supervisor.container import Container, ContainerConfig, Life
-from supervisor.lifecycle import is_on_record
+from supervisor.recovery import is_on_record
 from supervisor.shim_link import Adopted
 from supervisor.states import State
 

@@ -18,7 +18,7 @@ import pytest
 from logs.marks import MarkFile
 from runtime.cgroups import Cgroups
 from runtime.images.store import ImageStore
-from supervisor import lifecycle
+from supervisor import run as run_phase
 from supervisor.config import Settings, claim_directories
 from supervisor.container import ContainerConfig
 from supervisor.engine import Engine
@@ -216,7 +216,7 @@ async def test_an_end_is_recorded_even_if_the_pump_fails(engine, monkeypatch):
     async def broken(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(lifecycle, "pump", broken)
+    monkeypatch.setattr(run_phase, "pump", broken)
     container = await engine.create("bird", config_for(engine))
     before = held_open()
     await engine.start(container)

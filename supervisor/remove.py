@@ -1,0 +1,95 @@
+"""Remove: a container that does not run goes, with its directory and its log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+
+from supervisor.container import Container
+from supervisor.errors import Conflict, EngineFault, NoSuchContainer
+from supervisor.lifecycle import attributes, change
+from supervisor.states import ALIVE, Event, State, after
+from supervisor.waiting import tell_removal
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+log = structlog.get_logger()
+
+
+async def remove(engine: Engine, container: Container) -> None:
+    """Delete a container that does not run, with its directory and its log.
+
+    Raises:
+        Conflict: It runs, or is being removed already.
+        NoSuchContainer: Somebody else has removed it meanwhile.
+        EngineFault: The directory can't be deleted; the container is `dead` and can be retried.
+    """
+    if container.state is State.REMOVING:
+        raise Conflict(f"removal of container {container.name} is already in progress")
+    async with container.phase_lock:
+        if container.state is State.GONE:
+            raise NoSuchContainer(container.name)
+        if container.state in ALIVE:
+            raise Conflict(
+                f'cannot remove container "{container.name}": container is running: '
+                "stop the container before removing or force remove"
+            )
+        try:
+            change(engine, container, Event.REMOVE)
+        except OSError as error:
+            # A full disk must not keep people from deleting.
+            log.warning("container.removal_not_written", error=error.strerror)
+            container.life = msgspec.structs.replace(container.life, state=State.REMOVING)
+        with anyio.CancelScope(shield=True):
+            # Deleting is bounded by the disk alone, and half of it is of no use to anybody.
+            try:
+                engine.cgroups.remove(container.id)
+                await anyio.to_thread.run_sync(
+                    delete_directory,
+                    engine.directory(container),
+                    limiter=engine.limits.removals,
+                )
+            except OSError as error:
+                container.life = msgspec.structs.replace(
+                    container.life, state=after(State.REMOVING, Event.REMOVE_FAILED)
+                )
+                raise EngineFault(
+                    f"cannot remove container {container.name}: {error.strerror}: "
+                    f"{error.filename}; free what holds it and remove it again"
+                ) from error
+        engine.containers.discard(container)
+        container.life = msgspec.structs.replace(
+            container.life, state=after(State.REMOVING, Event.REMOVED)
+        )
+    for attachment in container.attachments:
+        attachment.end()
+    engine.events.publish("container", "destroy", container.id, attributes(container))
+    log.info("container.removed", container=container.short_id, phase="remove")
+    tell_removal(container)
+
+
+REMOVED_SUFFIX = ".removed"
+
+
+def delete_directory(directory: Path, rename: Callable[[Path, Path], None] = os.rename) -> None:
+    """Delete a container's directory: out of sight at one stroke, then piece by piece.
+
+    A supervisor that dies meanwhile leaves a directory whose name ends in ".removed", which the
+    next one sweeps; it never finds half a container.
+    """
+    doomed = directory.with_name(directory.name + REMOVED_SUFFIX)
+    try:
+        rename(directory, doomed)
+    except FileNotFoundError:
+        if not doomed.exists():
+            return
+    shutil.rmtree(doomed)

@@ -1,0 +1,155 @@
+"""Run: be with a container while it lives, and put its end on record."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+import structlog
+
+from logs.drivers import ContainerLog, Stream
+from supervisor import exits
+from supervisor.container import Container
+from supervisor.errors import Conflict, EngineFault, NoSuchContainer
+from supervisor.lifecycle import attributes, change
+from supervisor.pumping import Lane, pump
+from supervisor.remove import remove
+from supervisor.running import Run
+from supervisor.states import Event, State
+from supervisor.waiting import ExitResult, tell_exit
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+log = structlog.get_logger()
+
+DRAIN_LIMIT_S = 5.0
+"""How long an ended container's pipes may stay open; only a descriptor passed outside the
+container keeps them so."""
+
+
+async def live(
+    engine: Engine, container: Container, run: Run, start_ms: float | None = None
+) -> None:
+    """Be with a container while it runs: pump its output, see its end, put it on record.
+
+    What goes wrong here is this container's alone: it is logged and no neighbour notices.
+
+    Args:
+        start_ms: How long its start took; told here, when whoever asked has got the answer. None
+            for one that was running already.
+    """
+    structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
+    if start_ms is not None:
+        log.info("container.started", phase="start", pid=run.pid, ms=start_ms)
+    lane = Lane(engine.stages, engine.limits.slow_logs)
+    feeds = _Feeds(container)
+    run.log.on_trouble = _tell_of_log
+    try:
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(pump, lane, run.stdout, run.log.stream(Stream.STDOUT), feeds)
+                group.start_soon(pump, lane, run.stderr, run.log.stream(Stream.STDERR), feeds)
+                await _exit(run)
+                group.cancel_scope.deadline = anyio.current_time() + DRAIN_LIMIT_S
+        except Exception:
+            # Its output is lost from here on, its end must not be.
+            log.exception("container.pump_failed")
+            await _exit(run)
+        await lane.close()
+        ending = await engine.shim.ending(container.id, run.pidfd)
+        record_end(engine, container, run, ending)
+    except Exception:
+        log.exception("container.task_failed")
+    finally:
+        run.close()
+        if not run.log.closed:
+            run.log.detach()  # we end, the container does not: its unfinished lines stay marked
+    if (
+        container.config.auto_remove
+        and container.state is State.EXITED
+        and not container.restarting
+    ):
+        try:
+            await remove(engine, container)
+        except (Conflict, NoSuchContainer, EngineFault) as error:
+            log.error("container.auto_remove_failed", error=str(error))
+
+
+async def _exit(run: Run) -> None:
+    if run.pidfd >= 0 and not run.exited.is_set():
+        await anyio.wait_readable(run.pidfd)
+    run.exited.set()
+
+
+def _tell_of_log(container_log: ContainerLog) -> None:
+    """Its disk refuses records, or takes them again; the gap itself is noted in the log."""
+    words = {"container": container_log.container_id[:12], "path": container_log.path}
+    if container_log.trouble is not None:
+        log.error("log.not_written", error=container_log.trouble.strerror, **words)
+    else:
+        log.warning("log.written_again", lost_bytes=container_log.dropped_bytes, **words)
+
+
+class _Feeds:
+    """The attachments that a container has at the moment of each look."""
+
+    __slots__ = ("_container",)
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    def __iter__(self) -> Iterator[Callable[[int, bytes], None]]:
+        return iter([attachment.feed for attachment in self._container.attachments])
+
+
+def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:
+    """Put a run's end on record, then tell everybody. No await: nobody sees half of it."""
+    run.log.close()
+    oom_kills = engine.cgroups.oom_kills(container.id)
+    engine.cgroups.kill(container.id)
+    oom_killed = oom_kills > 0 and ending.signal == signal.SIGKILL
+    fields = {
+        "pid": 0,
+        "pid_start_ticks": 0,
+        # A short run has ended before we could note that it began.
+        "finished_ns": max(ending.time_ns, container.life.started_ns),
+        "exit_code": ending.code,
+        "signal": ending.signal,
+        "core_dumped": ending.core_dumped,
+        "oom_killed": oom_killed,
+        "error": ending.unknown,
+    }
+    try:
+        change(engine, container, Event.EXIT, **fields)
+    except OSError as error:
+        # The shim keeps the status too, so the next supervisor can still write it down.
+        log.error("container.end_not_written", error=error.strerror)
+        container.life = msgspec.structs.replace(container.life, state=State.EXITED, **fields)
+    else:
+        engine.shim.forget(container.id)
+    try:
+        engine.cgroups.remove(container.id)
+    except OSError as error:
+        log.warning("cgroup.not_removed", error=str(error))
+    container.run = None
+    if oom_kills:
+        engine.events.publish("container", "oom", container.id, attributes(container))
+    engine.events.publish(
+        "container", "die", container.id, attributes(container, exitCode=str(ending.code))
+    )
+    log.info(
+        "container.exited",
+        code=ending.code,
+        signal=ending.signal or None,
+        oom_killed=oom_killed or None,
+        core_dumped=ending.core_dumped or None,
+    )
+    for attachment in container.attachments:
+        attachment.end()
+    container.attachments.clear()
+    tell_exit(container, ExitResult(ending.code, ending.unknown))
+    run.ended.set()

@@ -1,0 +1,219 @@
+"""Start: from a record to a payload that runs.
+
+Failed or cancelled half-way, it takes back what it did (`supervisor/undo.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import msgspec
+import structlog
+
+from logs.drivers import open_log
+from runtime import kernel
+from runtime.cgroups import Limits
+from runtime.errors import RuntimeRefused
+from runtime.spec import Bind, CgroupPlan, Spec
+from supervisor import network_files
+from supervisor.container import Container, Resources
+from supervisor.errors import EngineFault, StartFailed
+from supervisor.lifecycle import attributes, change
+from supervisor.run import live
+from supervisor.running import Run
+from supervisor.states import Event
+from supervisor.strays import clear_cgroup
+from supervisor.undo import Undo
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+log = structlog.get_logger()
+
+REPORT_LIMIT = 65536
+_encode_spec = msgspec.json.encode
+START_KILL_LIMIT_S = 10.0
+
+
+async def start(engine: Engine, container: Container) -> None:
+    """Bring a container from created or exited to running; returns when it has exec'd.
+
+    Raises:
+        StartFailed: The init could not execute the payload; the container stays as it was.
+        EngineFault: The machine refused (disk, descriptors, kernel).
+    """
+    began = time.perf_counter()
+    async with engine.limits.starts:
+        async with Undo() as undo:
+            try:
+                run = await _spawn(engine, container, undo)
+                now = time.time_ns()
+                change(
+                    engine,
+                    container,
+                    Event.START,
+                    pid=run.pid,
+                    pid_start_ticks=run.start_ticks,
+                    started_ns=now,
+                    exit_code=0,
+                    signal=0,
+                    core_dumped=False,
+                    oom_killed=False,
+                    error="",
+                    stopped_by_request=False,
+                )
+            except RuntimeRefused as error:
+                raise EngineFault(f"cannot start container {container.name}: {error}") from error
+            except OSError as error:
+                raise EngineFault(
+                    f"cannot start container {container.name}: {error.strerror or error}"
+                    + (f": {error.filename}" if error.filename else "")
+                ) from error
+            undo.keep()
+        container.run = run
+        took_ms = round((time.perf_counter() - began) * 1e3, 2)
+        engine.begin(live, engine, container, run, took_ms)
+    engine.events.publish("container", "start", container.id, attributes(container))
+
+
+async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
+    plan = engine.cgroups.create(container.id, _limits(container.config.resources))
+    undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
+    network_files.write(engine.directory(container), container)
+    ours = ExitStack()
+    # Pushed before all that uses them, so closed after it has been taken back.
+    undo.push("close its descriptors", ours.close)
+    with ExitStack() as theirs:
+        report, report_w = _pipe(ours, theirs)
+        stdout, stdout_w = _pipe(ours, theirs)
+        stderr, stderr_w = _pipe(ours, theirs)
+        spec = kernel.memfd_sealed("mdocker-spec", _encode_spec(_spec(engine, container, plan)))
+        theirs.callback(os.close, spec)
+        with anyio.CancelScope(shield=True):
+            # Short, and bounded by the shim: cut in half it would leave a process unknown.
+            spawned = await engine.shim.spawn(
+                container.id, (spec, report_w, stdout_w, stderr_w, stdout, stderr)
+            )
+    ours.callback(os.close, spawned.pidfd)
+    undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
+    undo.push(
+        "kill the init",
+        functools.partial(kill_half_started, engine, container.id, spawned.pidfd),
+    )
+    # While the init mounts, on the other core.
+    container_log = open_log(container.config.log_driver, engine.directory(container), container.id)
+    undo.push("close its log", container_log.close)
+    problem = await _read_report(report)
+    if problem is not None:
+        raise problem
+    os.close(report)
+    ours.pop_all()
+    for descriptor in (spawned.pidfd, stdout, stderr):
+        ours.callback(os.close, descriptor)
+    return Run(
+        container.id,
+        engine.cgroups,
+        spawned.pid,
+        spawned.start_ticks,
+        spawned.pidfd,
+        stdout,
+        stderr,
+        container_log,
+    )
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """A pipe whose read end is ours (non-blocking) and whose write end goes to the init."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, read)
+    theirs.callback(os.close, write)
+    os.set_blocking(read, False)
+    return read, write
+
+
+async def _read_report(report: int) -> StartFailed | None:
+    """Wait for the init's execve (end of file) or for its words about what failed."""
+    await anyio.lowlevel.checkpoint_if_cancelled()  # the spawn was shielded
+    words = b""
+    while len(words) < REPORT_LIMIT:
+        try:
+            piece = os.read(report, REPORT_LIMIT)
+        except BlockingIOError:
+            await anyio.wait_readable(report)
+            continue
+        if not piece:
+            break
+        words += piece
+    if not words:
+        return None
+    told = json.loads(words)
+    return StartFailed(
+        f"failed to create task for container: unable to start container process: {told['words']}",
+        told["exit_code"],
+    )
+
+
+async def kill_half_started(engine: Engine, container_id: str, pidfd: int) -> None:
+    """Undo a spawn: kill, and wait for the end of what was killed."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        log.debug("init.ended_by_itself", container=container_id[:12])
+    with anyio.move_on_after(START_KILL_LIMIT_S, shield=True):
+        await anyio.wait_readable(pidfd)
+        await engine.shim.ending(container_id, pidfd)
+
+
+def _limits(resources: Resources) -> Limits:
+    period, quota = resources.cpu_period, resources.cpu_quota
+    if resources.nano_cpus:
+        period = 100_000
+        quota = resources.nano_cpus * period // 1_000_000_000
+    return Limits(
+        memory=resources.memory,
+        memory_swap=resources.memory_swap,
+        cpu_period=period,
+        cpu_quota=quota,
+        cpu_shares=resources.cpu_shares,
+        pids=resources.pids or 0,
+    )
+
+
+def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
+    config = container.config
+    directory = engine.directory(container)
+    layers = engine.layers(container)
+    hostname = network_files.hostname(container)
+    return Spec(
+        id=container.id,
+        args=config.args,
+        env=(f"HOSTNAME={hostname}", *config.env),
+        cwd=config.working_dir or "/",
+        user=config.user,
+        hostname=hostname,
+        domainname=config.domainname,
+        lower=layers.lower,
+        upper=str(directory / "upper"),
+        work=str(directory / "work"),
+        merged=str(engine.settings.rootfs),
+        binds=(
+            *layers.binds,
+            *(Bind(f"{directory}/{name}", f"/etc/{name}") for name in network_files.NAMES),
+        ),
+        network="host" if config.network_mode == "host" else "none",
+        no_new_privileges=any(
+            word in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
+            for word in config.security_options
+        ),
+        shm_size=config.shm_size,
+        volatile=config.auto_remove,
+        cgroup=plan,
+    )
