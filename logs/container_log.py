@@ -200,6 +200,7 @@ class ContainerLog:
             thread of its own.
         truncations: How often somebody else has cut the file.
         slot: Its place in the mark file once the pump has given it one.
+        read_bytes, written_bytes: What this process took from the container, and wrote as records.
     """
 
     __slots__ = (
@@ -212,12 +213,14 @@ class ContainerLog:
         "file",
         "on_trouble",
         "path",
+        "read_bytes",
         "size",
         "slot",
         "trouble",
         "truncations",
         "write_s",
         "writer",
+        "written_bytes",
     )
 
     def __init__(
@@ -236,6 +239,8 @@ class ContainerLog:
         self.size = 0 if self.file is None else _whole_records(self.file.fd)
         self.closed = False
         self.dropped_bytes = 0
+        self.read_bytes = 0
+        self.written_bytes = 0
         self.trouble: OSError | None = None
         self.on_trouble: Callable[[ContainerLog], None] | None = None
         self.write_s = 0.0
@@ -307,6 +312,7 @@ class ContainerLog:
         if end - wanted < self.size:
             self.truncations += 1
         self.size = end
+        self.written_bytes += wanted
         if self.trouble is not None:
             self.trouble = None
             if self.on_trouble is not None:

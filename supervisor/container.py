@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from supervisor.phases import Timeline
 from supervisor.states import State
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         restart_delay_ms: The delay before it, which the next one doubles.
         health: What its health check has found; None without one.
         log_dropped_bytes: Output of this run that no log could take.
+        timeline: The phases of it all with their times.
     """
 
     state: State = State.CREATED
@@ -195,6 +197,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     restart_delay_ms: int = 0
     health: Health | None = None
     log_dropped_bytes: int = 0
+    timeline: Timeline = Timeline()
 
 
 class Container:

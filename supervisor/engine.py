@@ -28,6 +28,7 @@ from supervisor import lifecycle, names, remove, signals, start, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
+from supervisor.counts import Counts
 from supervisor.errors import (
     BadParameter,
     Conflict,
@@ -72,6 +73,7 @@ class Engine:
         self.containers = Registry()
         self.events = EventBus()
         self.limits = Limits()
+        self.counts = Counts()
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)
         self._layers: dict[str, RootfsLayers] = {}
