@@ -24,7 +24,7 @@ from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
 from runtime.images.store import ImageStore
-from supervisor import lifecycle, names, remove, signals, start, store, waiting
+from supervisor import boot, lifecycle, names, prune, remove, signals, start, store, waiting
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
@@ -76,6 +76,7 @@ class Engine:
         self.counts = Counts()
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)
+        self.boot_id = boot.current()
         self._layers: dict[str, RootfsLayers] = {}
 
     @property
@@ -339,32 +340,7 @@ class Engine:
         Returns:
             Their ids, and the bytes that were freed.
         """
-        doomed = [
-            c
-            for c in self.containers
-            if c.state in (State.CREATED, State.EXITED, State.DEAD) and chosen(c)
-        ]
-        removed: list[str] = []
-        freed = 0
-
-        async def prune_one(container: Container) -> None:
-            nonlocal freed
-            size = await anyio.to_thread.run_sync(
-                directory_size, self.directory(container), limiter=self.limits.removals
-            )
-            try:
-                await remove.remove(self, container)
-            except (Conflict, NoSuchContainer, EngineFault) as error:
-                log.warning("container.not_pruned", error=str(error))
-                return
-            removed.append(container.id)
-            freed += size
-
-        async with anyio.create_task_group() as group:
-            for container in doomed:
-                group.start_soon(prune_one, container)
-        self.events.publish("container", "prune", "", {"reclaimed": str(freed)})
-        return removed, freed
+        return await prune.prune(self, chosen)
 
     # ── looking on ──────────────────────────────────────────────────────────────────────────
 
@@ -395,18 +371,6 @@ class Engine:
     def any_alive(self) -> bool:
         """Whether a container runs."""
         return any(container.run is not None for container in self.containers)
-
-
-def directory_size(directory: Path) -> int:
-    """Bytes that the files below a directory take on disk (st_blocks, in 512-byte units)."""
-    total = 0
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            try:
-                total += os.lstat(f"{folder}/{name}").st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total
 
 
 def _timeout(container: Container, asked: float | None) -> float:

@@ -12,8 +12,9 @@ from supervisor.api import selection, views, wire
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag, json_object, number, stop_seconds
 from supervisor.container import Container
-from supervisor.engine import Engine, directory_size
+from supervisor.engine import Engine
 from supervisor.errors import BadParameter, EngineError, Unsupported
+from supervisor.prune import directory_size
 
 _DONE = Reply(204)
 _UNCHANGED = Reply(304)
