@@ -95,8 +95,10 @@ class Counts:
         for phase in phases:
             self.phase(phase.name, phase.seconds)
 
-    def log_closed(self, log: ContainerLog) -> None:
-        """Take over what a log has counted; it counts no more."""
+    def ended(self, life: Life, phases: Iterable[Phase], log: ContainerLog) -> None:
+        """Count a run that has ended, and take over what its log has counted."""
+        self.exits[cause(life)] += 1
+        self.over(phases)
         self.log_read += log.read_bytes
         self.log_written += log.written_bytes
         self.log_dropped += log.dropped_bytes
@@ -111,8 +113,11 @@ the loop is.
 """
 
 
+CAUSES = ("success", "failure", "signal", "stopped", "oom", "unknown")
+
+
 def cause(life: Life) -> str:
-    """Say in one word why a run ended: the label of a counter."""
+    """Say in one word, of `CAUSES`, why a run ended: the label of a counter."""
     if life.error:
         return "unknown"
     if life.oom_killed:

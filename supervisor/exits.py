@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import msgspec
 
@@ -23,6 +24,18 @@ class Ending(msgspec.Struct, frozen=True):
     core_dumped: bool = False
     time_ns: int = 0
     unknown: str = ""
+
+    @property
+    def words(self) -> str:
+        """The cause in a few words: `exit 3`, `SIGKILL`, `not known`."""
+        if self.unknown:
+            return "not known"
+        if not self.signal:
+            return f"exit {self.code}"
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:  # a real-time signal
+            return f"signal {self.signal}"
 
 
 UNKNOWN_CODE = 255

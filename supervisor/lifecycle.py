@@ -17,6 +17,7 @@ import msgspec
 from supervisor import store
 from supervisor.container import Container, Life
 from supervisor.errors import EngineFault
+from supervisor.phases import Laps
 from supervisor.states import Event, State, after
 
 if TYPE_CHECKING:
@@ -71,10 +72,13 @@ def create(engine: Engine, container: Container) -> None:
         EngineFault: The disk refused; nothing is left.
     """
     directory = engine.directory(container)
+    laps = Laps("create")
     try:
         os.mkdir(directory, 0o710)
         os.mkdir(f"{directory}/upper", 0o755)
         os.mkdir(f"{directory}/work", 0o755)
+        timeline = container.life.timeline.add(*laps.done())
+        container.life = msgspec.structs.replace(container.life, timeline=timeline)
         store.save(directory, container)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
@@ -82,4 +86,5 @@ def create(engine: Engine, container: Container) -> None:
             f"cannot create container {container.name}: {error.strerror}"
             + (f": {error.filename}" if error.filename else "")
         ) from error
+    engine.counts.over(laps.phases)
     engine.events.publish("container", "create", container.id, attributes(container))

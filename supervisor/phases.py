@@ -23,6 +23,10 @@ MOST = 64
 """Phases of one container that are kept: about ten runs of one that always restarts."""
 
 
+SHORTEST_DRAIN_NS = 1_000_000
+"""Less is what every end takes: reaping it and telling us."""
+
+
 class Phase(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One phase. Times are ns since the epoch.
 
@@ -113,9 +117,15 @@ class Laps:
         self._parts: list[Phase] = []
         self.phases: tuple[Phase, ...] = ()
 
-    def lap(self, part: str) -> None:
-        """Part of the phase is done: what was done since the last lap."""
+    def lap(self, part: str, least_ns: int = 0) -> None:
+        """Part of the phase is done: what was done since the last lap.
+
+        Args:
+            least_ns: One that was shorter is not worth a word; its time goes to the next.
+        """
         now = time.time_ns()
+        if now - self._lap_ns < least_ns:
+            return
         self._parts.append(Phase(f"{self.name}.{part}", self._lap_ns, max(now, self._lap_ns)))
         self._lap_ns = now
 
@@ -128,6 +138,18 @@ class Laps:
         ended = max(self._lap_ns if self._parts and not note else time.time_ns(), self.began_ns)
         self.phases = (Phase(self.name, self.began_ns, ended, note), *self._parts)
         return self.phases
+
+
+def ended(timeline: Timeline, at_ns: int, note: str) -> Timeline:
+    """A run is over: end all that is under way, and note how long its output went on after it.
+
+    Args:
+        at_ns: When the process ended; now is when its last output has been read.
+        note: How it ended.
+    """
+    over = timeline.end(at_ns, "run", note).end(at_ns)
+    now = time.time_ns()
+    return over.add(Phase("drain", at_ns, now)) if now - at_ns >= SHORTEST_DRAIN_NS else over
 
 
 def closed(before: Timeline, after: Timeline) -> Iterable[Phase]:

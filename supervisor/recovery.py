@@ -17,6 +17,7 @@ from supervisor import exits, store
 from supervisor.container import Container, Life
 from supervisor.errors import Conflict
 from supervisor.lifecycle import as_dead, change
+from supervisor.phases import ended
 from supervisor.remove import REMOVED_SUFFIX
 from supervisor.run import live
 from supervisor.running import Run
@@ -100,6 +101,7 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
         container.life = Life(state=State.RUNNING, pid=held.pid, started_ns=time.time_ns())
     container.run = run
     engine.begin(live, engine, container, run)
+    engine.counts.adopted += 1
     log.info("container.adopted", container=container.short_id, pid=held.pid)
 
 
@@ -124,10 +126,12 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
 async def end_unseen(engine: Engine, container: Container, reason: str) -> None:
     """End what is left of a container that nobody watched, and record its end."""
     await sweep_cgroup(engine, container.id)
+    now = time.time_ns()
     fields: dict[str, Any] = {
         "pid": 0,
         "pid_start_ticks": 0,
-        "finished_ns": time.time_ns(),
+        "finished_ns": now,
+        "timeline": ended(container.life.timeline, now, "not known"),
         "exit_code": exits.UNKNOWN_CODE,
         "error": reason,
     }
@@ -138,6 +142,7 @@ async def end_unseen(engine: Engine, container: Container, reason: str) -> None:
         container.life = msgspec.structs.replace(
             container.life, state=after(container.state, Event.EXIT), **fields
         )
+    engine.counts.ends_unseen += 1
     log.warning("container.end_unknown", container=container.short_id, reason=reason)
 
 

@@ -15,6 +15,7 @@ from supervisor import exits
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, change
+from supervisor.phases import closed, ended
 from supervisor.pumping import Lane, pump
 from supervisor.remove import remove
 from supervisor.running import Run
@@ -112,16 +113,19 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     oom_kills = engine.cgroups.oom_kills(container.id)
     engine.cgroups.kill(container.id)
     oom_killed = oom_kills > 0 and ending.signal == signal.SIGKILL
+    finished_ns = max(ending.time_ns, container.life.started_ns)
+    timeline = container.life.timeline
     fields = {
         "pid": 0,
         "pid_start_ticks": 0,
         # A short run has ended before we could note that it began.
-        "finished_ns": max(ending.time_ns, container.life.started_ns),
+        "finished_ns": finished_ns,
         "exit_code": ending.code,
         "signal": ending.signal,
         "core_dumped": ending.core_dumped,
         "oom_killed": oom_killed,
         "error": ending.unknown,
+        "timeline": ended(timeline, finished_ns, ending.words),
     }
     try:
         change(engine, container, Event.EXIT, **fields)
@@ -136,6 +140,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     except OSError as error:
         log.warning("cgroup.not_removed", error=str(error))
     container.run = None
+    engine.counts.ended(container.life, closed(timeline, container.life.timeline), run.log)
     if oom_kills:
         engine.events.publish("container", "oom", container.id, attributes(container))
     engine.events.publish(

@@ -27,6 +27,7 @@ from supervisor import network_files
 from supervisor.container import Container, Resources
 from supervisor.errors import EngineFault, StartFailed
 from supervisor.lifecycle import attributes, change
+from supervisor.phases import Laps
 from supervisor.run import live
 from supervisor.running import Run
 from supervisor.states import Event
@@ -50,11 +51,26 @@ async def start(engine: Engine, container: Container) -> None:
         StartFailed: The init could not execute the payload; the container stays as it was.
         EngineFault: The machine refused (disk, descriptors, kernel).
     """
+    laps = Laps("start")
+    try:
+        await _start(engine, container, laps)
+    except BaseException:
+        engine.counts.failed_starts += 1
+        timeline = container.life.timeline.end(laps.began_ns).add(*laps.done("failed"))
+        container.life = msgspec.structs.replace(container.life, timeline=timeline)
+        raise
+    engine.counts.starts += 1
+    engine.counts.over(laps.phases)
+
+
+async def _start(engine: Engine, container: Container, laps: Laps) -> None:
     began = time.perf_counter()
     async with engine.limits.starts:
+        laps.lap("wait", least_ns=1_000_000)
         async with Undo() as undo:
             try:
-                run = await _spawn(engine, container, undo)
+                run = await _spawn(engine, container, undo, laps)
+                timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
                 now = time.time_ns()
                 change(
                     engine,
@@ -69,6 +85,7 @@ async def start(engine: Engine, container: Container) -> None:
                     oom_killed=False,
                     error="",
                     stopped_by_request=False,
+                    timeline=timeline.open("run", now),
                 )
             except RuntimeRefused as error:
                 raise EngineFault(f"cannot start container {container.name}: {error}") from error
@@ -84,7 +101,7 @@ async def start(engine: Engine, container: Container) -> None:
     engine.events.publish("container", "start", container.id, attributes(container))
 
 
-async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
+async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -> Run:
     plan = engine.cgroups.create(container.id, _limits(container.config.resources))
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
     network_files.write(engine.directory(container), container)
@@ -97,11 +114,13 @@ async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
         stderr, stderr_w = _pipe(ours, theirs)
         spec = kernel.memfd_sealed("mdocker-spec", _encode_spec(_spec(engine, container, plan)))
         theirs.callback(os.close, spec)
+        laps.lap("prepare")
         with anyio.CancelScope(shield=True):
             # Short, and bounded by the shim: cut in half it would leave a process unknown.
             spawned = await engine.shim.spawn(
                 container.id, (spec, report_w, stdout_w, stderr_w, stdout, stderr)
             )
+    laps.lap("spawn")
     ours.callback(os.close, spawned.pidfd)
     undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
     undo.push(
@@ -114,6 +133,7 @@ async def _spawn(engine: Engine, container: Container, undo: Undo) -> Run:
     problem = await _read_report(report)
     if problem is not None:
         raise problem
+    laps.lap("init")
     os.close(report)
     ours.pop_all()
     for descriptor in (spawned.pidfd, stdout, stderr):
