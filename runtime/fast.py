@@ -11,7 +11,8 @@ from runtime.layer_files import Unusual
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runtime.init import Ends, Host
+    from runtime.becoming import Host
+    from runtime.init import Ends
     from runtime.kernel import Kernel
     from runtime.plan import Plan
 

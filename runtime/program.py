@@ -24,8 +24,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from runtime.becoming import Host
     from runtime.binds import Bind
-    from runtime.init import Ends, Host
+    from runtime.init import Ends
     from runtime.plan import Plan
 
 # asm/unistd_64.h; the machine code is for x86_64 alone, so these numbers are too.

@@ -40,7 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from runtime.init import Host
+    from runtime.becoming import Host
 
 _QUEUE_LIMIT = 512
 _PACKETS_PER_TURN = 16

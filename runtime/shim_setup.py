@@ -10,7 +10,8 @@ import os
 import resource
 
 from runtime import capabilities, flags, native
-from runtime.init import FIRST_FREE_FD, Host
+from runtime.becoming import Host
+from runtime.init import FIRST_FREE_FD
 from runtime.kernel import DOOR
 
 _PAYLOAD_SOFT_NOFILE = 1024

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 
-from runtime import flags, init
+from runtime import becoming, flags, init
 from runtime.kernel import Kernel, wait_status
 from runtime.plan import compile_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runtime.becoming import Host
     from runtime.fast import FastStarts
-    from runtime.init import Ends, Host
+    from runtime.init import Ends
     from runtime.network import NamespacePool
     from runtime.plan import Plan
     from runtime.shim_protocol import Spawn
@@ -192,7 +193,7 @@ class Diagnosis:
             ends = init.Ends(status, stdout, stderr, -1)
             _, self.pidfd, _ = _clone(door, self._plan, ends, host, None)
         except Refused as refused:
-            init.report(self._fds[0], "start", refused.errno, str(refused), 125)
+            becoming.report(self._fds[0], "start", refused.errno, str(refused), 125)
             return False
         finally:
             self.close()

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from runtime import capabilities, native, program, steps
+from runtime.becoming import Host
 from runtime.cgroups import Limits
 from runtime.errors import UserUnknown
 from runtime.fast import prepare
-from runtime.init import Ends, Host
+from runtime.init import Ends
 from runtime.kernel import DOOR, Kernel
 from runtime.layer_files import Unusual, read_etc
 from runtime.plan import compile_plan

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import capabilities, init, spawner
+from runtime import becoming, capabilities, init, spawner
 from runtime.cgroups import Cgroups, Limits
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
@@ -76,7 +76,7 @@ def place(tmp_path_factory):
 
 def host():
     status = Path("/proc/self/status").read_text()
-    return init.Host(
+    return becoming.Host(
         ignored_signals=[signal.SIGPIPE],
         bounding=capabilities.status_mask(status, "CapBnd"),
         permitted=capabilities.status_mask(status, "CapPrm"),

@@ -29,7 +29,16 @@ def test_nothing_is_imported_after_the_fork():
     """An import between clone3 and execve could wait for ever or cost milliseconds."""
     import ast
 
-    for name in ("init", "mounts", "binds", "payload", "users", "capabilities", "json_text"):
+    for name in (
+        "init",
+        "becoming",
+        "mounts",
+        "binds",
+        "payload",
+        "users",
+        "capabilities",
+        "json_text",
+    ):
         tree = ast.parse((CHECKOUT / "runtime" / f"{name}.py").read_text())
         inner = [
             node

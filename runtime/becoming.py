@@ -1,0 +1,179 @@
+"""The last stage of a process that becomes a payload: user, limits, privileges, execve.
+
+The container's first process (`runtime.init`) and each one that enters it later
+(`runtime.exec_child`) go through the same steps, so that nobody has more rights than the payload.
+"""
+
+from __future__ import annotations
+
+# The C module of `signal`, which imports enum.
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import os
+import stat
+
+from runtime import capabilities, flags, json_text, payload, users
+from runtime.errors import InitRefused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn, Protocol
+
+    from runtime.kernel import Kernel
+
+    class Payload(Protocol):
+        """What becomes: the part of a plan that speaks of the payload itself."""
+
+        args: list[bytes]
+        env: dict[bytes, bytes]
+        cwd: bytes
+        user: bytes
+        keep: int
+        no_new_privileges: bool
+
+
+STATUS_FD = 3
+HIGHEST_FD = 2**31 - 1
+_OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_LONGEST_FILE = 4 * 1024 * 1024
+
+
+class Host:
+    """What is true of the shim, and what it changed for itself that a payload must get back.
+
+    Attributes:
+        ignored_signals: Ignored ones, whose dispositions would outlive execve.
+        bounding: The capability bounding set.
+        permitted: The permitted set; a machine's root may lack some.
+        nofile: (soft, hard) limit of descriptors for payloads.
+        oom_score_adj: What to write to /proc/self/oom_score_adj, or b"" for nothing.
+    """
+
+    __slots__ = ("bounding", "ignored_signals", "nofile", "oom_score_adj", "permitted")
+
+    def __init__(
+        self,
+        ignored_signals: Sequence[int],
+        bounding: int,
+        permitted: int,
+        nofile: tuple[int, int],
+        oom_score_adj: bytes,
+    ) -> None:
+        self.ignored_signals = ignored_signals
+        self.bounding = bounding
+        self.permitted = permitted
+        self.nofile = nofile
+        self.oom_score_adj = oom_score_adj
+
+
+class Becoming:
+    """A process on its way; `step` names the stage, for the report to `status`."""
+
+    __slots__ = ("door", "host", "status", "step", "wanted")
+
+    def __init__(self, door: Kernel, wanted: Payload, host: Host, status: int) -> None:
+        self.door = door
+        self.wanted = wanted
+        self.host = host
+        self.status = status
+        self.step = "take over its descriptors"
+
+    def become(self) -> None:
+        """The payload's own side: user, limits, working directory, privileges, execve."""
+        door, wanted, host = self.door, self.wanted, self.host
+        self.step = "find the user"
+        identity = users.resolve(wanted.user, self._file(b"/etc/passwd"), self._file(b"/etc/group"))
+        wanted.env.setdefault(b"HOME", identity.home)
+        self.step = "set its limits"
+        if host.oom_score_adj:
+            fd = door.open(b"/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            door.write(fd, host.oom_score_adj)
+            door.close(fd)
+        door.set_nofile(host.nofile)
+        door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+        self.step = "enter the working directory"
+        entered = payload.try_enter(wanted.cwd)
+        self.step = "set its privileges"
+        self._drop(identity)
+        self.step = "enter the working directory"
+        if not entered:
+            payload.enter(wanted.cwd)
+        self.step = "execute"
+        for number in host.ignored_signals:
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        # The status pipe closes itself at execve. CLOSE_RANGE_CLOEXEC would need Linux 5.11.
+        door.close_range(STATUS_FD + 1, HIGHEST_FD, 0)
+        path = payload.find(wanted.args[0], wanted.env)
+        try:
+            door.execve(path, wanted.args, wanted.env)
+        except OSError as error:
+            raise payload.explain(path, error) from None
+
+    def _drop(self, identity: users.Identity) -> None:
+        """Leave the payload what its capabilities say, and nothing it could get back by execve."""
+        door, keep = self.door, self.wanted.keep
+        for number in capabilities.members(self.host.bounding & ~keep):
+            door.prctl(flags.PR_CAPBSET_DROP, number)
+        door.setgroups(identity.groups)
+        door.setresgid(identity.gid, identity.gid, identity.gid)
+        door.setresuid(identity.uid, identity.uid, identity.uid)
+        # A change from root to another user has emptied the sets already; this clears what is
+        # inheritable (and with it ambient) too.
+        left = keep & self.host.permitted if identity.uid == 0 else 0
+        door.capset(left, left, 0)
+        if self.wanted.no_new_privileges:
+            door.prctl(flags.PR_SET_NO_NEW_PRIVS, 1)
+        # Fewer capabilities set the process dumpable again where /proc/sys/fs/suid_dumpable is 1
+        # (proc_sys_fs(5)); a neighbour of its uid could trace it until the execve.
+        door.prctl(flags.PR_SET_DUMPABLE, 0)
+
+    def _file(self, path: bytes) -> bytes:
+        """A file of the container, whole; b"" if it is missing or nothing that can be read whole.
+
+        The image may hold anything there: a fifo, a device, a link to something endless.
+        """
+        door = self.door
+        try:
+            fd = door.open(path, _OPEN_READ)
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        try:
+            if not stat.S_ISREG(door.fstat(fd).st_mode):
+                return b""
+            parts = []
+            left = _LONGEST_FILE
+            while left > 0 and (part := door.read(fd, min(left, 65536))):
+                parts.append(part)
+                left -= len(part)
+            return b"".join(parts)
+        finally:
+            door.close(fd)
+
+
+def go(process: Becoming, stages: Callable[[], None]) -> NoReturn:
+    """Go through `stages` and become the payload, or report the one failure and end."""
+    exit_code = 125
+    try:
+        stages()
+        process.become()
+    except InitRefused as refusal:
+        exit_code = refusal.exit_code
+        report(process.status, process.step, refusal.errno, str(refusal), exit_code)
+    except OSError as error:
+        words = f"{process.step}: {(error.strerror or str(error)).lower()}"
+        if error.filename is not None:
+            words += f": {os.fsdecode(error.filename)}"
+        report(process.status, process.step, error.errno or 0, words, exit_code)
+    except BaseException as fault:  # noqa: BLE001 - whatever it is, the supervisor must hear of it
+        words = f"{process.step}: {type(fault).__name__}: {fault}"
+        report(process.status, process.step, 0, words, exit_code)
+    finally:
+        os._exit(exit_code)
+
+
+def report(status: int, step: str, code: int, words: str, exit_code: int) -> None:
+    """Tell of the one failure over the status pipe."""
+    values = {"step": step, "errno": code, "words": words, "exit_code": exit_code}
+    # Not through the door: this is what tells of the door's failures.
+    os.write(status, json_text.dump(values))
