@@ -130,6 +130,7 @@ class Stage:
             self._unsettled = stream
             data = os.read(self._in, moved) if moved else b""
             self._unsettled = None
+            log.read_bytes += moved
             return data
         slot = log.slot or self._claim(log)
         batch = 0
@@ -145,6 +146,7 @@ class Stage:
         stream.append(data, batch)
         self._drain(moved)
         self._unsettled = None
+        log.read_bytes += moved
         if moved >= DEFAULT_PIPE_SIZE and stream.grown != source:
             stream.grown = source
             _set_size(source, self._grow_to)
