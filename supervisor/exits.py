@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import msgspec
+
+from supervisor.phases import signal_name
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -32,10 +33,7 @@ class Ending(msgspec.Struct, frozen=True):
             return "not known"
         if not self.signal:
             return f"exit {self.code}"
-        try:
-            return signal.Signals(self.signal).name
-        except ValueError:  # a real-time signal
-            return f"signal {self.signal}"
+        return signal_name(self.signal)
 
 
 UNKNOWN_CODE = 255

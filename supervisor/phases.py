@@ -14,6 +14,7 @@ before a dot: `start`, `start.spawn`. Like `Life` it is replaced, never changed 
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable
 
@@ -138,6 +139,31 @@ class Laps:
         ended = max(self._lap_ns if self._parts and not note else time.time_ns(), self.began_ns)
         self.phases = (Phase(self.name, self.began_ns, ended, note), *self._parts)
         return self.phases
+
+
+def signalled(timeline: Timeline, number: int, *, stopping: bool) -> Timeline:
+    """A signal has been sent.
+
+    Args:
+        number: Its number.
+        stopping: By a stop: the first one begins its grace, SIGKILL ends that.
+    """
+    now, name = time.time_ns(), signal_name(number)
+    if not stopping:
+        return timeline.moment("signal", now, name)
+    under_way = any(phase.name == "stop" for phase in timeline.under_way)
+    begun = timeline if under_way else timeline.open("stop", now, name)
+    if number == signal.SIGKILL:
+        return begun.end(now, "stop.term").open("stop.kill", now, name)
+    return begun if under_way else begun.open("stop.term", now, name)
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM for 15; real-time signals have no names of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def ended(timeline: Timeline, at_ns: int, note: str) -> Timeline:
