@@ -1,21 +1,26 @@
-"""The engine's event stream: one order, a bounded past, and listeners that can't slow us."""
+"""The engine's event stream: one order, a bounded past that outlives us, listeners that can't
+slow anybody.
+
+What happened is in the journal before anybody hears of it, and each event has a time of its own,
+also over a supervisor's death. So a client that was cut off asks for what came after the last
+event that it saw, and misses and repeats nothing.
+"""
 
 from __future__ import annotations
 
 import collections
+import itertools
 import math
 import time
 from collections.abc import AsyncGenerator
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectSendStream
+
+from supervisor.journal import Journal
 
 REMEMBERED = 4096
-"""How many events `since` can reach back over."""
-
-LISTENER_BACKLOG = 8192
-"""How far a listener may fall behind before it is cut off (it can come back with `since`)."""
+"""How many events `since` can reach back over, at least."""
 
 
 class EngineEvent(msgspec.Struct, frozen=True):
@@ -26,7 +31,7 @@ class EngineEvent(msgspec.Struct, frozen=True):
         action: Docker's word: create, start, die, kill, stop, destroy, …
         id: Of the container or image.
         attributes: name, image, labels, exitCode, signal …
-        time_ns: ns since the epoch.
+        time_ns: ns since the epoch; no two events have the same.
     """
 
     type: str
@@ -36,57 +41,85 @@ class EngineEvent(msgspec.Struct, frozen=True):
     time_ns: int
 
 
-class EventBus:
-    """Publishes to every listener without ever waiting for one."""
+class FellBehind(Exception):
+    """A listener took so long that events it has not seen are forgotten."""
 
-    def __init__(self) -> None:
-        self._past: collections.deque[EngineEvent] = collections.deque(maxlen=REMEMBERED)
-        self._listeners: set[MemoryObjectSendStream[EngineEvent]] = set()
-        self._latest_ns = 0
+
+class EventBus:
+    """Publishes to every listener without ever waiting for one.
+
+    Listeners have no queues: each reads the common past from its own place on.
+    """
+
+    def __init__(self, journal: Journal[EngineEvent] | None = None) -> None:
+        """Begin with what an earlier supervisor has written down.
+
+        Args:
+            journal: Where events are kept; without one they last as long as the process.
+        """
+        self._journal = journal
+        found = [] if journal is None else journal.read()
+        self._past = collections.deque(found, maxlen=REMEMBERED)
+        self._count = len(self._past)
+        self.latest_ns = found[-1].time_ns if found else 0
+        self._begins_ns = found[0].time_ns if found and journal and journal.turned else 0
+        self._news = anyio.Event()
+
+    @property
+    def begins_ns(self) -> int:
+        """The time of the oldest event that is remembered; 0 while none was forgotten."""
+        return self._past[0].time_ns if self._count > len(self._past) else self._begins_ns
 
     def publish(self, type: str, action: str, id: str, attributes: dict[str, str]) -> None:
         """Give an event to all who listen; times never run backwards."""
-        self._latest_ns = max(time.time_ns(), self._latest_ns + 1)
-        event = EngineEvent(type, action, id, attributes, self._latest_ns)
+        self.latest_ns = max(time.time_ns(), self.latest_ns + 1)
+        event = EngineEvent(type, action, id, attributes, self.latest_ns)
+        if self._journal is not None:
+            self._journal.append(event)
         self._past.append(event)
-        for listener in tuple(self._listeners):
-            try:
-                listener.send_nowait(event)
-            except (anyio.WouldBlock, anyio.BrokenResourceError):
-                self._listeners.discard(listener)
-                listener.close()
+        self._count += 1
+        if self._news.statistics().tasks_waiting:
+            news, self._news = self._news, anyio.Event()
+            news.set()
 
-    async def subscribe(
+    def past(self) -> list[EngineEvent]:
+        """What is remembered, the oldest first."""
+        return list(self._past)
+
+    def subscribe(
         self, since_ns: int | None = None, until_ns: int | None = None
     ) -> AsyncGenerator[EngineEvent, None]:
         """Yield remembered events from `since_ns` on, then live ones, until `until_ns`.
 
+        The place to begin is fixed by this call: nothing that happens after it is missed.
+
         Args:
             since_ns: None for live events only.
             until_ns: None for no end; a time in the past ends after the remembered ones.
+
+        Raises:
+            FellBehind: Out of the iteration: the listener was slower than the memory is long.
         """
-        send, receive = anyio.create_memory_object_stream[EngineEvent](LISTENER_BACKLOG)
-        past = [] if since_ns is None else [e for e in self._past if e.time_ns >= since_ns]
-        self._listeners.add(send)
-        try:
-            for event in past:
+        place = self._count
+        if since_ns is not None:
+            place -= sum(1 for event in self._past if event.time_ns >= since_ns)
+        return self._events(place, until_ns)
+
+    async def _events(self, place: int, until_ns: int | None) -> AsyncGenerator[EngineEvent, None]:
+        while True:
+            behind = self._count - place
+            if behind > len(self._past):
+                raise FellBehind(f"{behind - len(self._past)} events were forgotten unseen")
+            # As the deque changes while we wait for the listener, a batch is copied out of it.
+            for event in list(itertools.islice(self._past, len(self._past) - behind, None)):
                 if until_ns is not None and event.time_ns > until_ns:
                     return
                 yield event
-            while True:
-                left = math.inf if until_ns is None else (until_ns - time.time_ns()) / 1e9
-                event_or_none = None
-                with anyio.move_on_after(max(left, 0)):
-                    try:
-                        event_or_none = await receive.receive()
-                    except anyio.EndOfStream:
-                        return
-                if event_or_none is None or (
-                    until_ns is not None and event_or_none.time_ns > until_ns
-                ):
-                    return
-                yield event_or_none
-        finally:
-            self._listeners.discard(send)
-            send.close()
-            receive.close()
+            place += behind
+            if self._count > place:
+                continue
+            left = math.inf if until_ns is None else (until_ns - time.time_ns()) / 1e9
+            with anyio.move_on_after(max(left, 0)) as waiting:
+                await self._news.wait()
+            if waiting.cancelled_caught and self._count == place:
+                return

@@ -1,4 +1,10 @@
-"""GET /events: what happens, a JSON object a line, each sent as it happens."""
+"""GET /events: what happens, a JSON object a line, each sent as it happens.
+
+Beyond Docker: the answer's `Mdocker-Resume` header is a place in the stream, and so is each
+event's `timeNano`. Given back as the parameter `resume`, the stream goes on behind it: a client
+that a supervisor's death has cut off misses and repeats nothing. Where events in between are
+forgotten (the memory is bounded), `Mdocker-Begins` says from which time on they are remembered.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ import msgspec
 from supervisor.api import filters as filtering
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Request
-from supervisor.api.parameters import moment
+from supervisor.api.parameters import moment, resume_ns
 from supervisor.engine import Engine
 from supervisor.events import EngineEvent
 
@@ -38,11 +44,16 @@ _encode = msgspec.json.Encoder().encode
 async def events(engine: Engine, request: Request) -> None:
     """GET /events"""
     filters = filtering.parse(request, _KNOWN)
-    happened = engine.events.subscribe(moment(request, "since"), moment(request, "until"))
+    resumed = resume_ns(request)
+    since = moment(request, "since") if resumed is None else resumed + 1
+    bus = engine.events
+    place = resumed if resumed is not None else bus.latest_ns if since is None else since - 1
+    headers = [(b"Mdocker-Resume", b"%d" % place)]
+    if place + 1 < bus.begins_ns:
+        headers.append((b"Mdocker-Begins", b"%d" % bus.begins_ns))
+    happened = bus.subscribe(since, moment(request, "until"))
     connection = request.connection
-    # No await may come to lie between this and the subscription that the first step of the loop
-    # makes, or a client that acts on seeing the head would miss what it caused.
-    await connection.start_stream(200, b"application/json")
+    await connection.start_stream(200, b"application/json", headers)
     with connection.hangups.cancelling(connection.stream) as scope:
         async with contextlib.aclosing(happened):
             async for event in happened:
@@ -59,7 +70,8 @@ def _fits(event: EngineEvent, filters: Filters) -> bool:
             case "type":
                 fits = event.type in values
             case "event":
-                fits = event.action in values
+                # An action may have details: "health_status" means each of "health_status: …".
+                fits = event.action in values or event.action.partition(":")[0] in values
             case "container":
                 fits = event.type == "container" and _names(event, values)
             case "image":
@@ -76,8 +88,9 @@ def _fits(event: EngineEvent, filters: Filters) -> bool:
 
 
 def _names(event: EngineEvent, values: list[str]) -> bool:
-    name = event.attributes.get("name")
-    return any(value and (event.id.startswith(value) or value == name) for value in values)
+    # As in Docker, the beginning of a name or an id is enough.
+    name = event.attributes.get("name", "")
+    return any(value and (event.id.startswith(value) or name.startswith(value)) for value in values)
 
 
 def _is_image(event: EngineEvent, values: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import http
 import time
+from collections.abc import Sequence
 
 import anyio
 import h11
@@ -162,13 +163,18 @@ class Connection:
         """Whether a whole answer can still be sent for the request under way."""
         return not self.hijacked and self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
-    async def start_stream(self, status: int, content_type: bytes) -> None:
+    async def start_stream(
+        self, status: int, content_type: bytes, more: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Send the head of an answer that comes in pieces, now.
+
+        Args:
+            more: Headers in addition to those that every such answer has.
 
         Raises:
             ClientGone: Nobody will read it.
         """
-        headers = [(b"Content-Type", content_type)]
+        headers = [(b"Content-Type", content_type), *more]
         if self._h11.their_http_version != b"1.0":
             headers.append((b"Transfer-Encoding", b"chunked"))
         await self.stream.send(self._head(status, headers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from decimal import Decimal
 from typing import Any
@@ -43,7 +44,7 @@ def number(request: Request, name: str) -> int | None:
             raise ValueError
         return int(text)
     except ValueError:
-        raise BadParameter(f"invalid {name} {text!r}: it must be a whole number") from None
+        raise BadParameter(f"invalid {name} {shown(text)}: it must be a whole number") from None
 
 
 def stop_seconds(request: Request) -> int | None:
@@ -81,6 +82,25 @@ def moment(request: Request, name: str) -> int | None:
     return parse_moment(text, name) if text else None
 
 
+def resume_ns(request: Request) -> int | None:
+    """Return `resume` where it is a time in ns since the epoch; None where it was not given.
+
+    Raises:
+        BadParameter: It is none of the tokens that we give.
+    """
+    text = request.parameter("resume")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadParameter(f"invalid resume {shown(text)}: give what Mdocker-Resume said")
+    return int(text)
+
+
+def shown(text: str) -> str:
+    """What a client sent, as a message repeats it: in quotes, cut where it is long."""
+    return json.dumps(text if len(text) <= 64 else text[:64] + "…", ensure_ascii=False)
+
+
 def parse_moment(text: str, name: str) -> int | None:
     """Return the time that `text` says, in ns since the epoch; None for 0.
 
@@ -100,7 +120,7 @@ def parse_moment(text: str, name: str) -> int | None:
         else:
             return int(whole.timestamp()) * 10**9 + int((found[2] or "").ljust(9, "0"))
     raise BadParameter(
-        f"invalid {name} {text!r}: give UNIX seconds (with a fraction if you like) or RFC 3339"
+        f"invalid {name} {shown(text)}: give UNIX seconds (with a fraction if you like) or RFC 3339"
     )
 
 
