@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test bench check format clean
+.PHONY: demo test soak bench check format clean
 
 # PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -15,6 +15,11 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test check
 	sh tests/install-tools
 	$(PY) -m pytest
+
+# As root. SOAK='--seconds 60 --seed 7' for another length, or to repeat one.
+SOAK ?= --seconds 600
+soak: $(VENV)/.test
+	$(PY) -m tests.soak $(SOAK)
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .

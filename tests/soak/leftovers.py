@@ -1,0 +1,75 @@
+"""What is left behind, and what supervisor and shim take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from logs.marks import MarkFile
+from tests.real.conftest import our_cgroups, our_mounts, our_processes, payloads
+
+SETTLED_S = 5.0
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Memory and descriptors of one process.
+
+    Attributes:
+        memory: Bytes of anonymous memory, by its share (Pss_Anon): that of files changes with who
+            else on the machine runs Python.
+    """
+
+    memory: int
+    descriptors: int
+
+
+def takes(pid):
+    """Read /proc/PID/smaps_rollup (proc(5)) and /proc/PID/fd."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    memory = int(re.search(r"^Pss_Anon:\s+(\d+) kB", text, re.MULTILINE)[1]) * 1024
+    return Takes(memory, sum(not link.endswith("/marks") for link in _links(pid)))
+
+
+def _links(pid):
+    """What each descriptor is. The mark file's many maps tell how many containers there were."""
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/{pid}/fd/{number}")
+
+
+def settled(pid, before):
+    """What a process takes once it has closed what the last request left, if it does so in time."""
+    until = time.monotonic() + SETTLED_S
+    while (now := takes(pid)).descriptors > before.descriptors and time.monotonic() < until:
+        time.sleep(0.01)
+    return now
+
+
+def behind(engine, supervisor_pid, shim_pid):
+    """Everything that an engine without containers must not have, as words."""
+    base = engine.base
+    left = [
+        f"process {pid}: {words.strip()}"
+        for pid, words in our_processes(base).items()
+        if pid not in (supervisor_pid, shim_pid)
+    ]
+    left += [f"payload {pid}: {name}" for pid, name in payloads(str(base)).items()]
+    left += [f"mount {line}" for line in our_mounts(str(base))]
+    left += [
+        f"cgroup {child}"
+        for parent in our_cgroups(base)
+        for child in Path(parent).iterdir()
+        if child.is_dir()
+    ]
+    left += [f"directory {path}" for path in (engine.root / "containers").iterdir()]
+    marks = MarkFile(engine.run_dir / "marks")
+    try:
+        left += [f"mark of {slot.container_id[:12]}" for slot in marks.slots()]
+    finally:
+        marks.close()
+    return left
