@@ -8,44 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter, time_ns
 
+import structlog
+
 from logs.framing import Stream
 from logs.lines import PIECE, first_long, piece_end
+from logs.log_file import LogFile
 from logs.marks import Slot
+from logs.options import DEFAULTS, LogOptions
 from logs.records import Buffer, RecordWriter
+from logs.rotation import Names, names_of
+from logs.waiting_files import WaitingFiles
+
+log = structlog.get_logger()
 
 _TORN_SEARCH = 1 << 20
-
-
-class LogFile:
-    """A descriptor of a log, closed by `close`, or at the latest when nobody refers to it.
-
-    A follower has one of its own, so it reads on after the log was closed.
-    """
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    @classmethod
-    def for_writing(cls, path: str) -> LogFile:
-        """Open or make a log. Raises OSError."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        return cls(os.open(path, flags, 0o640))
-
-    @classmethod
-    def for_reading(cls, path: str) -> LogFile:
-        """Open a log that is there. Raises OSError."""
-        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-
-    def close(self) -> None:
-        """Close it; a second time nothing happens."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class LogStream:
@@ -94,7 +70,7 @@ class LogStream:
             self.held = held + data
             buffers = []
         if buffers:
-            self._write(buffers, before - len(self.held), now)
+            self._write(buffers, before - len(self.held), now, batch)
         self._mark(batch)
         if buffers:
             log.changed()
@@ -110,7 +86,7 @@ class LogStream:
         now = time_ns()
         piece = log.writer.piece(self._name, held, self._piece_ns or now)
         self._piece_ns = 0
-        self._write([piece], len(held), now)
+        self._write([piece], len(held), now, 0)
         self._mark(0)
         log.changed()
 
@@ -158,14 +134,15 @@ class LogStream:
         self.held = text[pos:]
         return buffers
 
-    def _write(self, buffers: list[Buffer], size: int, now: int) -> None:
-        if self._lost:
-            buffers = [*self._notice(now), *buffers]
-        if self.log.write(buffers):
+    def _write(self, buffers: list[Buffer], size: int, now: int, batch: int) -> None:
+        log = self.log
+        if self._lost and not log.write(self._notice(now)):
             self._lost = 0
-        else:
-            self._lost += size
-            self.log.dropped_bytes += size
+        missing = log.write(buffers, batch)
+        if missing:
+            lost = max(1, size * missing // sum(map(len, buffers)))
+            self._lost += lost
+            log.dropped_bytes += lost
 
     def _notice(self, now: int) -> list[Buffer]:
         writer = self.log.writer
@@ -189,22 +166,26 @@ class ContainerLog:
         driver: Name of the log driver.
         path: The log file, "" where the driver keeps none.
         container_id: Whose log it is.
+        options: When it is rotated, and what becomes of the files.
         readable: Whether `logs` can show it.
-        size: Bytes of whole records in the file. Readers go so far and no further.
+        file: The file that is written now; None where there is none, or once it is closed.
+        size: Bytes of whole records in that file. Readers go so far and no further.
         closed: Nothing more will be written in this run.
         dropped_bytes: Bytes of output that were lost, since the log could not be written.
         trouble: The error of the last write if it failed, else None.
         on_trouble: Called with the log when writing begins to fail, and when it succeeds again.
-        write_s: How long the last write took, in seconds. A log whose writes are slow belongs into
-        a
-            thread of its own.
+        write_s: How long the last write took, in seconds.
         truncations: How often somebody else has cut the file.
+        rotations: How often this process has begun a new file.
         slot: Its place in the mark file once the pump has given it one.
-        read_bytes, written_bytes: What this process took from the container, and wrote as records.
     """
 
     __slots__ = (
+        "_done",
+        "_names",
         "_streams",
+        "_unrotated",
+        "_waiting",
         "_watchers",
         "closed",
         "container_id",
@@ -212,19 +193,22 @@ class ContainerLog:
         "dropped_bytes",
         "file",
         "on_trouble",
+        "options",
         "path",
-        "read_bytes",
-        "size",
+        "rotations",
         "slot",
         "trouble",
-        "truncations",
         "write_s",
         "writer",
-        "written_bytes",
     )
 
     def __init__(
-        self, driver: str, path: Path | None, container_id: str, writer: RecordWriter | None
+        self,
+        driver: str,
+        path: Path | None,
+        container_id: str,
+        writer: RecordWriter | None,
+        options: LogOptions = DEFAULTS,
     ) -> None:
         """Open the file, or go on with it: a last line that is torn is cut off.
 
@@ -235,24 +219,43 @@ class ContainerLog:
         self.path = "" if path is None else os.fspath(path)
         self.container_id = container_id
         self.writer = writer
+        self.options = options
         self.file = None if path is None else LogFile.for_writing(self.path)
-        self.size = 0 if self.file is None else _whole_records(self.file.fd)
+        if self.file is not None:
+            self.file.size = _whole_records(self.file.fd)
         self.closed = False
         self.dropped_bytes = 0
-        self.read_bytes = 0
-        self.written_bytes = 0
         self.trouble: OSError | None = None
         self.on_trouble: Callable[[ContainerLog], None] | None = None
         self.write_s = 0.0
-        self.truncations = 0
+        self.rotations = 0
         self.slot: Slot | None = None
+        self._done = (0, 0)
+        self._names: Names | None = None
+        self._unrotated = False
+        self._waiting: WaitingFiles | None = None
         self._streams: tuple[LogStream | None, LogStream | None] = (None, None)
         self._watchers: tuple[Callable[[], object], ...] = ()
 
     @property
+    def size(self) -> int:
+        return 0 if self.file is None else self.file.size
+
+    @property
+    def truncations(self) -> int:
+        return 0 if self.file is None else self.file.truncations
+
+    @property
     def readable(self) -> bool:
         """Whether the driver keeps what it is given."""
-        return self.file is not None
+        return self.path != ""
+
+    @property
+    def names(self) -> Names:
+        """The names of its files."""
+        if self._names is None:
+            self._names = names_of(self.path)
+        return self._names
 
     def stream(self, stream: Stream) -> LogStream:
         """The writer's end for standard output or standard error, always the same object."""
@@ -268,7 +271,7 @@ class ContainerLog:
         return out
 
     def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call `callback`, in the writer's thread, after each write and at the close.
+        """Call `callback` by `deliver` after writes and at the close.
 
         Returns:
             A function that ends it. It may be called twice.
@@ -281,21 +284,96 @@ class ContainerLog:
         return unsubscribe
 
     def changed(self) -> None:
-        """Tell all who have subscribed."""
+        """Tell all who have subscribed; several changes in a row may be told as one."""
+        if self._watchers and not self._telling:
+            self._telling = True
+            self.deliver(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False  # first: what changes while we tell is told again
         for callback in self._watchers:
             callback()
 
-    def write(self, buffers: Sequence[Buffer]) -> bool:
-        """Append whole records in one write; tell if it succeeded. All of them are written or none.
+    def write(self, buffers: Sequence[Buffer], batch: int = 0) -> int:
+        """Append whole records, in one write while they fit into the file.
+
+        A file that is full is rotated before the next record; it holds one record more than it
+        should, at most. Where a file can't be begun, the old one goes on growing.
+
+        Args:
+            buffers: The records.
+            batch: Number of the pump's batch that they are.
+
+        Returns:
+            How many bytes of them could not be written: whole records.
 
         Raises:
             ValueError: the log is closed.
         """
-        if self.closed or self.file is None:
+        file = self.file
+        if self.closed or file is None:
             raise ValueError(f"the log of {self.container_id} is closed")
-        fd = self.file.fd
+        if batch and self._done[0] == batch:
+            buffers = _without(buffers, self._done[1])
+        wanted = sum(map(len, buffers))
+        limit = self.options.max_size
+        if limit and file.size + wanted > limit:
+            return self._write_over(b"".join(buffers), limit, batch)
+        return 0 if self._append(file, buffers, wanted) else wanted
+
+    def _write_over(self, records: bytes, limit: int, batch: int) -> int:
+        """Append records that don't fit into the file: what does, then the rest to the next."""
+        pos, size = 0, len(records)
+        while pos < size:
+            file = self.file
+            assert file is not None
+            if file.size >= limit and not self._rotate(batch, records, pos):
+                cut = size
+            else:
+                assert self.file is not None
+                file = self.file
+                room = max(1, limit - file.size)
+                cut = records.find(b"\n", min(pos + room, size) - 1) + 1 or size
+            if not self._append(file, [memoryview(records)[pos:cut]], cut - pos):
+                return size - pos
+            pos = cut
+        return 0
+
+    def _rotate(self, batch: int, records: bytes, pos: int) -> bool:
+        """Begin a new file. Both marks say how many records of the batch are written already."""
+        old, slot, options = self.file, self.slot, self.options
+        assert old is not None
+        before = self._done[1] if self._done[0] == batch else 0
+        done = (before + records.count(b"\n", 0, pos)) if batch else 0
+        if slot is not None:
+            slot.turn(old.size, old.inode, batch, done)
+        try:
+            new = self.names.rotate(options.max_file - 1)
+        except OSError as error:
+            if not self._unrotated:
+                self._unrotated = True
+                words = {"container": self.container_id[:12], "path": self.path}
+                log.error("log.not_rotated", error=error.strerror, **words)
+            return False
+        self._unrotated = False
+        if slot is not None:
+            slot.turn(0, new.inode, batch, done)
+        if self._waiting is None:
+            self._waiting = WaitingFiles(options)
+        self._waiting.add(old)
+        old.doomed = True
+        self.file = new
+        old.after = (new, 0)
+        self.rotations += 1
+        if options.compress:
+            self.names.compress()
+        return True
+
+    def _append(self, file: LogFile, buffers: Sequence[Buffer], wanted: int) -> bool:
+        """Append to a file in one write; tell if it succeeded: all is written or nothing."""
+        fd = file.fd
         started = perf_counter()
-        written, wanted = 0, sum(map(len, buffers))
+        written = 0
         try:
             written = os.writev(fd, buffers)
             while written < wanted:
@@ -309,10 +387,9 @@ class ContainerLog:
             return False
         finally:
             self.write_s = perf_counter() - started
-        if end - wanted < self.size:
-            self.truncations += 1
-        self.size = end
-        self.written_bytes += wanted
+        if end - wanted < file.size:
+            file.truncations += 1
+        file.size = end
         if self.trouble is not None:
             self.trouble = None
             if self.on_trouble is not None:
@@ -332,13 +409,18 @@ class ContainerLog:
         """
         mark = slot.read()
         self.slot = slot
+        self._done = (mark.batch, mark.done) if mark.done else (0, 0)
         cut = 0
-        if self.file is not None:
-            size = os.fstat(self.file.fd).st_size
-            self.size = min(size, mark.size)
-            if size > mark.size:
-                cut = size - mark.size
-                os.ftruncate(self.file.fd, mark.size)
+        file = self.file
+        if file is not None:
+            size = os.fstat(file.fd).st_size
+            # A file that is not the marked one was begun after the mark.
+            whole = mark.size if mark.inode in (0, file.inode) else 0
+            file.size = min(size, whole)
+            if size > whole:
+                cut = size - whole
+                os.ftruncate(file.fd, whole)
+            slot.turn(file.size, file.inode, mark.batch, mark.done)
         for stream, state in zip((Stream.STDOUT, Stream.STDERR), mark.streams, strict=True):
             if state.held or state.piece_ns or any(self._streams):
                 self.stream(stream).restore(state.held, state.piece_ns)
@@ -361,8 +443,7 @@ class ContainerLog:
         self.closed = True
         # The streams refer back to us: unlinked, the file is closed without the collector's help.
         self._streams = (None, None)
-        if self.file is not None:
-            self.file.close()
+        self.file = None  # a follower may have it still
         self.changed()
 
     def _failed(self, error: OSError, written: int) -> None:
@@ -375,6 +456,10 @@ class ContainerLog:
                 os.ftruncate(self.file.fd, end - written)
         if first and self.on_trouble is not None:
             self.on_trouble(self)
+
+
+def _at_once(tell: Callable[[], object]) -> None:
+    tell()
 
 
 def _whole_records(fd: int) -> int:
@@ -396,3 +481,12 @@ def _whole_records(fd: int) -> int:
         return size + 1
     os.ftruncate(fd, end)
     return end
+
+
+def _without(buffers: Sequence[Buffer], records: int) -> list[Buffer]:
+    """The same without the first ones of its records."""
+    text = b"".join(buffers)
+    pos = 0
+    for _ in range(records):
+        pos = text.find(b"\n", pos) + 1
+    return [memoryview(text)[pos:]]

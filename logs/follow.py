@@ -1,17 +1,16 @@
 """Following a log that is being written.
 
-The writer wakes its followers: nothing polls, and no file is watched.
+The writer wakes its followers: nothing polls, and no file is watched. A writer that is another
+thread than its followers' calls them by `ContainerLog.deliver`.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
@@ -87,7 +86,7 @@ class Follower(AsyncIterator[bytes]):
             if seconds < 0:
                 return False
         written = anyio.Event()
-        unsubscribe = log.subscribe(_waker(written))
+        unsubscribe = log.subscribe(written.set)
         try:
             if log.size > reader.offset or log.closed or log.truncations != self._truncations:
                 return True
@@ -96,20 +95,6 @@ class Follower(AsyncIterator[bytes]):
             return True
         finally:
             unsubscribe()
-
-
-def _waker(event: anyio.Event) -> Callable[[], object]:
-    """What a writer calls, from whichever thread it is in: a slow log is written in another."""
-    own_thread = threading.get_ident()
-    token = anyio.lowlevel.current_token()
-
-    def wake() -> None:
-        if threading.get_ident() == own_thread:
-            event.set()
-        else:
-            anyio.from_thread.run_sync(event.set, token=token)
-
-    return wake
 
 
 def follow(

@@ -1,7 +1,8 @@
 """Live output to attached clients: exact bytes, from the moment of attaching on.
 
 A client that reads slowly neither slows the container nor loses bytes: what it has not taken
-yet waits in memory up to `IN_MEMORY` and beyond that in an unlinked file.
+yet waits in memory up to `IN_MEMORY` and beyond that in an unlinked file. One thread puts (the
+pump's, so that a disk which hangs does not hold the event loop), another gets.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import collections
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -20,20 +21,46 @@ IN_MEMORY = 1024 * 1024
 _CHUNK = 256 * 1024
 
 
+class _Overflow:
+    """An unlinked file, closed when the last who uses it lets go of it."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, directory: Path) -> None:
+        self.fd, path = tempfile.mkstemp(prefix="attach-", dir=directory)
+        os.unlink(path)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class _Piece:
+    """What waits in the file of one `put`."""
+
+    __slots__ = ("length", "stream")
+
+    def __init__(self, stream: int, length: int) -> None:
+        self.stream = stream
+        self.length = length
+
+
 class Spool:
     """A first-in first-out queue of (stream, bytes) that overflows to an unlinked file.
 
-    Order is kept: once something waits in the file, all that is newer goes there too.
+    Order is kept: once something waits in the file, all that is newer goes there too. One thread
+    may put while another gets; neither waits for the other.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._memory: collections.deque[tuple[int, bytes]] = collections.deque()
-        self._memory_size = 0
-        self._file = -1
-        self._lengths: collections.deque[tuple[int, int]] = collections.deque()
+        self._put_size = 0
+        self._got_size = 0
+        self._file: _Overflow | None = None
+        self._pieces: collections.deque[_Piece] = collections.deque()
         self._read_at = 0
         self._write_at = 0
+        self._closed = False
 
     def put(self, stream: int, data: bytes) -> None:
         """Append.
@@ -41,46 +68,51 @@ class Spool:
         Raises:
             OSError: The overflow file can't be made or grown.
         """
-        if not self._lengths and self._memory_size + len(data) <= IN_MEMORY:
-            self._memory.append((stream, data))
-            self._memory_size += len(data)
+        if self._closed:
             return
-        if self._file < 0:
-            self._file, path = tempfile.mkstemp(prefix="attach-", dir=self._directory)
-            os.unlink(path)
+        if not self._pieces:
+            if self._put_size - self._got_size + len(data) <= IN_MEMORY:
+                self._put_size += len(data)
+                self._memory.append((stream, data))
+                return
+            if self._file is not None and self._write_at:
+                # All of it was taken, so nobody reads there now.
+                os.ftruncate(self._file.fd, 0)
+                self._read_at = self._write_at = 0
+        file = self._file
+        if file is None:
+            file = self._file = _Overflow(self._directory)
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._file, view, self._write_at)
+            written = os.pwrite(file.fd, view, self._write_at)
             self._write_at += written
             view = view[written:]
-        self._lengths.append((stream, len(data)))
+        self._pieces.append(_Piece(stream, len(data)))
 
     def get(self) -> tuple[int, bytes] | None:
         """Take the oldest piece, or None where nothing waits."""
         if self._memory:
             stream, data = self._memory.popleft()
-            self._memory_size -= len(data)
+            self._got_size += len(data)
             return stream, data
-        if not self._lengths:
+        file = self._file
+        if not self._pieces or file is None:
             return None
-        stream, length = self._lengths.popleft()
-        take = min(length, _CHUNK)
-        data = os.pread(self._file, take, self._read_at)
+        piece = self._pieces[0]
+        data = os.pread(file.fd, min(piece.length, _CHUNK), self._read_at)
         self._read_at += len(data)
-        if length > len(data):
-            self._lengths.appendleft((stream, length - len(data)))
-        if not self._lengths:
-            os.ftruncate(self._file, 0)
-            self._read_at = self._write_at = 0
-        return stream, data
+        piece.length -= len(data)
+        if not piece.length:
+            # Last of all: as long as it is there, `put` leaves the file as it is.
+            self._pieces.popleft()
+        return piece.stream, data
 
     def close(self) -> None:
-        """Forget all that waits."""
+        """Forget all that waits, and all that comes."""
+        self._closed = True
         self._memory.clear()
-        self._lengths.clear()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._pieces.clear()
+        self._file = None
 
 
 class Attachment:
@@ -90,10 +122,23 @@ class Attachment:
         lost: Why output was lost (the overflow file failed), empty if none was.
     """
 
-    def __init__(self, directory: Path, streams: frozenset[int]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        streams: frozenset[int],
+        deliver: Callable[[Callable[[], object]], object] | None = None,
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            deliver: Calls something in the event loop's thread, soon, for a pump that is another
+                thread; None where `feed` is called in the loop's.
+        """
         self._spool = Spool(directory)
         self._streams = streams
         self._news = anyio.Event()
+        self._deliver = deliver
+        self._telling = False
         self._ended = False
         self.lost = ""
 
@@ -106,6 +151,14 @@ class Attachment:
         except OSError as error:
             self.lost = f"output was lost: {error.strerror}"
             self._ended = True
+        if self._deliver is None:
+            self._news.set()
+        elif not self._telling:
+            self._telling = True
+            self._deliver(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False  # first: what comes while we tell is told again
         self._news.set()
 
     def end(self) -> None:
@@ -121,11 +174,12 @@ class Attachment:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         while True:
+            # Made before we look: what is fed in between sets it.
+            news = self._news = anyio.Event()
             piece = self._spool.get()
             if piece is not None:
                 yield piece
             elif self._ended:
                 return
             else:
-                self._news = anyio.Event()
-                await self._news.wait()
+                await news.wait()

@@ -7,19 +7,18 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
-import msgspec
 import structlog
 
-from logs.drivers import ContainerLog, Stream
-from supervisor import exits
+from logs.drivers import Stream
+from supervisor import exits, log_trouble
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
-from supervisor.lifecycle import attributes, change
+from supervisor.lifecycle import attributes, end_run
 from supervisor.phases import closed, ended
-from supervisor.pumping import Lane, pump
+from supervisor.pumping import Lane
 from supervisor.remove import remove
 from supervisor.running import Run
-from supervisor.states import Event, State
+from supervisor.states import State
 from supervisor.waiting import ExitResult, tell_exit
 
 if TYPE_CHECKING:
@@ -46,29 +45,32 @@ async def live(
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
     if start_ms is not None:
         log.info("container.started", phase="start", pid=run.pid, ms=start_ms)
-    lane = Lane(engine.stages, engine.limits.slow_logs)
-    feeds = _Feeds(container)
-    run.log.on_trouble = _tell_of_log
+    lane: Lane | None = None
+    log_trouble.watch(engine, container, run.log)
     try:
         try:
+            lane = await engine.stages.lane(run.log, _Feeds(container))
             async with anyio.create_task_group() as group:
-                group.start_soon(pump, lane, run.stdout, run.log.stream(Stream.STDOUT), feeds)
-                group.start_soon(pump, lane, run.stderr, run.log.stream(Stream.STDERR), feeds)
+                group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
+                group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
                 await _exit(run)
                 group.cancel_scope.deadline = anyio.current_time() + DRAIN_LIMIT_S
         except Exception:
             # Its output is lost from here on, its end must not be.
             log.exception("container.pump_failed")
             await _exit(run)
-        await lane.close()
+        if lane is not None and not await lane.close(DRAIN_LIMIT_S):
+            log_trouble.tell_unfinished(engine, container)
         ending = await engine.shim.ending(container.id, run.pidfd)
         record_end(engine, container, run, ending)
     except Exception:
         log.exception("container.task_failed")
     finally:
-        run.close()
-        if not run.log.closed:
-            run.log.detach()  # we end, the container does not: its unfinished lines stay marked
+        if lane is None or lane.closed:
+            run.close()
+        else:
+            # We end, its thread does not (yet): the pipes are closed once it needs them no more.
+            lane.leave(run.close)
     if (
         container.config.auto_remove
         and container.state is State.EXITED
@@ -86,15 +88,6 @@ async def _exit(run: Run) -> None:
     run.exited.set()
 
 
-def _tell_of_log(container_log: ContainerLog) -> None:
-    """Its disk refuses records, or takes them again; the gap itself is noted in the log."""
-    words = {"container": container_log.container_id[:12], "path": container_log.path}
-    if container_log.trouble is not None:
-        log.error("log.not_written", error=container_log.trouble.strerror, **words)
-    else:
-        log.warning("log.written_again", lost_bytes=container_log.dropped_bytes, **words)
-
-
 class _Feeds:
     """The attachments that a container has at the moment of each look."""
 
@@ -109,31 +102,30 @@ class _Feeds:
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:
     """Put a run's end on record, then tell everybody. No await: nobody sees half of it."""
-    run.log.close()
     oom_kills = engine.cgroups.oom_kills(container.id)
     engine.cgroups.kill(container.id)
     oom_killed = oom_kills > 0 and ending.signal == signal.SIGKILL
+    # A short run has ended before we could note that it began.
     finished_ns = max(ending.time_ns, container.life.started_ns)
     timeline = container.life.timeline
-    fields = {
+    fields: dict[str, object] = {
         "pid": 0,
         "pid_start_ticks": 0,
-        # A short run has ended before we could note that it began.
-        "finished_ns": finished_ns,
-        "exit_code": ending.code,
         "signal": ending.signal,
         "core_dumped": ending.core_dumped,
         "oom_killed": oom_killed,
         "error": ending.unknown,
-        "timeline": ended(timeline, finished_ns, ending.words),
+        "log_dropped_bytes": run.log.dropped_bytes,
     }
-    try:
-        change(engine, container, Event.EXIT, **fields)
-    except OSError as error:
-        # The shim keeps the status too, so the next supervisor can still write it down.
-        log.error("container.end_not_written", error=error.strerror)
-        container.life = msgspec.structs.replace(container.life, state=State.EXITED, **fields)
-    else:
+    if end_run(
+        engine,
+        container,
+        exit_code=ending.code,
+        finished_ns=finished_ns,
+        timeline=ended(timeline, finished_ns, ending.words),
+        **fields,
+    ):
+        # Until then the shim keeps the status too: the next supervisor can still write it down.
         engine.shim.forget(container.id)
     try:
         engine.cgroups.remove(container.id)
@@ -152,9 +144,14 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         signal=ending.signal or None,
         oom_killed=oom_killed or None,
         core_dumped=ending.core_dumped or None,
+        restart_in_ms=container.life.restart_delay_ms
+        if container.state is State.RESTARTING
+        else None,
     )
     for attachment in container.attachments:
         attachment.end()
     container.attachments.clear()
     tell_exit(container, ExitResult(ending.code, ending.unknown))
     run.ended.set()
+    if container.state is State.RESTARTING:
+        engine.await_restart(container)
