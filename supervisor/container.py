@@ -1,6 +1,6 @@
 """One container's record: what was asked, where it is in its life, how it ended. No I/O.
 
-`ContainerConfig` never changes after create. `Life` is what changes; both together are what
+`ContainerConfig` changes by `update` alone. `Life` is what changes; both together are what
 `supervisor/store.py` keeps in config.json.
 """
 
@@ -16,6 +16,7 @@ from supervisor.states import State
 
 if TYPE_CHECKING:
     from supervisor.attachments import Attachment
+    from supervisor.restarting import Pause
     from supervisor.running import Run
     from supervisor.waiting import Notice
 
@@ -170,10 +171,13 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         error: Why the last start failed, empty if it did not.
         stopped_by_request: A `stop` or `kill` asked for the end that it has now. No policy restarts
             it then, and `unless-stopped` not after a reboot either.
+        restart_count: Automatic restarts since the last start that somebody asked for.
+        restart_asked: Its end is wanted for the sake of another run (it is unhealthy): that follows
+            whatever the policy says.
         boot_id: The boot in which it was started last (/proc/sys/kernel/random/boot_id).
         stopping: The stop under way, if any.
         restart_at_ns: When the next attempt is due, 0 where none is awaited.
-        restart_delay_ms: The delay before it, which the next one doubles.
+        restart_delay_ms: The last delay before a restart, which the next one doubles.
         health: What its health check has found; None without one.
         log_dropped_bytes: Output of this run that no log could take.
         timeline: The phases of it all with their times.
@@ -190,6 +194,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     oom_killed: bool = False
     error: str = ""
     restart_count: int = 0
+    restart_asked: bool = False
     stopped_by_request: bool = False
     boot_id: str = ""
     stopping: PendingStop | None = None
@@ -213,6 +218,8 @@ class Container:
         run: Its process, pipes and log while it has any.
         attachments: Clients that get its live output; they may be there before the first start.
         restarting: A restart is under way: the end that comes now is not its last.
+        pause: The waiting for the next automatic restart, if that is what it does.
+        is_written: Whether the record on disk tells of its last end (a full disk may not).
         next_exit: Told at the end of the run under way, or of the next one.
         removal: Told when it is gone.
     """
@@ -222,11 +229,13 @@ class Container:
         "config",
         "created_ns",
         "id",
+        "is_written",
         "life",
         "lock",
         "log_path",
         "name",
         "next_exit",
+        "pause",
         "removal",
         "restarting",
         "run",
@@ -249,6 +258,8 @@ class Container:
         self.log_path = log_path
         self.run: Run | None = None
         self.restarting = False
+        self.pause: Pause | None = None
+        self.is_written = True
         self.lock: anyio.Lock | None = None
         self.attachments: list[Attachment] = []
         self.next_exit: Notice | None = None

@@ -2,7 +2,7 @@
 
 It owns the containers, the task group that their tasks live in, the link to the shim, the image
 store and the event stream. It decides who may do what now; how a phase is done is in
-`supervisor/lifecycle.py`, how a stop goes in `supervisor/stop.py`.
+`supervisor/lifecycle.py` and beside it, how a stop goes in `supervisor/stop.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
 from runtime.images.store import ImageStore
-from supervisor import boot, lifecycle, names, prune, remove, signals, start, store, waiting
+from supervisor import (
+    boot,
+    end_requests,
+    lifecycle,
+    names,
+    prune,
+    remove,
+    restarting,
+    start,
+    store,
+    waiting,
+)
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
@@ -37,19 +48,19 @@ from supervisor.errors import (
     NoSuchImage,
     StartFailed,
 )
-from supervisor.events import EventBus
+from supervisor.events import EngineEvent, EventBus
+from supervisor.generations import Generations
+from supervisor.journal import Journal
 from supervisor.limits import Limits
 from supervisor.pumping import Stages
+from supervisor.recent_ends import RecentEnd, RecentEnds
 from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
-from supervisor.states import ALIVE, State
-from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
+from supervisor.states import ACTIVE, ALIVE, State
 
 log = structlog.get_logger()
 
 Given = TypeVarTuple("Given")
-
-LONGEST_TIMEOUT_S = 2**31 - 1
 
 
 class Engine:
@@ -70,10 +81,13 @@ class Engine:
         self.images = images
         self.cgroups = cgroups
         self.stages = stages
+        tasks.start_soon(stages.run)
         self.containers = Registry()
-        self.events = EventBus()
+        self.events = EventBus(Journal(settings.run_dir / "events", EngineEvent))
+        self.ends = RecentEnds(Journal(settings.run_dir / "ends", RecentEnd))
         self.limits = Limits()
         self.counts = Counts()
+        self.generations = Generations(settings.run_dir)
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)
         self.boot_id = boot.current()
@@ -152,6 +166,8 @@ class Engine:
     async def start(self, container: Container) -> bool:
         """Run a container's payload; returns once it has been executed.
 
+        One that waits for its next restart is started now; if that fails it goes on waiting.
+
         Returns:
             False where it runs already.
 
@@ -164,7 +180,7 @@ class Engine:
             async with container.phase_lock:
                 if container.state in ALIVE:
                     return False
-                if container.state not in (State.CREATED, State.EXITED):
+                if container.state not in (State.CREATED, State.EXITED, State.RESTARTING):
                     raise Conflict(
                         f"cannot start container {container.name}: it is {container.state}; "
                         "remove it and create it again"
@@ -200,6 +216,8 @@ class Engine:
     ) -> bool:
         """Stop a container: its stop signal, the timeout, then SIGKILL to all of it.
 
+        No policy restarts it then; one that waits for its next restart waits no more.
+
         Args:
             timeout: Seconds; None for the container's own (or 10); -1 to wait for ever.
             signal: None for the container's own (or SIGTERM).
@@ -211,38 +229,7 @@ class Engine:
             BadParameter: The timeout or the signal makes no sense.
             EngineFault: The process outlived SIGKILL (uninterruptible sleep).
         """
-        number = signals.parse(signal or container.config.stop_signal or "SIGTERM")
-        limit = _timeout(container, timeout)
-        await _settled(container)
-        run = container.run
-        if run is None or container.state not in ALIVE:
-            return False
-        escalation = run.escalation
-        if escalation is None or escalation.done.is_set():
-            escalation = run.escalation = Escalation(run, number, limit)
-            container.life = lifecycle.with_stop_request(container.life)
-            self.begin(self._escalate, container, escalation)
-        else:
-            escalation.hasten(limit)
-        await escalation.done.wait()
-        if escalation.stuck:
-            raise EngineFault(f"cannot stop container {container.name}: {escalation.stuck}")
-        await run.ended.wait()
-        return True
-
-    async def _escalate(self, container: Container, escalation: Escalation) -> None:
-        structlog.contextvars.bind_contextvars(container=container.short_id, phase="stop")
-        run = container.run
-        await escalation.run(on_signal=functools.partial(self._publish_kill, container))
-        if run is not None and not escalation.stuck:
-            await run.ended.wait()
-            self.events.publish("container", "stop", container.id, lifecycle.attributes(container))
-            log.info("container.stopped", killed=escalation.killed or None)
-
-    def _publish_kill(self, container: Container, number: int) -> None:
-        self.events.publish(
-            "container", "kill", container.id, lifecycle.attributes(container, signal=str(number))
-        )
+        return await end_requests.stop(self, container, timeout, signal)
 
     async def kill(self, container: Container, signal: str = "SIGKILL") -> None:
         """Send one signal; after SIGKILL, wait (bounded) for the end.
@@ -252,24 +239,22 @@ class Engine:
             Conflict: It does not run.
             EngineFault: It outlived SIGKILL.
         """
-        number = signals.parse(signal or "SIGKILL")
-        await _settled(container)
-        run = container.run
-        if run is None or container.state not in ALIVE:
-            raise Conflict(
-                f"cannot kill container: {container.name}: container {container.id} is not running"
-            )
-        container.life = lifecycle.with_stop_request(container.life)
-        if number != 9:
-            run.send_signal(number)
-            self._publish_kill(container, number)
-            return
-        run.kill_all()
-        self._publish_kill(container, number)
-        with anyio.move_on_after(KILL_LIMIT_S):
-            await run.ended.wait()
-        if not run.ended.is_set():
-            raise EngineFault(f"cannot kill container {container.name}: {run.stuck_words()}")
+        await end_requests.kill(self, container, signal)
+
+    async def restart_unhealthy(self, container: Container) -> None:
+        """End a run as `stop` does, and have another one follow as after any end (with its delay).
+
+        Whatever the restart policy is: who asks for this has a policy of its own. A `stop` that
+        comes meanwhile is stronger. Nothing happens where it does not run.
+
+        Raises:
+            EngineFault: It outlived SIGKILL.
+        """
+        await end_requests.restart_unhealthy(self, container)
+
+    def await_restart(self, container: Container) -> None:
+        """Let a container that is `restarting` wait for its next attempt, then make it."""
+        restarting.begin(self, container)
 
     async def restart(
         self, container: Container, timeout: float | None = None, signal: str | None = None
@@ -320,8 +305,8 @@ class Engine:
             Conflict: It runs and `force` is not set, or is being removed already.
             EngineFault: It can't be killed, or its directory can't be deleted.
         """
-        await _settled(container)
-        if force and container.state in ALIVE:
+        await end_requests.settled(container)
+        if force and container.state in ACTIVE:
             try:
                 await self.kill(container, "SIGKILL")
             except Conflict:
@@ -355,7 +340,7 @@ class Engine:
     def attach(self, container: Container, stdout: bool, stderr: bool) -> Attachment:
         """Get a container's output from now on; `detach` it when done."""
         streams = frozenset(n for n, wanted in ((1, stdout), (2, stderr)) if wanted)
-        attachment = Attachment(self.directory(container), streams)
+        attachment = Attachment(self.directory(container), streams, self.stages.mailbox.post)
         container.attachments.append(attachment)
         return attachment
 
@@ -367,24 +352,15 @@ class Engine:
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────
 
+    def words(self) -> str:
+        """Its state in a line, for the service manager."""
+        running = sum(container.run is not None for container in self.containers)
+        return f"{len(self.containers)} containers, {running} running"
+
     @property
     def any_alive(self) -> bool:
         """Whether a container runs."""
         return any(container.run is not None for container in self.containers)
-
-
-def _timeout(container: Container, asked: float | None) -> float:
-    limit = asked if asked is not None else container.config.stop_timeout
-    if limit is None:
-        return DEFAULT_TIMEOUT_S
-    if limit == -1:
-        return -1
-    if not 0 <= limit <= LONGEST_TIMEOUT_S:
-        raise BadParameter(
-            f"invalid timeout {limit:g}: use 0 to {LONGEST_TIMEOUT_S} seconds, "
-            "or -1 to wait without end"
-        )
-    return limit
 
 
 async def _guarded(work: Callable[[], Awaitable[None]]) -> None:
@@ -392,13 +368,6 @@ async def _guarded(work: Callable[[], Awaitable[None]]) -> None:
         await work()
     except Exception:
         log.exception("container.task_failed")
-
-
-async def _settled(container: Container) -> None:
-    """Let a start or a removal under way end: what is asked now is about what it leaves."""
-    if container.lock is not None and container.lock.locked():
-        async with container.lock:
-            return
 
 
 def _engine_id(root: Path) -> str:

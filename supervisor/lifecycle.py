@@ -9,19 +9,24 @@ or is cancelled half-way takes back what it did.
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
-from supervisor import store
+from supervisor import restart_policy, store
 from supervisor.container import Container, Life
 from supervisor.errors import EngineFault
-from supervisor.phases import Laps
+from supervisor.phases import Laps, Timeline
 from supervisor.states import Event, State, after
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
+
+log = structlog.get_logger()
 
 
 def change(engine: Engine, container: Container, event: Event, **fields: object) -> None:
@@ -40,14 +45,85 @@ def change(engine: Engine, container: Container, event: Event, **fields: object)
         raise
 
 
+def change_anyway(engine: Engine, container: Container, event: Event, **fields: object) -> bool:
+    """Change a container's state for what has happened already, whether or not the disk takes it.
+
+    Returns:
+        Whether it is on record. What is not is written before the next start.
+
+    Raises:
+        IllegalTransition: The table does not allow it; nothing has happened.
+    """
+    try:
+        change(engine, container, event, **fields)
+    except OSError as error:
+        log.error("container.change_not_written", change=event.value, error=error.strerror)
+        container.life = msgspec.structs.replace(
+            container.life, state=after(container.state, event), **fields
+        )
+        container.is_written = False
+    else:
+        container.is_written = True
+    return container.is_written
+
+
+def keep(engine: Engine, container: Container, **fields: object) -> None:
+    """Put facts on record that change no state: what the next supervisor has to know."""
+    container.life = msgspec.structs.replace(container.life, **fields)
+    try:
+        store.save(engine.directory(container), container)
+    except OSError as error:
+        log.error("container.facts_not_written", facts=list(fields), error=error.strerror)
+
+
+def end_run(
+    engine: Engine,
+    container: Container,
+    *,
+    exit_code: int,
+    finished_ns: int,
+    timeline: Timeline,
+    **fields: object,
+) -> bool:
+    """Record the end of a run, and in the same stroke whether another one follows by the policy.
+
+    Who calls this lets the waiting begin (`Engine.await_restart`) where the state is now
+    `restarting`.
+
+    Returns:
+        Whether it is on record.
+    """
+    life, policy = container.life, container.config.restart
+    if life.boot_id and life.boot_id != engine.boot_id:
+        comes_back = restart_policy.after_reboot(policy, life, ended_with_it=True)
+        attempt = restart_policy.AT_BOOT if comes_back else None
+    else:
+        ran_ns = finished_ns - life.started_ns
+        attempt = restart_policy.after_end(policy, life, exit_code, ran_ns, random.random())
+    fields |= {"exit_code": exit_code, "finished_ns": finished_ns}
+    fields |= {"stopping": None, "restart_asked": False}
+    if attempt is None:
+        return change_anyway(
+            engine, container, Event.EXIT, restart_at_ns=0, timeline=timeline, **fields
+        )
+    fields |= awaiting(attempt, timeline)
+    return change_anyway(engine, container, Event.AWAIT_RESTART, **fields)
+
+
+def awaiting(attempt: restart_policy.Attempt, timeline: Timeline) -> dict[str, object]:
+    """What a life says of the attempt that it waits for from now on."""
+    now = time.time_ns()
+    return {
+        "restart_count": attempt.count,
+        "restart_delay_ms": attempt.delay_ms,
+        "restart_at_ns": now + attempt.wait_ns,
+        "timeline": timeline.open("restart-delay", now),
+    }
+
+
 def with_failure(life: Life, exit_code: int, error: str) -> Life:
     """The same life with a failed start on record; the state stays."""
     return msgspec.structs.replace(life, exit_code=exit_code, error=error)
-
-
-def with_stop_request(life: Life) -> Life:
-    """The same life, with somebody having asked for its end."""
-    return msgspec.structs.replace(life, stopped_by_request=True)
 
 
 def as_dead(life: Life) -> Life:

@@ -8,6 +8,10 @@ STARTS_AT_ONCE = 48
 """A start holds about ten descriptors and a process that is mounting: more than this at once
 makes none of them ready sooner on any machine we measured, and costs descriptors."""
 
+RESTARTS_AT_ONCE = 8
+"""Restarts that nobody waits for at a prompt: a thousand that crash, or that come back after a
+reboot, leave most of the starts to those who ask for one."""
+
 REMOVALS_AT_ONCE = 8
 """Threads that delete container directories: disk work, and each holds a directory stream."""
 
@@ -24,6 +28,7 @@ class Limits:
 
     def __init__(self) -> None:
         self.starts = anyio.Semaphore(STARTS_AT_ONCE, fast_acquire=True)
+        self.restarts = anyio.Semaphore(RESTARTS_AT_ONCE, fast_acquire=True)
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
         self.slow_logs = anyio.CapacityLimiter(SLOW_LOGS_AT_ONCE)
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)

@@ -6,23 +6,23 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 import structlog
 
 from logs.drivers import ContainerLog, open_log
-from supervisor import exits, store
-from supervisor.container import Container, Life
+from supervisor import exits, restarting, store
+from supervisor.container import Container
 from supervisor.errors import Conflict
-from supervisor.lifecycle import as_dead, change
+from supervisor.lifecycle import as_dead, end_run
 from supervisor.phases import ended
 from supervisor.remove import REMOVED_SUFFIX
 from supervisor.run import live
 from supervisor.running import Run
 from supervisor.start import kill_half_started
-from supervisor.states import ALIVE, Event, State, after
+from supervisor.states import ALIVE, State
 from supervisor.strays import clear_cgroup
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
             engine.begin(engine.remove_quietly, container)
     for unused in engine.cgroups.containers() - known.keys():
         await sweep_cgroup(engine, unused)
+    for container in engine.containers:
+        restarting.resume(engine, container)
 
 
 def _set_aside(directory: Path, reason: str) -> None:
@@ -98,7 +100,19 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
     )
     if container.state not in ALIVE:
         # It died between the exec and the record of it: the shim knows better than the disk.
-        container.life = Life(state=State.RUNNING, pid=held.pid, started_ns=time.time_ns())
+        container.life = msgspec.structs.replace(
+            container.life,
+            state=State.RUNNING,
+            pid=held.pid,
+            started_ns=time.time_ns(),
+            exit_code=0,
+            signal=0,
+            error="",
+            stopped_by_request=False,
+            restart_asked=False,
+            restart_at_ns=0,
+            boot_id=engine.boot_id,
+        )
     container.run = run
     engine.begin(live, engine, container, run)
     engine.counts.adopted += 1
@@ -127,21 +141,16 @@ async def end_unseen(engine: Engine, container: Container, reason: str) -> None:
     """End what is left of a container that nobody watched, and record its end."""
     await sweep_cgroup(engine, container.id)
     now = time.time_ns()
-    fields: dict[str, Any] = {
-        "pid": 0,
-        "pid_start_ticks": 0,
-        "finished_ns": now,
-        "timeline": ended(container.life.timeline, now, "not known"),
-        "exit_code": exits.UNKNOWN_CODE,
-        "error": reason,
-    }
-    try:
-        change(engine, container, Event.EXIT, **fields)
-    except OSError as error:
-        log.error("container.end_not_written", error=error.strerror)
-        container.life = msgspec.structs.replace(
-            container.life, state=after(container.state, Event.EXIT), **fields
-        )
+    end_run(
+        engine,
+        container,
+        exit_code=exits.UNKNOWN_CODE,
+        finished_ns=now,
+        timeline=ended(container.life.timeline, now, "not known"),
+        pid=0,
+        pid_start_ticks=0,
+        error=reason,
+    )
     engine.counts.ends_unseen += 1
     log.warning("container.end_unknown", container=container.short_id, reason=reason)
 

@@ -16,7 +16,7 @@ import structlog
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, change
-from supervisor.states import ALIVE, Event, State, after
+from supervisor.states import ACTIVE, Event, State, after
 from supervisor.waiting import tell_removal
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ async def remove(engine: Engine, container: Container) -> None:
     async with container.phase_lock:
         if container.state is State.GONE:
             raise NoSuchContainer(container.name)
-        if container.state in ALIVE:
+        if container.state in ACTIVE:
             raise Conflict(
-                f'cannot remove container "{container.name}": container is running: '
+                f'cannot remove container "{container.name}": container is {container.state}: '
                 "stop the container before removing or force remove"
             )
         try:

@@ -23,7 +23,7 @@ from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec
-from supervisor import network_files
+from supervisor import network_files, store
 from supervisor.container import Container, Resources
 from supervisor.errors import EngineFault, StartFailed
 from supervisor.lifecycle import attributes, change
@@ -44,8 +44,12 @@ _encode_spec = msgspec.json.encode
 START_KILL_LIMIT_S = 10.0
 
 
-async def start(engine: Engine, container: Container) -> None:
-    """Bring a container from created or exited to running; returns when it has exec'd.
+async def start(engine: Engine, container: Container, again: bool = False) -> None:
+    """Bring a container from created, exited or restarting to running; returns when it has exec'd.
+
+    Args:
+        again: A restart by its policy: the count and the last delay stay. A start that somebody
+            asks for begins with both anew.
 
     Raises:
         StartFailed: The init could not execute the payload; the container stays as it was.
@@ -53,7 +57,7 @@ async def start(engine: Engine, container: Container) -> None:
     """
     laps = Laps("start")
     try:
-        await _start(engine, container, laps)
+        await _start(engine, container, laps, again)
     except BaseException:
         engine.counts.failed_starts += 1
         timeline = container.life.timeline.end(laps.began_ns).add(*laps.done("failed"))
@@ -63,12 +67,13 @@ async def start(engine: Engine, container: Container) -> None:
     engine.counts.over(laps.phases)
 
 
-async def _start(engine: Engine, container: Container, laps: Laps) -> None:
+async def _start(engine: Engine, container: Container, laps: Laps, again: bool) -> None:
     began = time.perf_counter()
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
         async with Undo() as undo:
             try:
+                _write_down_last_end(engine, container)
                 run = await _spawn(engine, container, undo, laps)
                 timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
                 now = time.time_ns()
@@ -86,6 +91,12 @@ async def _start(engine: Engine, container: Container, laps: Laps) -> None:
                     error="",
                     stopped_by_request=False,
                     timeline=timeline.open("run", now),
+                    restart_asked=False,
+                    restart_at_ns=0,
+                    restart_count=container.life.restart_count if again else 0,
+                    restart_delay_ms=container.life.restart_delay_ms if again else 0,
+                    boot_id=engine.boot_id,
+                    stopping=None,
                 )
             except RuntimeRefused as error:
                 raise EngineFault(f"cannot start container {container.name}: {error}") from error
@@ -96,9 +107,26 @@ async def _start(engine: Engine, container: Container, laps: Laps) -> None:
                 ) from error
             undo.keep()
         container.run = run
+        if container.pause is not None:
+            container.pause.end()
+            container.pause = None
         took_ms = round((time.perf_counter() - began) * 1e3, 2)
         engine.begin(live, engine, container, run, took_ms)
     engine.events.publish("container", "start", container.id, attributes(container))
+
+
+def _write_down_last_end(engine: Engine, container: Container) -> None:
+    """Where the disk had no room for the last end, write it now: only then the shim may forget it,
+    and it takes no second process of a container before it has forgotten the first.
+
+    Raises:
+        OSError: There is no room yet.
+    """
+    if container.is_written:
+        return
+    store.save(engine.directory(container), container)
+    container.is_written = True
+    engine.shim.forget(container.id)
 
 
 async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -> Run:

@@ -5,6 +5,10 @@
        │             pause│  │unpause       │
        │                  ▼  │              │
        │                paused ──exit──▶ exited
+       │
+       │   running, paused ──await-restart──▶ restarting ──start──▶ running
+       │   (exited: after a reboot)             │  ▲  └──give-up──▶ exited
+       │                                        └──┘ await-restart: an attempt has failed
        └──────────────remove────────────────┴──▶ removing ──removed──▶ gone
                                                    │    ▲
                                                fail│    │remove
@@ -57,8 +61,10 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PAUSED, Event.EXIT): State.EXITED,
     (State.PAUSED, Event.AWAIT_RESTART): State.RESTARTING,
     (State.RESTARTING, Event.START): State.RUNNING,
+    (State.RESTARTING, Event.AWAIT_RESTART): State.RESTARTING,
     (State.RESTARTING, Event.GIVE_UP): State.EXITED,
     (State.EXITED, Event.START): State.RUNNING,
+    (State.EXITED, Event.AWAIT_RESTART): State.RESTARTING,
     (State.EXITED, Event.REMOVE): State.REMOVING,
     (State.DEAD, Event.REMOVE): State.REMOVING,
     (State.REMOVING, Event.REMOVE_FAILED): State.DEAD,
@@ -67,6 +73,10 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 ALIVE = frozenset({State.RUNNING, State.PAUSED})
 """The states in which a container has a process."""
+
+ACTIVE = ALIVE | {State.RESTARTING}
+"""The states in which a container has a process, or will have one again by itself: those that
+Docker calls running."""
 
 
 class IllegalTransition(Exception):

@@ -7,7 +7,7 @@ import msgspec
 
 from supervisor.container import Container
 from supervisor.errors import BadParameter
-from supervisor.states import ALIVE, State
+from supervisor.states import ACTIVE, State
 
 
 class ExitResult(msgspec.Struct, frozen=True):
@@ -46,7 +46,8 @@ def waiter(container: Container, condition: str) -> Notice:
     """Register for an end; nothing that happens after this call is missed.
 
     Args:
-        condition: "not-running" (answered at once if it does not run), "next-exit", "removed".
+        condition: "not-running" (answered at once if it does not run and won't by itself),
+            "next-exit", "removed".
 
     Raises:
         BadParameter: There is no such condition.
@@ -61,7 +62,7 @@ def waiter(container: Container, condition: str) -> Notice:
         raise BadParameter(
             f'invalid condition: "{condition}": use not-running, next-exit or removed'
         )
-    if condition != "next-exit" and container.state not in ALIVE:
+    if condition != "next-exit" and container.state not in ACTIVE:
         answered = Notice()
         answered.give(ExitResult(container.life.exit_code))
         return answered
