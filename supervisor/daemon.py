@@ -13,13 +13,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import gc
-import grp
 import importlib.util
 import os
 import resource
 import signal
-import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,25 +37,23 @@ from supervisor import engine_log
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
+from supervisor.listening import CannotListen, Door, open_door, passed_sockets
+from supervisor.notify import Manager
 from supervisor.pumping import Stages
 from supervisor.recovery import recover
 from supervisor.shim_link import ShimLink
 
 log = structlog.get_logger()
 
-BACKLOG = 4096
-SOCKET_MODE = 0o660
-
 GC_THRESHOLDS = (10_000, 20, 1_000)
 """With a thousand containers a full collection took 34 to 84 ms and found nothing: rare ones do."""
-DOCKER_GROUP = "docker"
 
 
 class CannotStart(Exception):
     """The daemon refuses to start; the text says why and what to do."""
 
 
-REFUSALS = (CannotStart, RefusedDirectory, RuntimeRefused, ImageError)
+REFUSALS = (CannotStart, CannotListen, RefusedDirectory, RuntimeRefused, ImageError)
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
 
@@ -180,47 +177,43 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """Bind the API's socket: mode 0660, group docker where there is one."""
-    path = settings.socket
-    path.unlink(missing_ok=True)  # we hold the lock, so nobody listens on it
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old_mask = os.umask(0o777 & ~SOCKET_MODE)
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        listener.close()
-        raise CannotStart(f"cannot listen on {path}: {error.strerror or error}") from error
-    finally:
-        os.umask(old_mask)
-    with contextlib.suppress(KeyError):
-        os.chown(path, 0, grp.getgrnam(DOCKER_GROUP).gr_gid)
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
 def _stages(settings: Settings, shim: ShimLink, found: dict[str, tuple[int, ...]]) -> Stages:
     """The pump's stages; they go on with the staging pipes that the shim has kept."""
     with _refusing("cannot make the log pump"):
         return Stages(MarkFile(settings.run_dir / "marks"), shim.hold, found)
 
 
+def _end_pumps(stages: Stages) -> None:
+    """Nobody else may write these logs, and get our locks, while a thread of ours still does."""
+    if not stages.close(1.0):
+        log.error("supervisor.waits_for_disk", containers=[id[:12] for id in stages.stalls()])
+        stages.close(None)
+
+
 async def _supervise(settings: Settings, ready_fd: int | None) -> None:
+    began_ns = time.time_ns()
+    manager = Manager(os.environ)
+    passed = passed_sockets(os.environ)
     with _refusing("cannot open the image store"):
         cgroups = Cgroups.detect(settings.cgroup_parent)
         images = ImageStore(settings.root / "images")
         images.refresh_host()
-    async with ShimLink.connect(settings.run_dir) as shim:
+    async with contextlib.AsyncExitStack() as stack:
+        shim = await stack.enter_async_context(ShimLink.connect(settings.run_dir))
         async with anyio.create_task_group() as tasks:
             engine: Engine | None = None
             with anyio.CancelScope() as until_signal:
                 await tasks.start(_cancel_at_signal, until_signal)
                 adopted, found = await shim.adopt()
                 stages = _stages(settings, shim, found)
+                stack.callback(_end_pumps, stages)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
                 await recover(engine, adopted)
-                await _serve_until_cancelled(engine, ready_fd)
+                engine.counts.recovery_s = (time.time_ns() - began_ns) / 1e9
+                engine.generations.ready(os.getpid(), began_ns, engine.counts.adopted)
+                door = open_door(settings.socket, passed)
+                await _serve_until_cancelled(engine, door, manager, ready_fd)
+            manager.stopping()
             alive = engine is not None and engine.any_alive
             tasks.cancel_scope.cancel("shutdown")
         if not alive:
@@ -240,24 +233,25 @@ async def _cancel_at_signal(
             scope.cancel(f"{name} ends the supervisor")
 
 
-async def _serve_until_cancelled(engine: Engine, ready_fd: int | None) -> None:
-    settings = engine.settings
-    listener = _listen(settings)
+async def _serve_until_cancelled(
+    engine: Engine, door: Door, manager: Manager, ready_fd: int | None
+) -> None:
     try:
         # What lives from here on is worth collecting, what was imported is not.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         async with anyio.create_task_group() as connections:
-            await connections.start(serve, engine, listener)
+            await connections.start(serve, engine, door.socket)
+            connections.start_soon(manager.watchdog, engine.words)
             log.info(
                 "supervisor.ready",
-                socket=str(settings.socket),
-                backend=settings.backend,
+                socket=str(door.path),
+                backend=engine.backend,
                 containers=len(engine.containers),
             )
+            manager.ready(engine.words())
             _report(ready_fd, "ready")
             await anyio.sleep_forever()
     finally:
-        listener.close()
-        settings.socket.unlink(missing_ok=True)
+        door.close()

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from supervisor.api import containers, events, images, imports, missing, streams, system
+from supervisor.api import (
+    containers,
+    events,
+    images,
+    imports,
+    metrics,
+    missing,
+    streams,
+    system,
+    timeline,
+)
 from supervisor.api.router import Route, Router
 
 _ROUTES: list[Route] = [
@@ -10,10 +20,12 @@ _ROUTES: list[Route] = [
     ("GET", "/version", system.version),
     ("GET", "/info", system.info),
     ("GET", "/events", events.events),
+    ("GET", "/metrics", metrics.metrics),
     ("GET", "/containers/json", containers.list_containers),
     ("POST", "/containers/create", containers.create),
     ("POST", "/containers/prune", containers.prune),
     ("GET", "/containers/{id}/json", containers.inspect),
+    ("GET", "/containers/{id}/timeline", timeline.timeline),
     ("GET", "/containers/{id}/logs", streams.logs),
     ("POST", "/containers/{id}/attach", streams.attach),
     ("POST", "/containers/{id}/start", containers.start),

@@ -11,7 +11,16 @@ ROOT = Path(__file__).parents[2]
 ALLOWED = {
     "runtime": set(),
     "logs": {"anyio"},
-    "supervisor": {"runtime", "logs", "anyio", "structlog", "h11", "msgspec", "uvloop"},
+    "supervisor": {
+        "runtime",
+        "logs",
+        "anyio",
+        "structlog",
+        "h11",
+        "msgspec",
+        "prometheus_client",
+        "uvloop",
+    },
     "mdocker": {"cyclopts", "h11", "rich"},
 }
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "shared"}

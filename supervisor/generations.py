@@ -1,0 +1,52 @@
+"""Which supervisors there were: one entry for each that came to answer, kept over their deaths.
+
+A container does not notice that its supervisor is another one; whoever looks at its timeline wants
+to. One entry for each supervisor is enough for all containers, so an adoption writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from supervisor.journal import Journal
+
+KEPT = 64
+FILE = "supervisors"
+
+
+class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One supervisor.
+
+    Attributes:
+        pid: Its process id; the same as before after an upgrade.
+        began_ns: When it began, ns since the epoch.
+        ready_ns: When it knew all containers and answered.
+        adopted: How many were running then.
+    """
+
+    pid: int
+    began_ns: int
+    ready_ns: int
+    adopted: int = 0
+
+
+class Generations:
+    """The list of them, in the run directory: a reboot forgets it, as it ends all containers."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._journal = Journal(run_dir / FILE, Generation, KEPT)
+
+    def ready(self, pid: int, began_ns: int, adopted: int) -> Generation:
+        """Note that a supervisor answers from now on."""
+        new = Generation(pid, began_ns, max(time.time_ns(), began_ns), adopted)
+        self._journal.append(new)
+        # One line in the life of a process is not worth a descriptor.
+        self._journal.close()
+        return new
+
+    def since(self, at_ns: int) -> list[Generation]:
+        """Return those that came after a moment, the oldest first; `2 * KEPT` at most."""
+        return [one for one in self._journal.read() if one.began_ns >= at_ns]
