@@ -174,7 +174,9 @@ class ContainerLog:
         dropped_bytes: Bytes of output that were lost, since the log could not be written.
         trouble: The error of the last write if it failed, else None.
         on_trouble: Called with the log when writing begins to fail, and when it succeeds again.
+        deliver: Calls something for the subscribers: in their thread, if that isn't the writer's.
         write_s: How long the last write took, in seconds.
+        read_bytes, written_bytes: What this process took from the container, and wrote as records.
         truncations: How often somebody else has cut the file.
         rotations: How often this process has begun a new file.
         slot: Its place in the mark file once the pump has given it one.
@@ -184,22 +186,26 @@ class ContainerLog:
         "_done",
         "_names",
         "_streams",
+        "_telling",
         "_unrotated",
         "_waiting",
         "_watchers",
         "closed",
         "container_id",
+        "deliver",
         "driver",
         "dropped_bytes",
         "file",
         "on_trouble",
         "options",
         "path",
+        "read_bytes",
         "rotations",
         "slot",
         "trouble",
         "write_s",
         "writer",
+        "written_bytes",
     )
 
     def __init__(
@@ -227,11 +233,15 @@ class ContainerLog:
         self.dropped_bytes = 0
         self.trouble: OSError | None = None
         self.on_trouble: Callable[[ContainerLog], None] | None = None
+        self.deliver: Callable[[Callable[[], object]], object] = _at_once
         self.write_s = 0.0
+        self.read_bytes = 0
+        self.written_bytes = 0
         self.rotations = 0
         self.slot: Slot | None = None
         self._done = (0, 0)
         self._names: Names | None = None
+        self._telling = False
         self._unrotated = False
         self._waiting: WaitingFiles | None = None
         self._streams: tuple[LogStream | None, LogStream | None] = (None, None)
@@ -360,11 +370,12 @@ class ContainerLog:
             slot.turn(0, new.inode, batch, done)
         if self._waiting is None:
             self._waiting = WaitingFiles(options)
-        self._waiting.add(old)
-        old.doomed = True
-        self.file = new
+        old.doomed = options.compress or options.max_file == 1
         old.after = (new, 0)
+        self.file = new
         self.rotations += 1
+        self._waiting.add(old)
+        self._waiting.bound()
         if options.compress:
             self.names.compress()
         return True
@@ -390,6 +401,7 @@ class ContainerLog:
         if end - wanted < file.size:
             file.truncations += 1
         file.size = end
+        self.written_bytes += wanted
         if self.trouble is not None:
             self.trouble = None
             if self.on_trouble is not None:
@@ -490,3 +502,7 @@ def _without(buffers: Sequence[Buffer], records: int) -> list[Buffer]:
     for _ in range(records):
         pos = text.find(b"\n", pos) + 1
     return [memoryview(text)[pos:]]
+
+
+def _at_once(call: Callable[[], object]) -> None:
+    call()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from logs.container_log import ContainerLog, LogStream
 from logs.framing import Stream
+from logs.errors import LogOptionRefused
 from logs.json_file import JsonRecords
 from logs.k8s_file import K8sRecords
 from logs.records import RecordWriter

@@ -7,14 +7,19 @@ It is meant for tmpfs; it says nothing about a machine that was rebooted, so its
 Layout, all numbers little-endian:
 
     page 0     magic, boot id, then a note of 32 bytes for each stage: batch, slot number, stream
-    group g    at 4096 + g * GROUP_SIZE: one page of 32 slots of 128 bytes, then their unfinished
+    group g    at 4096 + g * GROUP_SIZE: one page of 16 slots of 256 bytes, then their unfinished
                lines, 4 * 16 KiB for each slot, untouched (so without memory) until needed
 
     slot       0 index of the valid side · 1 in use · 2 how the id is stored · 8 id
-               40 side 0 · 80 side 1: batch, log size, two times, two lengths, two line buffers
+               40 side 0 · 104 side 1: batch, log size, two times, two lengths, two line buffers,
+               the log's inode, how many records of the batch are done where it is not complete
 
 A mark is written to the side that is not valid and becomes valid by the store of one byte, so a
 kill at any moment leaves the old mark or the new one.
+
+A rotation marks twice: the old file complete before its name changes, the new one empty once it is
+there. So a log whose inode is not the marked one was begun after the mark, and holds nothing that
+counts yet; the file before it is complete.
 """
 
 from __future__ import annotations
@@ -25,25 +30,26 @@ import itertools
 import mmap
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from logs.lines import PIECE
 
 PAGE = 4096
-SLOT_SIZE = 128
+SLOT_SIZE = 256
 SLOTS_IN_GROUP = PAGE // SLOT_SIZE
 LINES_IN_SLOT = 4
 GROUP_SIZE = PAGE + SLOTS_IN_GROUP * LINES_IN_SLOT * PIECE
 MAX_STAGES = 64
 NO_SLOT = 0xFFFFFFFF
 
-_MAGIC = b"mdocker-marks-1\n"
+_MAGIC = b"mdocker-marks-2\n"
 _NOTE = struct.Struct("<QIB")
 _NOTES_AT = 64
 _NOTE_SIZE = 32
-_SIDE = struct.Struct("<QqqqHHBB")
-_SIDE_AT = (40, 80)
+_SIDE = struct.Struct("<QqqqHHBBQI")
+_SIDE_AT = (40, 104)
 _ID_AT, _ID_SIZE = 8, 32
 _PACKED_HEX = 0xFF
 
@@ -63,17 +69,21 @@ class StreamMark:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The state of one container's log after a complete batch.
+    """The state of one container's log after a batch, or at a rotation in the middle of one.
 
     Attributes:
         batch: Number of the batch.
-        size: Size of the log in bytes.
-        streams: Standard output's and standard error's state.
+        size: Size of the log file in bytes.
+        streams: Standard output's and standard error's state after the last complete batch.
+        inode: Which file that is; 0 where nobody told.
+        done: 0 for a complete batch, else how many of its records are in the log.
     """
 
     batch: int
     size: int
     streams: tuple[StreamMark, StreamMark]
+    inode: int = 0
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +115,7 @@ class Slot:
         mapped, at = self._map, self._at
         side = mapped[at]
         old = _SIDE.unpack_from(mapped, at + _SIDE_AT[side])
-        _, _, out_ns, err_ns, out_len, err_len, out_buf, err_buf = old
+        _, _, out_ns, err_ns, out_len, err_len, out_buf, err_buf, inode, _ = old
         length, buffer = len(held), (err_buf if index else out_buf)
         if length:
             buffer ^= 1
@@ -127,13 +137,32 @@ class Slot:
             err_len,
             out_buf,
             err_buf,
+            inode,
+            0,
         )
+        mapped[at] = side
+
+    def turn(self, size: int, inode: int, batch: int = 0, done: int = 0) -> None:
+        """Mark which file the log is now, and how long.
+
+        Args:
+            size: Bytes of it that count.
+            inode: The file's.
+            batch: The batch under way, where some of its records count already.
+            done: How many do.
+        """
+        mapped, at = self._map, self._at
+        side = mapped[at]
+        old_batch, _, *lines, _, _ = _SIDE.unpack_from(mapped, at + _SIDE_AT[side])
+        side ^= 1
+        number = batch if done else old_batch
+        _SIDE.pack_into(mapped, at + _SIDE_AT[side], number, size, *lines, inode, done)
         mapped[at] = side
 
     def read(self) -> Mark:
         """Give back the last complete mark."""
-        batch, size, out_ns, err_ns, out_len, err_len, out_buf, err_buf = _SIDE.unpack_from(
-            self._map, self._at + _SIDE_AT[self._map[self._at] & 1]
+        batch, size, out_ns, err_ns, out_len, err_len, out_buf, err_buf, inode, done = (
+            _SIDE.unpack_from(self._map, self._at + _SIDE_AT[self._map[self._at] & 1])
         )
         return Mark(
             batch,
@@ -142,6 +171,8 @@ class Slot:
                 StreamMark(self._line(out_buf, out_len), out_ns),
                 StreamMark(self._line(2 + err_buf, err_len), err_ns),
             ),
+            inode,
+            done,
         )
 
     @property
@@ -149,6 +180,11 @@ class Slot:
         """Number of the last batch that was marked."""
         at = self._at + _SIDE_AT[self._map[self._at] & 1]
         return int.from_bytes(self._map[at : at + 8], "little")
+
+    def completed(self, batch: int) -> bool:
+        """Whether the last mark is of this batch, and of all of it."""
+        mark = self.read()
+        return mark.batch == batch and not mark.done
 
     def release(self) -> None:
         """Give the slot back. Harmless if done twice."""
@@ -197,6 +233,7 @@ class MarkFile:
         self._groups: list[mmap.mmap] = []
         self._used: dict[str, Slot] = {}
         self._free: list[int] = []
+        self._lock = threading.Lock()  # each pump thread claims and releases for its own logs
         try:
             self._open()
         except BaseException:
@@ -247,7 +284,7 @@ class MarkFile:
         """The container's slot, if it has one."""
         return self._used.get(container_id)
 
-    def claim(self, container_id: str, size: int) -> Slot:
+    def claim(self, container_id: str, size: int, inode: int = 0) -> Slot:
         """Give the container a slot whose mark says that its log has `size` bytes.
 
         Raises:
@@ -258,33 +295,35 @@ class MarkFile:
         if slot is not None:
             return slot
         kind, raw = _pack_id(container_id)
-        if not self._free:
-            self._grow()
-        number = self._free.pop()
-        mapped = self._groups[number // SLOTS_IN_GROUP]
-        slot = Slot(self, mapped, number, container_id)
-        at = number % SLOTS_IN_GROUP * SLOT_SIZE
-        mapped[at] = 0
-        mapped[at + 2] = kind
-        mapped[at + _ID_AT : at + _ID_AT + _ID_SIZE] = raw
-        _SIDE.pack_into(mapped, at + _SIDE_AT[0], 0, size, 0, 0, 0, 0, 0, 0)
-        mapped[at + 1] = 1
-        self._used[container_id] = slot
-        return slot
+        with self._lock:
+            if not self._free:
+                self._grow()
+            number = self._free.pop()
+            mapped = self._groups[number // SLOTS_IN_GROUP]
+            slot = Slot(self, mapped, number, container_id)
+            at = number % SLOTS_IN_GROUP * SLOT_SIZE
+            mapped[at] = 0
+            mapped[at + 2] = kind
+            mapped[at + _ID_AT : at + _ID_AT + _ID_SIZE] = raw
+            _SIDE.pack_into(mapped, at + _SIDE_AT[0], 0, size, 0, 0, 0, 0, 0, 0, inode, 0)
+            mapped[at + 1] = 1
+            self._used[container_id] = slot
+            return slot
 
     def release(self, slot: Slot) -> None:
         """Free a slot and the pages of its lines."""
-        if self._used.get(slot.container_id) is not slot:
-            return
-        del self._used[slot.container_id]
-        mapped = self._groups[slot.number // SLOTS_IN_GROUP]
-        place = slot.number % SLOTS_IN_GROUP
-        mapped[place * SLOT_SIZE + 1] = 0
-        # Not every file system can punch holes; the pages then stay, for the slot's next owner.
-        with contextlib.suppress(OSError):
-            lines_at = PAGE + place * LINES_IN_SLOT * PIECE
-            mapped.madvise(mmap.MADV_REMOVE, lines_at, LINES_IN_SLOT * PIECE)
-        self._free.append(slot.number)
+        with self._lock:
+            if self._used.get(slot.container_id) is not slot:
+                return
+            del self._used[slot.container_id]
+            mapped = self._groups[slot.number // SLOTS_IN_GROUP]
+            place = slot.number % SLOTS_IN_GROUP
+            mapped[place * SLOT_SIZE + 1] = 0
+            # Not every file system can punch holes; the pages then stay, for the slot's next owner.
+            with contextlib.suppress(OSError):
+                lines_at = PAGE + place * LINES_IN_SLOT * PIECE
+                mapped.madvise(mmap.MADV_REMOVE, lines_at, LINES_IN_SLOT * PIECE)
+            self._free.append(slot.number)
 
     def begin(self, stage: int, slot: Slot, stream: int) -> int:
         """Note that a stage begins a batch of a stream, and number it."""

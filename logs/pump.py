@@ -124,7 +124,7 @@ class Stage:
         if self._unsettled is not None:
             self._settle(self._unsettled)
         log = stream.log
-        if log.file is None:
+        if log.writer is None:
             self._marks.begin_unmarked(self._number)
             moved = os.splice(source, self._out, self._size, flags=os.SPLICE_F_NONBLOCK)
             self._unsettled = stream
@@ -176,7 +176,7 @@ class Stage:
             return Recovered(len(logs), cut)
         note = self._marks.note(self._number)
         log = logs.get(note.slot)
-        if log is None or log.slot is None or log.slot.batch == note.batch:
+        if log is None or log.slot is None or log.slot.completed(note.batch):
             self._drain(waiting)
             return Recovered(len(logs), cut, drained_bytes=waiting)
         log.stream(Stream(note.stream)).append(self._copy(waiting), note.batch)
@@ -190,7 +190,9 @@ class Stage:
 
     def _claim(self, log: ContainerLog) -> Slot | None:
         try:
-            log.slot = self._marks.claim(log.container_id, log.size)
+            log.slot = self._marks.claim(
+                log.container_id, log.size, log.file.inode if log.file is not None else 0
+            )
         except OSError:
             # No room for marks: log without them. `MarkFile.full` tells.
             return None
@@ -214,7 +216,7 @@ class Stage:
         log = stream.log
         slot = log.slot
         note = self._marks.note(self._number)
-        if waiting and slot is not None and not log.closed and slot.batch != note.batch:
+        if waiting and slot is not None and not log.closed and not slot.completed(note.batch):
             log.adopt(slot)
             stream.append(self._copy(waiting), note.batch)
         self._drain(waiting)
