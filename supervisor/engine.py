@@ -38,7 +38,7 @@ from supervisor import (
 )
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
-from supervisor.container import Container, ContainerConfig
+from supervisor.container import Container, ContainerConfig, RestartPolicy
 from supervisor.counts import Counts
 from supervisor.errors import (
     BadParameter,
@@ -251,6 +251,17 @@ class Engine:
             EngineFault: It outlived SIGKILL.
         """
         await end_requests.restart_unhealthy(self, container)
+
+    def update(self, container: Container, policy: RestartPolicy) -> None:
+        """Give a container another restart policy.
+
+        One that waits for a restart which the new policy would not have made waits no more.
+
+        Raises:
+            Conflict: It removes itself at its end, or is being removed.
+            EngineFault: The disk refused; the old policy stays.
+        """
+        restarting.change_policy(self, container, policy)
 
     def await_restart(self, container: Container) -> None:
         """Let a container that is `restarting` wait for its next attempt, then make it."""

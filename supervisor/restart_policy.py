@@ -68,6 +68,11 @@ def after_end(
     return Attempt(life.restart_count + 1, delay_ms, spread_ns(policy, delay_ms, chance))
 
 
+def still_wanted(policy: RestartPolicy, life: Life) -> bool:
+    """Say whether the attempt that a life waits for would follow by another policy, too."""
+    return _wants_another(policy, life.restart_count - 1, life.exit_code)
+
+
 def _wants_another(policy: RestartPolicy, restarts: int, exit_code: int) -> bool:
     match policy.name:
         case "always" | "unless-stopped":

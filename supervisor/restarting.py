@@ -19,11 +19,12 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import structlog
 
-from supervisor import lifecycle, restart_policy, start
-from supervisor.container import Container
-from supervisor.errors import EngineFault, StartFailed
+from supervisor import lifecycle, restart_policy, start, store
+from supervisor.container import Container, RestartPolicy
+from supervisor.errors import Conflict, EngineFault, StartFailed
 from supervisor.restart_policy import MS
 from supervisor.states import Event, State
 from supervisor.waiting import ExitResult, tell_exit
@@ -131,6 +132,40 @@ def give_up(engine: Engine, container: Container, *, by_request: bool) -> None:
     )
     log.info("container.restarting_ended", container=container.short_id, by_request=by_request)
     tell_exit(container, ExitResult(life.exit_code))
+
+
+def change_policy(engine: Engine, container: Container, policy: RestartPolicy) -> None:
+    """Give a container another restart policy; see `Engine.update`. No await."""
+    if container.config.auto_remove and policy.name != "no":
+        raise Conflict(
+            f"Cannot update container {container.id}: Restart policy cannot be updated because "
+            "AutoRemove is enabled for the container"
+        )
+    if container.state in (State.REMOVING, State.GONE, State.DEAD):
+        raise Conflict(
+            f"Cannot update container {container.id}: Container is marked for removal and cannot "
+            'be "update".'
+        )
+    before = container.config
+    container.config = msgspec.structs.replace(before, restart=policy)
+    try:
+        store.save(engine.directory(container), container)
+    except OSError as error:
+        container.config = before
+        raise EngineFault(
+            f"cannot update container {container.name}: {error.strerror}; its policy stays"
+        ) from error
+    engine.events.publish("container", "update", container.id, lifecycle.attributes(container))
+    life = container.life
+    if life.state is not State.RESTARTING:
+        return
+    if restart_policy.still_wanted(policy, life):
+        now = time.time_ns()
+        left_ns = restart_policy.remaining_ns(policy, life.restart_at_ns, now)
+        lifecycle.keep(engine, container, restart_at_ns=now + left_ns)
+        begin(engine, container)
+    else:
+        give_up(engine, container, by_request=False)
 
 
 def resume(engine: Engine, container: Container) -> None:

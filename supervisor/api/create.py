@@ -16,7 +16,8 @@ from supervisor.api import wire
 from supervisor.api.limits import checked_resources, checked_shm_size
 from supervisor.api.options import refuse_unsupported, security_options
 from supervisor.api.parameters import checked_seconds
-from supervisor.container import ContainerConfig
+from supervisor.api.restart_options import checked_policy
+from supervisor.container import ContainerConfig, RestartPolicy
 from supervisor.errors import BadParameter, NotFound, Unsupported
 
 NO_NETWORKS = (
@@ -100,6 +101,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         log_driver=driver,
         log_options=log_options,
         auto_remove=bool(host.AutoRemove),
+        restart=_restart(host),
         security_options=security_options(host.SecurityOpt or ()),
         shm_size=checked_shm_size(host.ShmSize),
         attach_stdout=bool(asked.AttachStdout),
@@ -182,6 +184,13 @@ def _log(asked: wire.AskedLogConfig | None) -> tuple[str, dict[str, str]]:
     except LogOptionRefused as error:
         raise Unsupported(str(error)) from error
     return driver, options
+
+
+def _restart(host: wire.AskedHostConfig) -> RestartPolicy:
+    policy = checked_policy(host.RestartPolicy)
+    if host.AutoRemove and policy.name != "no":
+        raise BadParameter("can't create 'AutoRemove' container with restart policy")
+    return policy
 
 
 def _network(mode: str, networking: wire.AskedNetworking | None) -> tuple[str, list[str]]:

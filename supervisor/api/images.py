@@ -16,7 +16,7 @@ from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag
 from supervisor.engine import Engine
 from supervisor.errors import Unsupported
-from supervisor.states import ALIVE
+from supervisor.states import ACTIVE
 
 _KNOWN = frozenset({"before", "dangling", "label", "reference", "since"})
 _encode = msgspec.json.Encoder().encode
@@ -106,7 +106,7 @@ async def remove(engine: Engine, request: Request) -> Reply:
     image = engine.images.resolve(reference)
     users: dict[str, list[ImageUser]] = {}
     for container in engine.containers.all():
-        user = ImageUser(container.id, container.state in ALIVE)
+        user = ImageUser(container.id, container.state in ACTIVE)
         users.setdefault(container.config.image_id, []).append(user)
     removals = await anyio.to_thread.run_sync(
         lambda: engine.images.delete(reference, force, lambda image_id: users.get(image_id, ())),

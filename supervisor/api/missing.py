@@ -59,7 +59,6 @@ _NOT_DONE = {
     "tagging": ("POST /images/{name}/tag",),
     "terminals": ("POST /containers/{id}/resize",),
     "top": ("GET /containers/{id}/top",),
-    "updating of limits": ("POST /containers/{id}/update",),
     "volumes": (
         "GET /volumes",
         "POST /volumes/create",

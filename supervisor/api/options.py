@@ -86,9 +86,9 @@ def _refuse_host(host: Mapping[str, Any]) -> None:
             raise Unsupported(f"mdocker does not support HostConfig.{name} yet: leave it null")
     policy = host.get("RestartPolicy")
     if isinstance(policy, Mapping):
-        name = policy.get("Name") or "no"
-        if name != "no" or policy.get("MaximumRetryCount"):
-            raise Unsupported(f"mdocker does not support HostConfig.RestartPolicy {name!r} yet")
+        refuse_unsupported(
+            policy, "HostConfig.RestartPolicy", wire.AskedRestartPolicy.__struct_fields__
+        )
 
 
 def _shown(value: object) -> str:

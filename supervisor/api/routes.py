@@ -12,6 +12,7 @@ from supervisor.api import (
     streams,
     system,
     timeline,
+    update,
 )
 from supervisor.api.router import Route, Router
 
@@ -33,6 +34,7 @@ _ROUTES: list[Route] = [
     ("POST", "/containers/{id}/restart", containers.restart),
     ("POST", "/containers/{id}/kill", containers.kill),
     ("POST", "/containers/{id}/rename", containers.rename),
+    ("POST", "/containers/{id}/update", update.update),
     ("POST", "/containers/{id}/wait", containers.wait),
     ("DELETE", "/containers/{id}", containers.remove),
     ("GET", "/images/json", images.list_images),

@@ -159,6 +159,10 @@ async def attach(engine: Engine, request: Request) -> None:
     container = found(engine, request)
     if container.state is State.PAUSED:
         raise Conflict(f"container {container.name} is paused, unpause the container before attach")
+    if container.state is State.RESTARTING:
+        raise Conflict(
+            f"container {container.name} is restarting, wait until the container is running"
+        )
     streams = _streams(request)
     connection = request.connection
     attachment = (

@@ -89,7 +89,8 @@ async def info(engine: Engine, _request: Request) -> Reply:
     """GET /info"""
     containers = engine.containers.all()
     states = [container.state for container in containers]
-    running, paused = states.count(State.RUNNING), states.count(State.PAUSED)
+    running = states.count(State.RUNNING) + states.count(State.RESTARTING)
+    paused = states.count(State.PAUSED)
     descriptors = await anyio.to_thread.run_sync(_descriptors, limiter=engine.limits.readers)
     shown: dict[str, Any] = {
         "ID": engine.engine_id,

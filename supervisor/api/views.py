@@ -8,8 +8,8 @@ from pathlib import Path
 from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from supervisor.api import wire
 from supervisor.api.durations import human, rfc3339_nano
-from supervisor.container import Container
-from supervisor.states import ALIVE, State
+from supervisor.container import Container, RestartPolicy
+from supervisor.states import ACTIVE, State
 
 _NONE = wire.SummaryNetworks({"none": wire.Network()})
 _HOST = wire.SummaryNetworks({"host": wire.Network()})
@@ -112,7 +112,7 @@ def _state(container: Container) -> wire.ContainerState:
     life = container.life
     return wire.ContainerState(
         Status=life.state.value,
-        Running=life.state in ALIVE or life.state is State.RESTARTING,
+        Running=life.state in ACTIVE,
         Paused=life.state is State.PAUSED,
         Restarting=life.state is State.RESTARTING,
         OOMKilled=life.oom_killed,
@@ -122,7 +122,14 @@ def _state(container: Container) -> wire.ContainerState:
         Error=life.error,
         StartedAt=rfc3339_nano(life.started_ns),
         FinishedAt=rfc3339_nano(life.finished_ns),
+        NextRestartAt=rfc3339_nano(life.restart_at_ns),
     )
+
+
+def _restart_policy(policy: RestartPolicy) -> wire.RestartPolicy:
+    if policy.name == "no":
+        return wire.RestartPolicy()
+    return wire.RestartPolicy(policy.name, policy.max_retries, policy.delay_ms, policy.max_delay_ms)
 
 
 def _host_config(container: Container) -> wire.HostConfig:
@@ -131,6 +138,7 @@ def _host_config(container: Container) -> wire.HostConfig:
     return wire.HostConfig(
         LogConfig=wire.LogConfig(config.log_driver, config.log_options),
         NetworkMode=config.network_mode,
+        RestartPolicy=_restart_policy(config.restart),
         AutoRemove=config.auto_remove,
         SecurityOpt=list(config.security_options) or None,
         ShmSize=config.shm_size,

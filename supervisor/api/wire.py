@@ -77,6 +77,7 @@ class ContainerState(msgspec.Struct):
     Error: str
     StartedAt: str
     FinishedAt: str
+    NextRestartAt: str
 
 
 class LogConfig(msgspec.Struct):
@@ -87,10 +88,12 @@ class LogConfig(msgspec.Struct):
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):
-    """When to start again."""
+    """When to start again; the delays are our own, and there with a policy that restarts."""
 
     Name: str = "no"
     MaximumRetryCount: int = 0
+    DelayMs: int | msgspec.UnsetType = msgspec.UNSET
+    MaxDelayMs: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class HostConfig(msgspec.Struct, kw_only=True):
@@ -293,6 +296,20 @@ class AskedRestartPolicy(msgspec.Struct):
 
     Name: str | None = None
     MaximumRetryCount: int | None = None
+    DelayMs: int | None = None
+    MaxDelayMs: int | None = None
+
+
+class AskedUpdate(msgspec.Struct):
+    """The options of an update request that we do."""
+
+    RestartPolicy: AskedRestartPolicy | None = None
+
+
+class Updated(msgspec.Struct):
+    """The answer to an update."""
+
+    Warnings: list[str]
 
 
 class AskedHostConfig(msgspec.Struct):
