@@ -102,6 +102,13 @@ COMMANDS: tuple[Command, ...] = (
         CONTAINERS,
         "CONTAINER NEW_NAME",
     ),
+    Command(
+        "update",
+        "mdocker.commands.update:update",
+        "Change the restart policy of containers",
+        CONTAINERS,
+        f"[OPTIONS] {_C}",
+    ),
     Command("ps", "mdocker.commands.look:ps", "List containers", LOOK, "[OPTIONS]"),
     Command(
         "logs",
@@ -116,6 +123,13 @@ COMMANDS: tuple[Command, ...] = (
         "Show everything about containers or images",
         LOOK,
         "[OPTIONS] NAME|ID [NAME|ID...]",
+    ),
+    Command(
+        "timeline",
+        "mdocker.commands.timeline:timeline",
+        "Show the phases of containers' lives as bars",
+        LOOK,
+        f"[OPTIONS] {_C}",
     ),
     Command(
         "events",

@@ -91,6 +91,27 @@ def _four_digits(size: float, base: float, units: tuple[str, ...]) -> str:
     return f"{size:.4g}{units[index]}"
 
 
+def human_span(seconds: float) -> str:
+    """Print a span of time in three digits or two units (`0.45 ms`, `12.9 s`, `3h 5m`, `2d 4h`)."""
+    if seconds < 0.9995:
+        return f"{_three_digits(seconds * 1e3)} ms"
+    if seconds < 59.95:
+        return f"{_three_digits(seconds)} s"
+    whole = round(seconds)
+    for unit, below, letters in ((60, 3600, "ms"), (3600, 86400, "hm"), (86400, 0, "dh")):
+        if not below or whole < below:
+            big, rest = divmod(whole, unit)
+            small = rest // {"s": 1, "m": 60, "h": 3600}[letters[1]]
+            return f"{big}{letters[0]} {small}{letters[1]}"
+    raise AssertionError("the last unit has no limit")
+
+
+def _three_digits(value: float) -> str:
+    if value >= 99.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
 def human_duration(seconds: float) -> str:
     """Print a span of time in words, as `docker ps` does (`About a minute`, `3 weeks`)."""
     whole = int(seconds)

@@ -209,8 +209,8 @@ async def _supervise(settings: Settings, ready_fd: int | None) -> None:
                 stack.callback(_end_pumps, stages)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
                 await recover(engine, adopted)
-                engine.counts.recovery_s = (time.time_ns() - began_ns) / 1e9
-                engine.generations.ready(os.getpid(), began_ns, engine.counts.adopted)
+                came = engine.generations.ready(began_ns, engine.counts.adopted)
+                engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9
                 door = open_door(settings.socket, passed)
                 await _serve_until_cancelled(engine, door, manager, ready_fd)
             manager.stopping()

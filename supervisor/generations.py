@@ -6,6 +6,7 @@ to. One entry for each supervisor is enough for all containers, so an adoption w
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from supervisor.journal import Journal
 
 KEPT = 64
 FILE = "supervisors"
+
+
+_TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+def process_began_ns() -> int:
+    """When this process began, ns since the epoch, to 10 ms (field 22 of proc_pid_stat(5))."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(fields[19]) * _TICK_NS
+    return time.time_ns() - max(age_ns, 0)
 
 
 class Generation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,9 +50,17 @@ class Generations:
     def __init__(self, run_dir: Path) -> None:
         self._journal = Journal(run_dir / FILE, Generation, KEPT)
 
-    def ready(self, pid: int, began_ns: int, adopted: int) -> Generation:
-        """Note that a supervisor answers from now on."""
-        new = Generation(pid, began_ns, max(time.time_ns(), began_ns), adopted)
+    def ready(self, main_ns: int, adopted: int) -> Generation:
+        """Note that this process answers as the supervisor from now on.
+
+        Args:
+            main_ns: When its own code began. That counts where the process is older than its
+                program, having executed its successor; else the process' start does.
+        """
+        pid, began_ns, now = os.getpid(), process_began_ns(), time.time_ns()
+        if any(one.pid == pid and one.began_ns >= began_ns - _TICK_NS for one in self.since(0)):
+            began_ns = main_ns
+        new = Generation(pid, began_ns, max(now, began_ns), adopted)
         self._journal.append(new)
         # One line in the life of a process is not worth a descriptor.
         self._journal.close()

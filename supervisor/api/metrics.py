@@ -215,10 +215,11 @@ def _histogram(
 ) -> Metric:
     """One metric of our histograms; with a label, one series set for each of its values."""
     from prometheus_client.core import HistogramMetricFamily
+    from prometheus_client.utils import floatToGoString
 
     family = HistogramMetricFamily(name, help, labels=(label,) if label else ())
     for value, histogram in histograms.items():
-        bounds = (*(f"{bound:g}" for bound in histogram.bounds), "+Inf")
+        bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
         buckets = list(zip(bounds, histogram.cumulative, strict=True))
         family.add_metric((value,) if label else (), buckets, histogram.total)
     return family

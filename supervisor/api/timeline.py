@@ -88,7 +88,17 @@ def shown(container: Container, supervisors: list[Generation], now_ns: int) -> S
                 Adopted=one.adopted,
             )
             for one in supervisors
+            if _touches(one, life.timeline.phases)
         ],
+    )
+
+
+def _touches(supervisor: Generation, phases: tuple[Phase, ...]) -> bool:
+    """Whether it came in the middle of a phase: what had ended by then did not need it."""
+    return any(
+        phase.began_ns < supervisor.ready_ns
+        and (not phase.ended_ns or supervisor.began_ns < phase.ended_ns)
+        for phase in phases
     )
 
 
