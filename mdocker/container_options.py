@@ -15,6 +15,21 @@ class ContainerOptions:
 
     name: Annotated[str, flag("--name", help="Give the container a name")] = ""
     rm: Annotated[bool, flag("--rm", help="Remove the container when it exits")] = False
+    restart: Annotated[
+        str,
+        flag(
+            "--restart",
+            help="Start it again when it ends: no (default), on-failure[:MAX], always, or "
+            "unless-stopped (always, but not after a reboot if it was stopped)",
+        ),
+    ] = ""
+    restart_delay: Annotated[
+        str,
+        flag("--restart-delay", help="Wait so long before; twice as long each time (100ms)"),
+    ] = ""
+    restart_max_delay: Annotated[
+        str, flag("--restart-max-delay", help="But never longer than this (1m)")
+    ] = ""
     env: Annotated[
         tuple[str, ...], flag("--env", "-e", help="Set an environment variable, NAME=VALUE")
     ] = ()

@@ -10,6 +10,7 @@ from typing import Any
 
 from mdocker.container_options import ContainerOptions
 from mdocker.errors import UsageError
+from mdocker.restart_option import restart_policy
 from mdocker.units import parse_cpus, parse_size
 
 
@@ -66,7 +67,12 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     host: dict[str, Any] = {key: value for key, value in limits.items() if value}
     # Asked for by name, so that the engine need not warn of what --help says: no network yet.
     host["NetworkMode"] = options.network[0] if options.network else "none"
+    policy = restart_policy(options.restart, options.restart_delay, options.restart_max_delay)
+    if policy:
+        host["RestartPolicy"] = policy
     if options.rm:
+        if policy.get("Name", "no") != "no":
+            raise UsageError("conflicting options: cannot specify both --restart and --rm")
         host["AutoRemove"] = True
     if options.pids_limit is not None:
         host["PidsLimit"] = options.pids_limit

@@ -26,7 +26,6 @@ _RUN = {
     **dict.fromkeys(("--volume", "-v", "--mount", "--tmpfs", "--volumes-from"), _VOLUMES),
     **dict.fromkeys(("--volume-driver", "--storage-opt"), _VOLUMES),
     "--read-only": "a read-only root file system comes later",
-    "--restart": "restart policies come later; there is 'mdocker restart'",
     **dict.fromkeys(
         (
             *("--health-cmd", "--health-interval", "--health-retries", "--no-healthcheck"),
@@ -77,7 +76,7 @@ COMMANDS = {
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
     **dict.fromkeys(("cp", "diff", "export", "commit"), _FILES),
-    **dict.fromkeys(("pause", "unpause", "update"), "changing what runs comes later"),
+    **dict.fromkeys(("pause", "unpause"), "changing what runs comes later"),
     **dict.fromkeys(("network", "port"), _PORTS),
     "volume": _VOLUMES,
     "stats": "statistics come later",

@@ -28,7 +28,7 @@ def start(
 ) -> int:
     """Start containers that were created or have stopped."""
     if not attach:
-        return _each(engine, (container, *more), lambda one: _post(one, "start"))
+        return each(engine, (container, *more), lambda one: _post(one, "start"))
     if more:
         raise UsageError("one container at a time can be attached to", FAILED)
     from mdocker.foreground import start_attached
@@ -40,6 +40,7 @@ def start(
             about["Id"],
             sig_proxy=sig_proxy,
             until_removed=bool(about["HostConfig"].get("AutoRemove")),
+            started_before=about["State"]["StartedAt"],
         )
     except EngineRefused as error:
         complain(str(error))
@@ -59,7 +60,7 @@ def stop(
     """Stop containers, all at once: a signal first, SIGKILL after the timeout."""
     query = {"t": timeout, "signal": signal or None}
     names = _chosen(engine, "stop", containers, all, everything=False)
-    return _each(engine, names, lambda one: _post(one, "stop", query))
+    return each(engine, names, lambda one: _post(one, "stop", query))
 
 
 def kill(
@@ -71,7 +72,7 @@ def kill(
     """Send a signal to containers."""
     query = {"signal": signal or None}
     names = _chosen(engine, "kill", containers, all, everything=False)
-    return _each(engine, names, lambda one: _post(one, "kill", query))
+    return each(engine, names, lambda one: _post(one, "kill", query))
 
 
 def restart(
@@ -87,7 +88,7 @@ def restart(
 ) -> int:
     """Stop and start containers again."""
     query = {"t": timeout, "signal": signal or None}
-    return _each(engine, (container, *more), lambda one: _post(one, "restart", query))
+    return each(engine, (container, *more), lambda one: _post(one, "restart", query))
 
 
 def rm(
@@ -113,7 +114,7 @@ def rm(
         # Docker: with --force, what is gone already is as good as removed (and said so).
         return not (force and isinstance(error, EngineRefused) and error.status == 404)
 
-    return _each(engine, names, request, failed=failed)
+    return each(engine, names, request, failed=failed)
 
 
 def wait(container: str, /, *more: str, engine: Annotated[Engine, injected()]) -> int:
@@ -122,7 +123,7 @@ def wait(container: str, /, *more: str, engine: Annotated[Engine, injected()]) -
     def code(_: str, reply: Reply) -> str:
         return str(reply.json()["StatusCode"])
 
-    return _each(engine, (container, *more), lambda one: _post(one, "wait"), show=code)
+    return each(engine, (container, *more), lambda one: _post(one, "wait"), show=code)
 
 
 def rename(container: str, new_name: str, /, *, engine: Annotated[Engine, injected()]) -> int:
@@ -154,7 +155,7 @@ def _name(container: dict[str, list[str] | str]) -> str:
     return names[0].removeprefix("/") if isinstance(names, list) and names else str(container["Id"])
 
 
-def _each(
+def each(
     engine: Engine,
     names: Sequence[str],
     request: Callable[[str], Request],
