@@ -190,6 +190,14 @@ class Cgroups:
             return False
         return _counter(events, "populated") == 1
 
+    def has_run(self, container_id: str) -> bool:
+        """Whether any process has ever run in its cgroup (cpu.stat, which needs no controller)."""
+        try:
+            text = (self._unified / container_id / "cpu.stat").read_text()
+        except FileNotFoundError:
+            return False
+        return _counter(text, "usage_usec") > 0
+
     def oom_kills(self, container_id: str) -> int:
         """How many processes of the container its memory limit has killed so far."""
         tree = self.trees.v1.get("memory")

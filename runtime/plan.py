@@ -101,21 +101,21 @@ def compile_plan(data: bytes) -> Plan:
     spec = json_text.load(data)
     plan = Plan()
     plan.id = spec["id"]
-    plan.args = [_bytes(word) for word in spec["args"]]
+    plan.args = [as_bytes(word) for word in spec["args"]]
     if not plan.args or not plan.args[0]:
         raise ValueError("no command specified")
-    plan.hostname = _bytes(spec["hostname"])
-    plan.env = _environment(spec["env"], plan.hostname)
-    plan.cwd = _bytes(spec["cwd"]) or b"/"
-    plan.user = _bytes(spec["user"])
-    plan.domainname = _bytes(spec["domainname"])
-    plan.lower = [_bytes(path) for path in spec["lower"]]
-    plan.upper = _bytes(spec["upper"])
-    plan.work = _bytes(spec["work"])
-    plan.merged = _bytes(spec["merged"])
+    plan.hostname = as_bytes(spec["hostname"])
+    plan.env = environment(spec["env"], plan.hostname)
+    plan.cwd = as_bytes(spec["cwd"]) or b"/"
+    plan.user = as_bytes(spec["user"])
+    plan.domainname = as_bytes(spec["domainname"])
+    plan.lower = [as_bytes(path) for path in spec["lower"]]
+    plan.upper = as_bytes(spec["upper"])
+    plan.work = as_bytes(spec["work"])
+    plan.merged = as_bytes(spec["merged"])
     plan.volatile = spec["volatile"]
     plan.binds = [
-        Bind(_bytes(bind["source"]), _bytes(bind["target"]), bind["readonly"])
+        Bind(as_bytes(bind["source"]), as_bytes(bind["target"]), bind["readonly"])
         for bind in spec["binds"]
     ]
     if spec["network"] not in ("none", "host"):
@@ -123,11 +123,11 @@ def compile_plan(data: bytes) -> Plan:
     plan.host_network = spec["network"] == "host"
     plan.keep = capabilities.mask(spec["capabilities"])
     plan.no_new_privileges = spec["no_new_privileges"]
-    plan.masked = [_bytes(path) for path in spec["masked_paths"]]
-    plan.readonly = [_bytes(path) for path in spec["readonly_paths"]]
-    plan.unified = _bytes(spec["cgroup"]["unified"])
+    plan.masked = [as_bytes(path) for path in spec["masked_paths"]]
+    plan.readonly = [as_bytes(path) for path in spec["readonly_paths"]]
+    plan.unified = as_bytes(spec["cgroup"]["unified"])
     plan.memory_limited = spec["cgroup"]["memory_limited"]
-    directories = [_bytes(path) for path in spec["cgroup"]["joins"]]
+    directories = [as_bytes(path) for path in spec["cgroup"]["joins"]]
     plan.joins = [path + b"/cgroup.procs" for path in directories]
     plan.dev = plan.merged + b"/dev"
     plan.shm_size = spec["shm_size"]
@@ -137,19 +137,24 @@ def compile_plan(data: bytes) -> Plan:
     return plan
 
 
-def _bytes(text: str) -> bytes:
+def as_bytes(text: str) -> bytes:
+    """A text of a spec as the kernel takes it.
+
+    Raises:
+        ValueError: it holds a NUL character.
+    """
     if "\0" in text:
         raise ValueError(f"a NUL character in {text!r}")
     return os.fsencode(text)
 
 
-def _environment(words: list[str], hostname: bytes) -> dict[bytes, bytes]:
+def environment(words: list[str], hostname: bytes) -> dict[bytes, bytes]:
     """Later words win; a word without "=" takes the variable away, as the Engine API has it."""
     env = {b"PATH": _DEFAULT_PATH}
     if hostname:
         env[b"HOSTNAME"] = hostname
     for word in words:
-        name, separator, value = _bytes(word).partition(b"=")
+        name, separator, value = as_bytes(word).partition(b"=")
         if separator and name:
             env[name] = value
         elif not separator:

@@ -8,13 +8,15 @@ Why it is written as it is: a start with a Python init copies this process (`run
 of the others), so its imports are few, its objects are frozen out of the collector, and the
 collector is off (nothing here makes reference cycles).
 
-- Connection: a new one replaces the old one. When it ends everything is kept; if no container is
-  alive and no exit is unclaimed, the shim ends.
+- Connection: a new one replaces the old one. When it ends everything is kept, and a new supervisor
+  is started unless that one said farewell (`runtime.succession`). If nobody follows, no container
+  is alive and no exit is unclaimed, the shim ends.
 - Exits are pushed as soon as they are reaped and kept until Forget. A supervisor that does not
   read is not waited for: messages queue here, and at `_QUEUE_LIMIT` nothing more is read from it.
 - Signals: SIGHUP, SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives.
 - Children: each init is the first process of a pid namespace, and whatever it starts dies with it,
-  so nobody's orphans can come here and the shim is no subreaper.
+  so nobody's orphans can come here and the shim is no subreaper. Inits that an earlier shim cloned
+  are handed over by the supervisor (`HandOver`); they are not our children (`runtime.endings`).
 """
 
 from __future__ import annotations
@@ -34,18 +36,22 @@ from runtime import native, shim_protocol, spawner
 from runtime.fast import FastStarts, prepare
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
+from runtime.shim_exec import Execs
 from runtime.shim_setup import fit_out, reserve_low_descriptors
+from runtime.succession import Succession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
     from runtime.becoming import Host
+    from runtime.exit_events import ExitEvents
 
 _QUEUE_LIMIT = 512
 _PACKETS_PER_TURN = 16
 _EVENTS_PER_TURN = 32  # epoll's buffer is made anew each turn
 _POOL_SIZE = 8
+_TELLING_S = 0.2
 
 
 class Shim:
@@ -58,14 +64,17 @@ class Shim:
         host: Host,
         fast: FastStarts | None,
         faults: int,
+        code: str = "",
     ) -> None:
         self._door = door
         self._listener = listener
         self._fast = fast
         self._faults = faults
+        self._code = code
         self._untidy = False
         self._diagnoses: dict[int, spawner.Diagnosis] = {}  # by pidfd of the child or the init
         self._host = host
+        self._execs = Execs(door, host)
         self._pool = NamespacePool(door, _POOL_SIZE)
         self._containers: dict[str, spawner.Held] = {}
         self._alive: dict[int, spawner.Held] = {}  # by pidfd
@@ -79,6 +88,8 @@ class Shim:
         self._ended = False
         self._woken_r, self._woken_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.epoll()
+        self._succession = Succession(self._poll, _complain)
+        self._ears: ExitEvents | None = None
         self._listener.setblocking(False)
         self._poll.register(listener.fileno(), select.EPOLLIN)
         self._poll.register(self._woken_r, select.EPOLLIN)
@@ -90,7 +101,12 @@ class Shim:
         """Serve until there is nothing left to hold and nobody to hold it for."""
         while not self._ended:
             at_leisure = self._pool.wants_more or self._untidy
-            events = self._poll.poll(0 if at_leisure else -1, _EVENTS_PER_TURN)
+            timeout = 0 if at_leisure else self._succession.timeout()
+            events = self._poll.poll(timeout, _EVENTS_PER_TURN)
+            self._succession.start_if_due()
+            if self._succession.hopeless and not self._containers:
+                _complain("no supervisor comes up and there is nothing to look after")
+                self._ended = True
             if not events and self._pool.wants_more:
                 self._pool.make_one()
             elif not events and self._fast is not None:
@@ -111,7 +127,7 @@ class Shim:
         _complain(f"a fault of mdocker's own, please report it: {error!r} at {place}")
         if fd == self._supervisor_fd:
             self._lost_supervisor()
-        elif fd in self._alive or fd in self._diagnoses:
+        elif fd in self._alive or fd in self._diagnoses or fd in self._execs:
             self._poll.unregister(fd)
 
     def _handle(self, fd: int, bits: int) -> None:
@@ -119,6 +135,13 @@ class Shim:
             self._go_on(self._diagnoses[fd], fd)
         elif fd in self._alive:
             self._reap(self._alive[fd])
+        elif self._succession.owns(fd):
+            self._succession.handle(fd)
+            self._end_if_idle()
+        elif self._ears is not None and fd == self._ears.fileno():
+            self._ears.hear({held.pid for held in self._alive.values() if not held.ours})
+        elif fd in self._execs:
+            self._exec_ended(fd)
         elif fd == self._supervisor_fd:
             if bits & select.EPOLLOUT:
                 self._flush()
@@ -153,6 +176,7 @@ class Shim:
         os.set_blocking(fd, False)
         self._interest = select.EPOLLIN
         self._poll.register(fd, self._interest)
+        self._succession.connected(self._supervisor)  # type: ignore[arg-type]
 
     def _drop_supervisor(self) -> None:
         if self._supervisor is None:
@@ -165,10 +189,16 @@ class Shim:
         queue, self._queue = self._queue, []
         for _, _, closing in queue:
             _close_all(closing)
+        self._execs.end_all()
 
     def _lost_supervisor(self) -> None:
         self._drop_supervisor()
-        if not self._containers:
+        self._succession.disconnected()
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        """Nobody is there, nobody will come, and nothing is held: go."""
+        if self._supervisor is None and not self._containers and not self._succession.awaited:
             # Another may have connected meanwhile, and must not find a shim that is leaving.
             self._accept()
             self._ended = self._supervisor is None
@@ -249,12 +279,20 @@ class Shim:
     def _obey(self, message: shim_protocol.Message) -> None:
         if isinstance(message, shim_protocol.Spawn):
             self._spawn(message)
+        elif isinstance(message, shim_protocol.Exec):
+            self._exec(message)
         elif isinstance(message, shim_protocol.Forget):
             self._forget(message.id)
         elif isinstance(message, shim_protocol.Hold):
             self._release(self._held.pop(message.name, ()))
             if message.fds:
                 self._held[message.name] = message.fds
+        elif isinstance(message, shim_protocol.HandOver):
+            self._take_over(message)
+        elif isinstance(message, shim_protocol.Successor):
+            self._succession.serves(message)
+        elif isinstance(message, shim_protocol.Farewell):
+            self._succession.farewell()
         elif isinstance(message, shim_protocol.Adopt):
             self._hand_over()
         elif isinstance(message, shim_protocol.Quit):
@@ -268,6 +306,7 @@ class Shim:
             if message.id in self._containers:
                 words = "the shim still holds a container of this id; Forget it first"
                 raise spawner.Refused(errno.EEXIST, words)
+            self._execs.be_home()
             held = spawner.spawn(self._door, message, self._pool, self._host, self._fast)
             try:
                 self._poll.register(held.pidfd, select.EPOLLIN)
@@ -289,11 +328,59 @@ class Shim:
         _close_all((message.spec, message.status_w, message.stdout_w, message.stderr_w))
 
     def _reap(self, held: spawner.Held) -> None:
-        status = spawner.reap(held.pidfd)
+        status = spawner.reap(held.pidfd) if held.ours else self._learn(held)
         if status is None:
             return
         self._poll.unregister(held.pidfd)
         self._ended_with(held, status)
+
+    # Inits of an earlier shim
+
+    def _take_over(self, message: shim_protocol.HandOver) -> None:
+        """Hold what the shim before us held, whose child it was."""
+        if message.id in self._containers:
+            _close_all(message.fds)
+            return
+        if self._ears is None:
+            self._listen()
+        pidfd, *streams = message.fds if message.wait_status is None else (-1, *message.fds)
+        held = spawner.Held(message.id, message.pid, pidfd, message.start_ticks)
+        held.ours = False
+        if streams:
+            held.stdout_r, held.stderr_r = streams
+        held.wait_status, held.time_ns = message.wait_status, message.time_ns
+        self._containers[held.id] = held
+        if message.wait_status is None:
+            self._alive[pidfd] = held
+            self._poll.register(pidfd, select.EPOLLIN)
+
+    def _listen(self) -> None:
+        """Where this kernel forgets how strangers end: listen before they do."""
+        from runtime import endings
+
+        if endings.is_told_after_reaping():
+            return
+        from runtime.exit_events import ExitEvents
+
+        try:
+            self._ears = ExitEvents()
+        except OSError as error:
+            _complain(f"some exit codes may remain unknown: {error}")
+            return
+        self._poll.register(self._ears.fileno(), select.EPOLLIN)
+
+    def _learn(self, held: spawner.Held) -> int | None:
+        """How somebody else's child has ended; its pidfd is readable."""
+        from runtime import endings
+
+        if not endings.has_ended(held.pidfd):
+            return None
+        status = endings.status_of(held.pid, held.start_ticks, held.pidfd)
+        if self._ears is not None:
+            # It knows better than the zombie where the first thread was not the last to end.
+            heard = self._ears.wait(held.pid, 0.0 if status is not None else _TELLING_S)
+            status = status if heard is None else heard
+        return endings.UNKNOWN_STATUS if status is None else status
 
     def _ended_with(self, held: spawner.Held, status: int) -> None:
         held.wait_status = status
@@ -301,6 +388,35 @@ class Shim:
         # The pidfd stays open until Forget: a Spawned that carries it may still be in the queue.
         del self._alive[held.pidfd]
         self._send(shim_protocol.Exited(held.id, held.pid, status, held.time_ns))
+
+    # Commands in containers that run already (runtime.shim_exec)
+
+    def _exec(self, message: shim_protocol.Exec) -> None:
+        try:
+            container = self._containers.get(message.container)
+            entered = self._execs.start(message, container)
+            try:
+                self._poll.register(entered.pidfd, select.EPOLLIN)
+            except OSError as error:
+                self._execs.undo(entered)
+                words = f"watch the process: {error.strerror}"
+                raise spawner.Refused(error.errno or 0, words) from error
+        except spawner.Refused as refused:
+            if refused.errno == errno.EMFILE:
+                self._pool.drain()
+            self._send(shim_protocol.ExecRefused(message.id, refused.errno, str(refused)))
+        else:
+            self._send(shim_protocol.Execed(message.id, entered.pid, entered.pidfd))
+        finally:
+            _close_all(message.descriptors())
+
+    def _exec_ended(self, pidfd: int) -> None:
+        exited = self._execs.reap(pidfd)
+        if exited is None:
+            return
+        self._poll.unregister(pidfd)
+        self._send(exited)
+        self._release((pidfd,))
 
     # Fast starts that failed (runtime.native)
 
@@ -344,11 +460,11 @@ class Shim:
             _complain(f"won't forget {container_id}, which is alive")
             return
         del self._containers[container_id]
-        self._release((held.pidfd, held.stdout_r, held.stderr_r))
+        self._release(tuple(fd for fd in (held.pidfd, held.stdout_r, held.stderr_r) if fd >= 0))
 
     def _hand_over(self) -> None:
         for held in self._containers.values():
-            streams = (held.stdout_r, held.stderr_r)
+            streams = (held.stdout_r, held.stderr_r) if held.stdout_r >= 0 else ()
             fds = streams if held.wait_status is not None else (held.pidfd, *streams)
             self._send(
                 shim_protocol.Adopted(
@@ -362,7 +478,7 @@ class Shim:
             )
         for name, stage in self._held.items():
             self._send(shim_protocol.Held(name, stage))
-        self._send(shim_protocol.AdoptEnd(len(self._containers)))
+        self._send(shim_protocol.AdoptEnd(len(self._containers), os.getpid(), self._code))
 
 
 def _close_all(fds: list[int] | tuple[int, ...]) -> None:
@@ -383,12 +499,12 @@ def _ignore_but_wake(_number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Be the shim; argv is [-c, RUN_DIR, LISTEN_FD, …, HOW], see `runtime.shim_launch`."""
+    """Be the shim; argv is [-c, RUN_DIR, LISTEN_FD, …, HOW, CODE], see `runtime.shim_launch`."""
     listener_fd, faults = reserve_low_descriptors(int(sys.argv[2]))
     host = fit_out()
     fast = prepare(DOOR, host) if sys.argv[4] == "fast" else None
     listener: socket.socket = _socket.socket(fileno=listener_fd)  # type: ignore[assignment]
-    shim = Shim(DOOR, listener, host, fast, faults)
+    shim = Shim(DOOR, listener, host, fast, faults, sys.argv[5])
     gc.collect()
     gc.freeze()
     gc.disable()

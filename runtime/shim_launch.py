@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import socket
 import sys
@@ -45,12 +47,24 @@ def launch(run_dir: Path, *, fast: bool = True) -> int:
     return pid
 
 
+@functools.cache
+def code() -> str:
+    """Names the program that `launch` runs: another name, another version of it."""
+    folder = Path(__file__).parent
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        about = path.stat()
+        found.update(f"{path.name} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:16]
+
+
 def _start(run_dir: Path, listener_fd: int, how: str) -> int:
     log = os.open(
         run_dir / "shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
     )
     try:
         arguments = ["-I", "-S", "-E", "-c", _PROGRAM, str(run_dir), "3", str(_CHECKOUT), how]
+        arguments.append(code())
         return os.posix_spawn(
             sys.executable,
             [sys.executable, *arguments],

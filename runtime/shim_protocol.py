@@ -10,13 +10,24 @@
         │ ◀────────────────────────────────────────────────────────────────── │ as soon as reaped
         │  Forget(id)                                                          │
         │ ──────────────────────────────────────────────────────────────────▶ │ drops its duplicates
+        │  Exec(id, container, spec, status_w, stdout_w, stderr_w)             │
+        │ ──────────────────────────────────────────────────────────────────▶ │ clones at once
+        │  Execed(id, pid, pidfd)                 or  ExecRefused(id, …)       │
+        │  ExecExited(id, pid, wait_status, time_ns)     once, as soon as reaped │
+        │ ◀────────────────────────────────────────────────────────────────── │
         │  Hold(name, fds)          keeps duplicates (replaces what it held)   │
         │ ──────────────────────────────────────────────────────────────────▶ │
+        │  Successor(recipe, …)     how to start another, should this one die  │
+        │  or Farewell()            it ends on purpose: nobody is to follow    │
+        │ ──────────────────────────────────────────────────────────────────▶ │
+        ╎                                                                      ╎
+        │  HandOver(id, pid, start_ticks, …, fds)    (to a shim that follows a │
+        │ ──────────────────────────────────────────────────────────────────▶ │ dead one)
         ╎                                                                      ╎
         │  Adopt()                                     (a new supervisor asks) │
         │ ──────────────────────────────────────────────────────────────────▶ │
         │  Adopted(id, pid, start_ticks, wait_status | None, time_ns, fds) *   │
-        │  Held(name, fds) *   AdoptEnd(count)                                 │
+        │  Held(name, fds) *   AdoptEnd(count, pid, code)                      │
         │ ◀────────────────────────────────────────────────────────────────── │
         │  Quit()                           ends the shim if nothing is alive  │
         │ ──────────────────────────────────────────────────────────────────▶ │
@@ -27,6 +38,7 @@ descriptors owns them; who sends them still owns the originals.
 
 An exit can be told twice, by Exited and by Adopted, if it happens around an Adopt: take the first.
 A process that ended before its execve is told by Exited like any other.
+An exec ends with the connection: the shim kills its cgroup then, and tells nobody of its exit.
 """
 
 from __future__ import annotations
@@ -56,6 +68,9 @@ PACKET_BYTES = 8 * 1024
 
 MAX_FDS = 253
 """SCM_MAX_FD of the kernel: so many descriptors fit one packet."""
+
+UNKNOWN_STATUS = -1
+"""In place of a wait status: it has ended, nobody can tell how (`runtime.endings`)."""
 
 _MSG_CMSG_CLOEXEC = 0x40000000
 _ANCILLARY_BYTES = CMSG_SPACE(MAX_FDS * 4)
@@ -153,10 +168,51 @@ class Forget(Message):
     id: str
 
 
+class Exec(Message):
+    """Run a command in a container that was told as started. `spec` is a memfd with
+    `ExecSpec.to_json`; the `_w` ends go to the command. `id` names the exec, not the container."""
+
+    FD_FIELDS: ClassVar[tuple[str, ...]] = ("spec", "status_w", "stdout_w", "stderr_w")
+    id: str
+    container: str
+    spec: int
+    status_w: int
+    stdout_w: int
+    stderr_w: int
+
+
 class Hold(Message):
     """Keep duplicates of `fds` under `name`; none drops what is held under it."""
 
     name: str
+    fds: tuple[int, ...]
+
+
+class Successor(Message):
+    """Should this supervisor die, start another.
+
+    `recipe` is a memfd with JSON {"argv": […], "env": {…}, "cwd": …}; `output` becomes its stdout
+    and stderr, `listener` its descriptor 3. It replaces what an earlier one said."""
+
+    FD_FIELDS: ClassVar[tuple[str, ...]] = ("recipe", "output", "listener")
+    recipe: int
+    output: int
+    listener: int
+
+
+class Farewell(Message):
+    """This supervisor ends on purpose, or somebody else restarts it: start no other."""
+
+
+class HandOver(Message):
+    """Hold this container too, which an earlier shim cloned. Fields and `fds` as in `Adopted`, but
+    the streams may be missing where they are at their end."""
+
+    id: str
+    pid: int
+    start_ticks: int
+    wait_status: int | None
+    time_ns: int
     fds: tuple[int, ...]
 
 
@@ -187,7 +243,33 @@ class SpawnRefused(Message):
 
 
 class Exited(Message):
-    """The init was reaped. `wait_status` as of wait(2), `time_ns` since the epoch."""
+    """The init has ended. `wait_status` as of wait(2), `time_ns` since the epoch."""
+
+    id: str
+    pid: int
+    wait_status: int
+    time_ns: int
+
+
+class Execed(Message):
+    """The exec's process exists; it reports a failing step over the status pipe."""
+
+    FD_FIELDS: ClassVar[tuple[str, ...]] = ("pidfd",)
+    id: str
+    pid: int
+    pidfd: int
+
+
+class ExecRefused(Message):
+    """No process was made for the exec."""
+
+    id: str
+    errno: int
+    message: str
+
+
+class ExecExited(Message):
+    """The exec's process was reaped. `wait_status` as of wait(2), `time_ns` since the epoch."""
 
     id: str
     pid: int
@@ -215,9 +297,12 @@ class Held(Message):
 
 
 class AdoptEnd(Message):
-    """All was told: `count` containers."""
+    """All was told: `count` containers, by the shim whose process id is `pid` and whose program is
+    `code` (`runtime.shim_launch.code`)."""
 
     count: int
+    pid: int
+    code: str
 
 
 def encode(message: Message) -> tuple[bytes, list[int]]:

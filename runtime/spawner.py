@@ -44,10 +44,12 @@ class Held:
         wait_status: None until reaped.
         time_ns: When it was reaped, since the epoch.
         token: Names a fast start to its slot; 0 for others.
+        ours: We are its parent; another shim was that of one which was handed over.
     """
 
     __slots__ = (
         "id",
+        "ours",
         "pid",
         "pidfd",
         "start_ticks",
@@ -68,6 +70,7 @@ class Held:
         self.wait_status: int | None = None
         self.time_ns = 0
         self.token = 0
+        self.ours = True
 
 
 def spawn(

@@ -51,3 +51,13 @@ def decode(wait_status: int, time_ns: int) -> Ending:
             time_ns=time_ns,
         )
     return Ending(code=os.WEXITSTATUS(wait_status), time_ns=time_ns)
+
+
+def unknown(time_ns: int) -> Ending:
+    """An end of which nobody could tell more than that it came."""
+    return Ending(
+        code=UNKNOWN_CODE,
+        time_ns=time_ns,
+        unknown="the exit code is unknown: the shim died, and somebody else reaped the process "
+        "before this kernel told anybody how it ended",
+    )

@@ -131,10 +131,10 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
         if held.pidfd >= 0:
             await kill_half_started(engine, held.id, held.pidfd)
     finally:
+        engine.shim.forget(held.id)
         for descriptor in (held.pidfd, held.stdout, held.stderr):
             if descriptor >= 0:
                 os.close(descriptor)
-    engine.shim.forget(held.id)
 
 
 async def end_unseen(engine: Engine, container: Container, reason: str) -> None:

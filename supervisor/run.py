@@ -66,6 +66,7 @@ async def live(
     except Exception:
         log.exception("container.task_failed")
     finally:
+        engine.shim.let_go(container.id)
         if lane is None or lane.closed:
             run.close()
         else:

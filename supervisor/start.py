@@ -23,13 +23,14 @@ from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec
-from supervisor import network_files, store
+from supervisor import disk, network_files, store
 from supervisor.container import Container, Resources
 from supervisor.errors import EngineFault, StartFailed
-from supervisor.lifecycle import attributes, change
+from supervisor.lifecycle import attributes, change_patiently
 from supervisor.phases import Laps
 from supervisor.run import live
 from supervisor.running import Run
+from supervisor.spawning import spawn
 from supervisor.states import Event
 from supervisor.strays import clear_cgroup
 from supervisor.undo import Undo
@@ -77,7 +78,7 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
                 run = await _spawn(engine, container, undo, laps)
                 timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
                 now = time.time_ns()
-                change(
+                await change_patiently(
                     engine,
                     container,
                     Event.START,
@@ -132,7 +133,9 @@ def _write_down_last_end(engine: Engine, container: Container) -> None:
 async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -> Run:
     plan = engine.cgroups.create(container.id, _limits(container.config.resources))
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
-    network_files.write(engine.directory(container), container)
+    directory = engine.directory(container)
+    its_disk = disk.of(directory)
+    await its_disk.patient(functools.partial(network_files.write, directory, container))
     ours = ExitStack()
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
@@ -145,9 +148,8 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         laps.lap("prepare")
         with anyio.CancelScope(shield=True):
             # Short, and bounded by the shim: cut in half it would leave a process unknown.
-            spawned = await engine.shim.spawn(
-                container.id, (spec, report_w, stdout_w, stderr_w, stdout, stderr)
-            )
+            ends = (spec, report_w, stdout_w, stderr_w, stdout, stderr)
+            spawned = await spawn(engine.shim, engine.cgroups, container.id, ends)
     laps.lap("spawn")
     ours.callback(os.close, spawned.pidfd)
     undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
@@ -156,7 +158,10 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         functools.partial(kill_half_started, engine, container.id, spawned.pidfd),
     )
     # While the init mounts, on the other core.
-    container_log = open_log(container.config.log_driver, engine.directory(container), container.id)
+    await engine.stages.settled(container.id)
+    container_log = await its_disk.patient(
+        functools.partial(open_log, container.config.log_driver, directory, container.id)
+    )
     undo.push("close its log", container_log.close)
     problem = await _read_report(report)
     if problem is not None:

@@ -27,7 +27,11 @@ MESSAGES = [
     protocol.Adopted("c", 17, 12345, None, 0, (0, 1, 2)),
     protocol.Adopted("c", 17, 12345, 9, 5, (1, 2)),
     protocol.Held("stage", (2, 3)),
-    protocol.AdoptEnd(3),
+    protocol.AdoptEnd(3, 77, "c0de"),
+    protocol.Successor(1, 2, 3),
+    protocol.Farewell(),
+    protocol.HandOver("c1", 12, 34, None, 0, (1, 2, 3)),
+    protocol.HandOver("c1", 12, 34, 256, 99, ()),
 ]
 
 

@@ -1,0 +1,42 @@
+"""What to run in a container that runs already: the frozen input of one exec.
+
+As with `runtime.spec`, the supervisor writes `to_json` to a sealed memfd, and the shim reads the
+same JSON through `runtime.exec_plan` without importing this module.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from runtime.spec import DEFAULT_CAPABILITIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecSpec:
+    """One command in a running container.
+
+    Attributes:
+        args: Its argv; the first word is looked up in PATH inside the container.
+        env: `KEY=VALUE` words. PATH and HOME are added when they are missing.
+        cwd: Absolute directory in the container; a missing one is refused. "" means "/".
+        user: Docker's `user[:group]`, each by name or number; "" is root.
+        capabilities: What it may have at most (`CAP_…` names): not more than the payload.
+        no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
+        cgroup: The v2 directory that it is born into, below the container's.
+        joins: The container's v1 directories, for its limits.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    no_new_privileges: bool = False
+    cgroup: str
+    joins: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """The spec as compact JSON."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(values, separators=(",", ":")).encode()

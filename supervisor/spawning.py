@@ -1,0 +1,75 @@
+"""Having an init cloned, whatever becomes of the shim meanwhile.
+
+A shim that dies between the request and its answer leaves a question: did it clone? The container's
+cgroup, which is new for each start, knows: an init that lives is in it, and where nothing ever was,
+nothing ran.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import structlog
+
+from runtime.cgroups import Cgroups
+from runtime.spawner import start_ticks
+from supervisor.shim_link import ShimDied, ShimLink, Spawned
+
+log = structlog.get_logger()
+
+MOST_ATTEMPTS = 4
+
+
+async def spawn(
+    shim: ShimLink, cgroups: Cgroups, container_id: str, descriptors: tuple[int, ...]
+) -> Spawned:
+    """Have an init cloned, by another shim where one dies over it.
+
+    Args:
+        descriptors: As for `ShimLink.spawn`.
+
+    Raises:
+        OSError: The kernel refused, or what was cloned has ended unseen, or each shim dies.
+    """
+    for _ in range(MOST_ATTEMPTS):
+        try:
+            return await shim.spawn(container_id, descriptors)
+        except ShimDied:
+            found = find_init(cgroups, container_id)
+            log.warning("start.shim_died", container=container_id[:12], found=found is not None)
+            if found is not None:
+                await shim.take(container_id, found, *descriptors[-2:])
+                return found
+            if cgroups.has_run(container_id) or cgroups.pids(container_id):
+                raise OSError(
+                    errno.ECONNRESET,
+                    "the shim died while it started the container, and what it had started has "
+                    "ended unseen; look at its log before you start it again",
+                ) from None
+    raise OSError(errno.ECONNRESET, f"{MOST_ATTEMPTS} shims died while they started it")
+
+
+def find_init(cgroups: Cgroups, container_id: str) -> Spawned | None:
+    """The init in a container's cgroup, whoever cloned it: the first of its pid namespace."""
+    for pid in cgroups.pids(container_id):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if _is_first(pid):
+                return Spawned(pid, start_ticks(pid), pidfd)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
+        os.close(pidfd)
+    return None
+
+
+def _is_first(pid: int) -> bool:
+    """NSpid of /proc/PID/status (proc(5)): its number in each namespace, ours first."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return line.split()[-1] == "1" and len(line.split()) > 2
+    return False
