@@ -112,6 +112,7 @@ class ShimDriver:
         self._lower = lower
         self._exits: dict[str, protocol.Exited] = {}
         self._started: dict[str, Started] = {}
+        self.exec_exits: dict[str, protocol.ExecExited] = {}
         self.cgroups = Cgroups.detect(f"mdocker-driver{os.getpid()}-{next(_NUMBERS)}")
         self.pid = shim_launch.launch(self.run_dir, fast=fast)
         self.ended: int | None = None
@@ -192,6 +193,9 @@ class ShimDriver:
             assert message is not None, "the shim hung up"
             if isinstance(message, kinds):
                 return message
+            if isinstance(message, protocol.ExecExited):
+                self.exec_exits[message.id] = message
+                continue
             assert isinstance(message, protocol.Exited)
             self._exits[message.id] = message
 

@@ -1,0 +1,259 @@
+"""A command enters a running container: no more and no less than its payload; nothing remains."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from runtime import shim_protocol as protocol
+from runtime.cgroups import Limits
+from tests.real.exec_driver import entered, execute
+from tests.real.shim_driver import ShimDriver, busybox_tree
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
+def driver(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("shim")
+    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
+    yield driver
+    driver.close()
+
+
+@pytest.fixture(autouse=True)
+def forgotten(driver):
+    yield
+    driver.forget_all()
+
+
+@pytest.fixture
+def sleeper(driver):
+    started = driver.start("sleep", "1000")
+    assert started.failure() is None
+    return started
+
+
+def field(status, name):
+    """A field of /proc/PID/status."""
+    return re.search(rf"^{name}:\s*(.*)$", status, re.M)[1]
+
+
+def test_it_is_in_every_namespace_of_the_container(driver, sleeper):
+    both = "readlink /proc/self/ns/$n; readlink /proc/1/ns/$n"
+    seen = execute(driver, sleeper, f"for n in mnt pid uts ipc net cgroup; do {both}; done").split()
+    assert len(seen) == 12
+    assert seen[::2] == seen[1::2]
+    assert execute(driver, sleeper, "hostname; pwd; ls /").split()[:2] == [sleeper.id, "/"]
+
+
+def test_it_has_nothing_open_but_its_streams_and_a_session_of_its_own(driver, sleeper):
+    seen = execute(driver, sleeper, "ls /proc/$$/fd; readlink /proc/$$/fd/0; umask; echo $PPID")
+    assert seen.split() == ["0", "1", "2", "/dev/null", "0022", "0"]
+    seen = execute(driver, sleeper, "echo $$ $(cut -d' ' -f 5-6 /proc/$$/stat)").split()
+    assert len(set(seen)) == 1
+
+
+def test_its_privileges_are_the_payloads(driver):
+    for more in ({}, {"no_new_privileges": True}, {"user": "bird:999"}, {"capabilities": ()}):
+        started = driver.start("sleep", "1000", **more)
+        assert started.failure() is None
+        pattern = "^(Cap|NoNewPrivs|Uid|Gid|Groups|Seccomp|SigBlk|SigIgn)"
+        seen = []
+        for of in ("self", "1"):
+            with entered(
+                driver, started, "grep", "-E", pattern, f"/proc/{of}/status", **more
+            ) as one:
+                seen.append(one.output())
+                assert one.status() == 0
+        assert seen[0] == seen[1]
+        limits = "grep 'open files' /proc/{}/limits; cat /proc/{}/oom_score_adj"
+        assert execute(driver, started, limits.format("self", "self"), **more) == execute(
+            driver, started, limits.format(1, 1), **more
+        )
+
+
+def test_environment_user_and_working_directory_are_what_was_asked(driver, sleeper):
+    script = "echo $A $HOME $PATH; pwd; id -u; id -g; id -G"
+    seen = execute(
+        driver, sleeper, script, env=("A=1", "PATH=/bin"), user="bird", cwd="/tmp"
+    ).splitlines()
+    assert seen == ["1 /nest /bin", "/tmp", "1234", "5678", "5678 999"]
+
+
+def test_its_exit_is_told_once(driver, sleeper):
+    with entered(driver, sleeper, "sh", "-c", "echo out; echo err >&2; exit 7") as one:
+        assert (one.failure(), one.output(), one.errors()) == (None, "out\n", "err\n")
+        assert os.waitstatus_to_exitcode(one.status()) == 7
+
+
+@pytest.mark.parametrize(
+    ("args", "spec", "step", "code", "words"),
+    [
+        (["nowhere"], {}, "execute", 127, "executable file not found in $PATH"),
+        (["/plain"], {}, "execute", 126, "permission denied"),
+        (["sh"], {"cwd": "/missing"}, "enter the working directory", 127, "no such file"),
+        (["sh"], {"user": "nobody-here"}, "find the user", 125, "unable to find user"),
+        (["sh"], {"joins": ("/sys/fs/cgroup/none",)}, "enter its cgroups", 125, "no such file"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_step(driver, sleeper, args, spec, step, code, words):
+    with entered(driver, sleeper, *args, **spec) as one:
+        failure = one.failure()
+        assert (failure["step"], failure["exit_code"]) == (step, code)
+        assert words in failure["words"]
+        assert os.waitstatus_to_exitcode(one.status()) == code
+
+
+def test_a_working_directory_through_a_descriptor_of_the_shims_is_not_there(driver, sleeper):
+    """CVE-2024-21626: no descriptor of the host's is open when the directory is entered."""
+    for number in range(3, 30):
+        with entered(driver, sleeper, "pwd", cwd=f"/proc/self/fd/{number}") as one:
+            assert one.failure()["exit_code"] in (126, 127)
+            one.status()
+
+
+def test_the_limits_of_the_container_hold_for_it(driver):
+    started = driver.start("sleep", "1000", limits=Limits(pids=3))
+    assert started.failure() is None
+    joins = tuple(
+        str(tree / driver.cgroups.parent / started.id) for tree in driver.cgroups.trees.v1.values()
+    )
+    joins = tuple(path for path in joins if Path(path).exists())
+    script = "for i in 1 2 3; do sleep 99 >/dev/null 2>&1 & done"
+    with entered(driver, started, "sh", "-c", script, joins=joins) as one:
+        assert one.failure() is None
+        assert "can't fork" in one.errors()
+        (one.cgroup / "cgroup.kill").write_text("1")
+        one.status()
+
+
+def test_refused_where_the_container_has_ended_or_never_was(driver):
+    started = driver.start("true")
+    assert started.status() == 0
+    with entered(driver, started, "true") as one:
+        assert "not running" in one.refused.message
+    started.id, real = "nobody", started.id
+    try:
+        Path(driver.cgroups.trees.unified, driver.cgroups.parent, "nobody").mkdir()
+        with entered(driver, started, "true") as one:
+            assert "not running" in one.refused.message
+    finally:
+        Path(driver.cgroups.trees.unified, driver.cgroups.parent, "nobody").rmdir()
+        started.id = real
+
+
+def test_it_ends_with_the_container(driver, sleeper):
+    with entered(driver, sleeper, "sh", "-c", "echo up; trap '' TERM; sleep 999 & wait") as one:
+        assert one.readline() == "up\n"
+        sleeper.kill()
+        assert os.WTERMSIG(one.status()) == signal.SIGKILL
+        assert os.WTERMSIG(sleeper.status()) == signal.SIGKILL
+
+
+def test_it_ends_with_the_supervisor_and_so_do_its_children(driver, sleeper):
+    script = "trap '' HUP TERM; (trap '' HUP; sleep 999) & echo up; wait"
+    with entered(driver, sleeper, "sh", "-c", script) as one:
+        assert one.readline() == "up\n"
+        pidfds = [os.pidfd_open(pid) for pid in one.pids()]
+        assert len(pidfds) == 2
+        driver.reconnect()
+        for pidfd in pidfds:
+            assert select.select([pidfd], [], [], 10)[0]
+            os.close(pidfd)
+        adopted, _ = driver.adopt()
+        assert adopted[sleeper.id].wait_status is None
+        for fd in adopted[sleeper.id].fds:
+            os.close(fd)
+        assert driver.children() == {sleeper.pid}
+
+
+def test_the_next_container_is_not_born_into_the_one_that_was_entered(driver, sleeper):
+    """The shim goes into the container's pid namespace for one clone, and comes back."""
+    assert execute(driver, sleeper, "echo $PPID") == "0\n"
+    other = driver.start("sleep", "1000")
+    assert other.failure() is None
+    status = Path(f"/proc/{other.pid}/status").read_text()
+    ours = Path("/proc/self/status").read_text()
+    assert len(field(status, "NSpid").split()) == len(field(ours, "NSpid").split()) + 1
+    assert os.readlink(f"/proc/{driver.pid}/ns/pid_for_children") == os.readlink(
+        "/proc/self/ns/pid"
+    )
+
+
+LONG_SEARCH = {"env": ("PATH=" + "/nowhere:" * 400_000 + "/bin",)}
+
+
+@pytest.mark.parametrize("stage", ["before it drops privileges", "after"])
+def test_nobody_in_the_container_can_look_into_one_that_enters(driver, stage):
+    """Not traced, not read, not reached by /proc: it is not dumpable until its execve."""
+    started = driver.start("sleep", "1000")
+    assert started.failure() is None
+    early = stage != "after"
+    if early:
+        execute(driver, started, "yes 'a:b:c' | head -n 690000 >> /etc/passwd")
+    with entered(
+        driver, started, "sleep", "1000", **({"user": "777"} if early else LONG_SEARCH)
+    ) as one:
+        status = Path(f"/proc/{one.pid}/status")
+        # It looks through a long file or a long PATH now; held there, it can be looked at.
+        while True:
+            effective = int(field(status.read_text(), "CapEff"), 16)
+            root = os.stat(f"/proc/{one.pid}/root").st_dev
+            if root != os.stat("/").st_dev and (early or effective < 1 << 32):
+                break
+        signal.pidfd_send_signal(one.pidfd, signal.SIGSTOP)
+        text = status.read_text()
+        assert "Name:\tmdocker-shim" in text, "it was too fast for this test"
+        assert (int(field(text, "CapEff"), 16) > 1 << 32) == early
+        inner = field(text, "NSpid").split()[-1]
+        look = (
+            f"for f in mem environ maps auxv; do cat /proc/{inner}/$f && echo SEEN $f; done;"
+            f"for f in root cwd exe; do readlink /proc/{inner}/$f && echo SEEN $f; done;"
+            f"for f in fd/1 fd/3; do readlink /proc/{inner}/$f && echo SEEN $f; done;"
+            f"for f in fd/3 exe; do cat /proc/{inner}/$f && echo SEEN $f; done;"
+            f"ls /proc/{inner}/root/ && echo SEEN root;"
+            f"cat /proc/{inner}/status | grep Name"
+        )
+        assert execute(driver, started, look).split() == ["Name:", "mdocker-shim"]
+        signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
+        one.status()
+
+
+def test_hundreds_of_execs_leave_the_shim_as_it_was(driver, sleeper):
+    def resident():
+        return int(field(Path(f"/proc/{driver.pid}/status").read_text(), "VmRSS").split()[0])
+
+    def descriptors():
+        adopted, _ = driver.adopt()  # once it answers it has closed what it had to close
+        for fd in adopted[sleeper.id].fds:
+            os.close(fd)
+        return driver.shim_fds()
+
+    def one():
+        with entered(driver, sleeper, "/bin/true") as it:
+            assert it.failure() is None
+            assert it.status() == 0
+        del driver.exec_exits[it.id]
+
+    for _ in range(100):
+        one()
+    before, open_before = resident(), descriptors()
+    for _ in range(400):
+        one()
+    assert descriptors() == open_before
+    assert resident() - before < 200  # KiB
+
+
+def test_messages_survive_the_protocol():
+    for message in (
+        protocol.Exec("e", "c", 0, 1, 2, 0),
+        protocol.Execed("e", 17, 0),
+        protocol.ExecRefused("e", 3, "no"),
+        protocol.ExecExited("e", 17, 9, 5),
+    ):
+        packet, fds = protocol.encode(message)
+        assert protocol.decode(packet, fds) == message
