@@ -8,11 +8,15 @@ the record has to survive our death, not the machine's; after a power cut no con
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from supervisor import disk
 from supervisor.container import Container, ContainerConfig, Life
 
 CONFIG_FILE = "config.json"
@@ -39,27 +43,91 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 
 
+async def make(directory: Path, container: Container, settle: Callable[[], None]) -> None:
+    """Make a container's directory and its first record; all of it or nothing.
+
+    Args:
+        settle: Called in between, maybe in another thread: brings the record up to date.
+
+    Raises:
+        OSError: The disk refused.
+        DiskHangs: It has not answered for a long time. What it makes after all is deleted.
+    """
+
+    def work() -> None:
+        try:
+            os.mkdir(directory, 0o710)
+            os.mkdir(f"{directory}/upper", 0o755)
+            os.mkdir(f"{directory}/work", 0o755)
+            settle()
+            _write(directory, _encoded(container))
+        except OSError:
+            undo()
+            raise
+
+    undo = functools.partial(shutil.rmtree, directory, ignore_errors=True)
+    await disk.of(directory).patient(work, late=undo)
+
+
 def save(directory: Path, container: Container) -> None:
     """Write a container's record to `directory`/config.json.
 
+    A disk that hangs is given up soon (`supervisor/disk.py`); it gets the record as it is then when
+    it answers again.
+
     Raises:
         OSError: The disk refused it; the old record is still there.
+        DiskHangs: It has not answered.
     """
-    record = Record(
-        version=VERSION,
-        id=container.id,
-        name=container.name,
-        created_ns=container.created_ns,
-        config=container.config,
-        life=container.life,
-        log_path=container.log_path,
+    try:
+        disk.of(directory).call(functools.partial(_write, directory, _encoded(container)))
+    except disk.DiskHangs:
+        catch_up(directory, container)
+        raise
+
+
+async def save_patiently(directory: Path, container: Container) -> None:
+    """Like `save` for a request that can wait for a slow disk, while other tasks run.
+
+    Cancelled, or given up, it may be written after all; `catch_up` is up to the caller.
+
+    Raises:
+        OSError: The disk refused it; the old record is still there.
+        DiskHangs: It has not answered for a long time.
+    """
+    await disk.of(directory).patient(functools.partial(_write, directory, _encoded(container)))
+
+
+def catch_up(directory: Path, container: Container) -> None:
+    """Have the record as it is then written when the disk answers again."""
+
+    def write() -> None:
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            _write(directory, _encoded(container))
+
+    disk.of(directory).afterwards(container.id, write)
+
+
+def _encoded(container: Container) -> bytes:
+    return _encoder.encode(
+        Record(
+            version=VERSION,
+            id=container.id,
+            name=container.name,
+            created_ns=container.created_ns,
+            config=container.config,
+            life=container.life,
+            log_path=container.log_path,
+        )
     )
+
+
+def _write(directory: Path, data: bytes) -> None:
     target = f"{directory}/{CONFIG_FILE}"
     fresh = f"{target}.new"
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            data = _encoder.encode(record)
             while data:
                 data = data[os.write(descriptor, data) :]
         finally:

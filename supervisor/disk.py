@@ -1,0 +1,213 @@
+"""Small writes to disk (records, directories) that can't hold the event loop.
+
+A write to a hung or frozen file system blocks its thread for as long as the disk likes, and no
+signal ends that. So each file system gets a thread for the engine's own small writes. The loop
+waits for it: an answer takes some ten microseconds longer than a direct call, and where none comes
+the loop goes on. Work that was given up may still happen when the disk goes on; then, in the same
+thread, its `late` sets right what has become of it, before any later work on that disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+import structlog
+
+log = structlog.get_logger()
+
+SYNC_LIMIT_S = 0.25
+"""The longest that the event loop itself waits, once for a disk that begins to hang."""
+
+QUICK_S = 0.02
+"""A task waits so long in the loop, since a hand-over to a waiting thread costs more than most
+writes take, and then lets others run."""
+
+PATIENCE_S = 20.0
+"""A request whose disk has not answered by then fails. Busy disks take seconds at times."""
+
+WAITERS = 64
+"""Tasks that wait for a slow disk at once, each with a thread."""
+
+Result = TypeVar("Result")
+
+
+class DiskHangs(OSError):
+    """The disk has not answered in time (ETIMEDOUT). What was asked may still happen."""
+
+
+class _Job(Generic[Result]):
+    """One piece of work, and the lock that is free once it is done."""
+
+    __slots__ = ("_done", "_error", "_result", "given_up", "late", "work")
+
+    def __init__(self, work: Callable[[], Result], late: Callable[[], object] | None) -> None:
+        self.work = work
+        self.late = late
+        self.given_up = False
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._result: list[Result] = []
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """In the disk's thread: do it, and tell."""
+        try:
+            self._result.append(self.work())
+        except Exception as error:  # noqa: BLE001 - raised again where it was asked for
+            self._error = error
+        finally:
+            self._done.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is done within this time."""
+        if not self._done.acquire(timeout=seconds):
+            return False
+        self._done.release()
+        return True
+
+    def result(self) -> Result:
+        """What came of it, once it is done."""
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+
+class Disk:
+    """The thread of one file system."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job[object]] = queue.SimpleQueue()
+        self._hangs_since = 0.0
+        self._afterwards: dict[str, Callable[[], object]] = {}
+        self._name = name
+        self._waiters: anyio.CapacityLimiter | None = None
+        self._thread = threading.Thread(target=self._run, name=f"disk-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def hangs_s(self) -> float:
+        """For how long it has not answered, 0.0 if it does."""
+        return time.monotonic() - self._hangs_since if self._hangs_since else 0.0
+
+    def call(self, work: Callable[[], Result], late: Callable[[], object] | None = None) -> Result:
+        """Do it and wait, for `SYNC_LIMIT_S` at the most.
+
+        Args:
+            late: Sets right what `work` has done after all though it was given up.
+
+        Raises:
+            DiskHangs: It has not answered in time, or has not for some time.
+            OSError: The disk refused.
+        """
+        if self._hangs_since:
+            raise self._hangs()
+        job = self._begin(work, late)
+        if not job.wait(SYNC_LIMIT_S):
+            self._give_up(job)
+            raise self._hangs()
+        return job.result()
+
+    async def patient(
+        self, work: Callable[[], Result], late: Callable[[], object] | None = None
+    ) -> Result:
+        """Do it and wait, for `PATIENCE_S` at the most, while other tasks run.
+
+        It is no checkpoint where the disk is quick.
+
+        Raises:
+            DiskHangs: It has not answered in time.
+            OSError: The disk refused.
+        """
+        job = self._begin(work, late)
+        if not self._hangs_since and job.wait(QUICK_S):
+            return job.result()
+        if self._waiters is None:
+            self._waiters = anyio.CapacityLimiter(WAITERS)
+        try:
+            done = await anyio.to_thread.run_sync(
+                job.wait, PATIENCE_S, limiter=self._waiters, abandon_on_cancel=True
+            )
+        except BaseException:
+            self._give_up(job)
+            raise
+        if not done:
+            self._give_up(job)
+            raise self._hangs()
+        return job.result()
+
+    def afterwards(self, key: str, work: Callable[[], object]) -> None:
+        """Do this when the disk answers again; of several with the same key, the last only."""
+        self._afterwards[key] = work
+        self._jobs.put(_Job(_nothing, None))
+
+    def _begin(self, work: Callable[[], Result], late: Callable[[], object] | None) -> _Job[Result]:
+        job = _Job(work, late)
+        self._jobs.put(job)  # type: ignore[arg-type]  # its result goes to us alone
+        return job
+
+    def _give_up(self, job: _Job[Result]) -> None:
+        job.given_up = True
+        if job.wait(0):
+            # It was done in this very moment. The thread may or may not have seen that we gave up.
+            if job.late is not None:
+                self._jobs.put(_Job(job.late, None))
+            return
+        if not self._hangs_since:
+            self._hangs_since = time.monotonic()
+            log.error("disk.hangs", disk=self._name)
+
+    def _hangs(self) -> DiskHangs:
+        seconds = max(self.hangs_s, SYNC_LIMIT_S)
+        return DiskHangs(errno.ETIMEDOUT, f"the disk has not answered for {seconds:.1f} s")
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if not job.given_up:
+                job.run()
+            else:
+                job.late = None  # it never happened
+            if self._hangs_since:
+                log.info("disk.answers_again", disk=self._name, after_s=round(self.hangs_s, 1))
+                self._hangs_since = 0.0
+            if job.given_up and job.late is not None:
+                self._do_late(job.late)
+            while self._afterwards:
+                self._do_late(self._afterwards.popitem()[1])
+
+    def _do_late(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except OSError as error:
+            log.error("disk.late_work_failed", disk=self._name, error=str(error))
+
+
+def _nothing() -> None:
+    pass
+
+
+@functools.cache
+def _disk(device: int) -> Disk:
+    return Disk(f"{os.major(device)}:{os.minor(device)}")
+
+
+def of(path: Path | str) -> Disk:
+    """The disk of an existing file or directory, or else that of the directory it would be in.
+
+    Raises:
+        OSError: Neither can be looked at.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return _disk(os.stat(path).st_dev)
+    return _disk(os.stat(os.path.dirname(path)).st_dev)
