@@ -10,6 +10,7 @@ from typing import Annotated
 from mdocker.client import Engine
 from mdocker.errors import FAILED, UsageError
 from mdocker.options import flag, injected
+from mdocker.settings import Settings
 
 _ENGINE = "supervisor.daemon:main"
 _BACKENDS = ("asyncio", "trio", "uvloop")
@@ -31,6 +32,15 @@ def daemon(
         int | None,
         flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
     ] = None,
+    install: Annotated[
+        bool, flag("--install", help="Have systemd run the engine from now on, at each boot too")
+    ] = False,
+    uninstall: Annotated[
+        bool, flag("--uninstall", help="Take that back; containers that run go on")
+    ] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", help="With --install: print the units, change nothing")
+    ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Run the engine in the foreground. It says on stderr what it does.
@@ -43,6 +53,15 @@ def daemon(
             f'invalid argument "{backend}" for "--backend": must be {" or ".join(_BACKENDS)}',
             FAILED,
         )
+    if install or uninstall or dry_run:
+        if install == uninstall or (dry_run and uninstall):
+            raise UsageError("--install, --install --dry-run or --uninstall: choose one", FAILED)
+        place = engine.place._replace(
+            root=root or engine.place.root, run_dir=run_dir or engine.place.run_dir
+        )
+        options = ("--backend", backend) if backend != "asyncio" else ()
+        _service(place, (*options, "--debug") if debug else options, install, dry_run)
+        return 0
     if ready_fd is not None:
         try:
             # Whoever waits at its other end waits for us, not for the processes that we start.
@@ -58,3 +77,15 @@ def daemon(
     os.chdir("/")
     code: int = main(root, run_dir, backend, ready_fd, debug)
     return code
+
+
+def _service(place: Settings, options: tuple[str, ...], install: bool, dry_run: bool) -> None:
+    from mdocker import service
+
+    systemd = service.Systemd()
+    if not install:
+        service.uninstall(systemd)
+    elif dry_run:
+        service.show(service.describe(place, options, systemd), systemd)
+    else:
+        service.install(service.describe(place, options, systemd), systemd)
