@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from mdocker.connection import Connection, Stream
-from mdocker.errors import EngineUnreachable
+from mdocker.errors import EngineCut, EngineUnreachable
 from mdocker.messages import Json, Reply, Request
 from mdocker.paths import Query
 from mdocker.settings import Settings
@@ -23,6 +23,7 @@ class Engine:
     def __init__(self, place: Settings) -> None:
         self.place = place
         self._idle: Connection | None = None
+        self._met = False
 
     def __enter__(self) -> Self:
         return self
@@ -43,8 +44,15 @@ class Engine:
             EngineUnreachable: Nobody listens, or may not be talked to; the text says what to do.
         """
         try:
-            return dial(self.place.socket)
+            sock = dial(self.place.socket)
+            self._met = True
+            return sock
         except (FileNotFoundError, ConnectionRefusedError) as error:
+            if self._met:
+                from mdocker.comeback import await_engine
+
+                # It was there a moment ago: the next one is on its way, and is not ours to start.
+                return await_engine(self.dial, EngineUnreachable("the engine went away"))
             if not self.place.may_start:
                 raise EngineUnreachable(
                     f"no engine listens at {self.place.socket}: start one with 'mdocker daemon', "
@@ -61,7 +69,16 @@ class Engine:
             ) from error
         from mdocker.autostart import start
 
+        self._met = True
         return start(self.place)
+
+    def dial(self) -> socket.socket:
+        """Connect to the engine that listens now.
+
+        Raises:
+            OSError: None does, or it may not be talked to.
+        """
+        return dial(self.place.socket)
 
     def connection(self) -> Connection:
         """Return a connection of the caller's own."""
@@ -78,23 +95,24 @@ class Engine:
 
         Raises:
             EngineRefused: The engine answered 400 or above.
-            EngineUnreachable: There is no engine, or it went away.
+            EngineCut: It went away before it had answered; whether it has done it is unknown.
+            EngineUnreachable: There is no engine.
         """
         request = Request.make(method, path, query, body)
         connection, self._idle = self._idle or self.connection(), None
-        reused = connection.used
+        again = False
         while True:
             try:
                 connection.send(request)
                 reply = connection.reply()
                 break
-            except EngineUnreachable:
+            except EngineCut:
                 connection.close()
-                # An engine may hang up an idle connection at any time; only a request that can
-                # be repeated without harm is sent again.
-                if not (reused and method == "GET"):
+                # An engine may hang up an idle connection at any time, and die at any time; only
+                # a request that can be repeated without harm is sent again, once.
+                if again or method != "GET":
                     raise
-                connection, reused = self.connection(), False
+                connection, again = self.connection(), True
             except BaseException:
                 connection.close()
                 raise
@@ -115,18 +133,10 @@ class Engine:
             EngineRefused: The engine answered 400 or above.
             EngineUnreachable: There is no engine, or it went away.
         """
-        return self._begin(Request.make(method, path, query))
+        return self.begin(Request.make(method, path, query))
 
-    def hijack(self, path: str, query: Query | None = None) -> Stream:
-        """POST with an upgrade: afterwards the socket carries raw frames, both ways.
-
-        Raises:
-            EngineRefused: The engine answered 400 or above.
-            EngineUnreachable: There is no engine, or it went away.
-        """
-        return self._begin(Request.make("POST", path, query)._replace(upgrade=True))
-
-    def _begin(self, request: Request) -> Stream:
+    def begin(self, request: Request) -> Stream:
+        """Like `stream`, for a request that is made already."""
         connection = self.connection()
         try:
             connection.send(request)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from mdocker.errors import EngineUnreachable
+from mdocker.errors import EngineCut
 from mdocker.messages import WENT_AWAY, Body, Head, Reply, ReplyReader, Request, read_head
 
 RECEIVE = 512 * 1024
@@ -35,29 +35,30 @@ class Connection:
         """Send a request (only its head, if the body follows in chunks).
 
         Raises:
-            EngineUnreachable: The engine has hung up.
+            EngineCut: The engine has hung up.
         """
         try:
             self.socket.sendall(request.spell())
         except OSError as error:
-            raise EngineUnreachable(f"{WENT_AWAY} ({error.strerror})") from error
+            raise EngineCut(f"{WENT_AWAY} ({error.strerror})") from error
 
     def receive(self) -> bytes:
         """Wait for more input; empty if the engine has hung up.
 
         Raises:
-            EngineUnreachable: The connection broke.
+            EngineCut: The connection broke.
         """
         try:
             return self.socket.recv(65536)
         except OSError as error:
-            raise EngineUnreachable(f"{WENT_AWAY} ({error.strerror})") from error
+            raise EngineCut(f"{WENT_AWAY} ({error.strerror})") from error
 
     def reply(self, first: bytes = b"") -> Reply:
         """Wait for the whole answer, of which `first` is here already.
 
         Raises:
-            EngineUnreachable: The engine hung up in the middle, or speaks no HTTP.
+            EngineCut: The engine hung up in the middle.
+            EngineUnreachable: It speaks no HTTP.
         """
         reader = ReplyReader()
         reply = reader.feed(first) if first else None
@@ -72,13 +73,14 @@ class Connection:
 
         Raises:
             EngineRefused: It says 400 or above.
-            EngineUnreachable: The engine hung up, or speaks no HTTP.
+            EngineCut: The engine hung up.
+            EngineUnreachable: It speaks no HTTP.
         """
         data = b""
         while (read := read_head(data)) is None:
             more = self.receive()
             if not more:
-                raise EngineUnreachable(WENT_AWAY)
+                raise EngineCut(WENT_AWAY)
             data += more
         head, rest = read
         if head.status >= 400:
@@ -107,6 +109,11 @@ class Stream:
         return self._body.done
 
     @property
+    def says_its_end(self) -> bool:
+        """Whether the body's end can be told from that of the connection."""
+        return self._body.says_its_end
+
+    @property
     def pending(self) -> bool:
         """Whether bytes are here that no poll of the socket will announce."""
         return bool(self._first)
@@ -121,7 +128,7 @@ class Stream:
         The views are good until the next call.
 
         Raises:
-            EngineUnreachable: The engine hung up in the middle of the body.
+            EngineCut: The engine hung up in the middle of the body.
         """
         if self.ended:
             return []
@@ -131,7 +138,7 @@ class Stream:
             try:
                 data = self._buffer[: self.socket.recv_into(self._buffer)]
             except OSError as error:
-                raise EngineUnreachable(f"{WENT_AWAY} ({error.strerror})") from error
+                raise EngineCut(f"{WENT_AWAY} ({error.strerror})") from error
         if not data:
             self._body.end()
         return self._body.feed(data)

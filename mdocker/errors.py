@@ -3,7 +3,8 @@
 CliError                    the line is `mdocker: <text>`
 ├── UsageError              the command line itself is wrong; "See 'mdocker run --help'." follows
 ├── EngineRefused           the engine answered with an error (carries the HTTP status)
-├── EngineUnreachable       nobody answers at the socket, or the talk broke off
+├── EngineUnreachable       nobody answers at the socket, or what answers is no engine
+│   └── EngineCut           the engine went away in the middle of the talk
 └── TemplateError           --format holds something that can't be done
 """
 
@@ -62,7 +63,11 @@ class EngineRefused(CliError):
 
 
 class EngineUnreachable(CliError):
-    """No engine listens, it could not be started, or it went away in the middle."""
+    """No engine listens, it could not be started, or it speaks something else."""
+
+
+class EngineCut(EngineUnreachable):
+    """The engine went away in the middle of a talk; the next one may go on with it."""
 
 
 class TemplateError(CliError):

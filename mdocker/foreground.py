@@ -1,20 +1,33 @@
-"""A container in the foreground: its output here, our signals there, its exit code ours."""
+"""A container in the foreground: its output here, our signals there, its exit code ours.
+
+The engine may die meanwhile: the container does not, and the next engine is asked for the rest.
+"""
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from mdocker.client import Engine
-from mdocker.connection import Stream
-from mdocker.errors import EngineRefused, EngineUnreachable
+from mdocker.comeback import Answer, Output
+from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
+from mdocker.messages import Request
 from mdocker.output import complain
 from mdocker.paths import container_path
 from mdocker.pump import show
 from mdocker.signals import SignalInbox
 
+_NEVER = "0001-01-01T00:00:00Z"
+_LIVE = {"stream": 1, "stdout": 1, "stderr": 1, "places": 1}
 
-def start_attached(engine: Engine, container: str, *, sig_proxy: bool, until_removed: bool) -> int:
+
+def start_attached(
+    engine: Engine,
+    container: str,
+    *,
+    sig_proxy: bool,
+    until_removed: bool,
+    started_before: str = _NEVER,
+) -> int:
     """Start a container, show its output until it ends, return its exit code.
 
     The order is Docker's: attach and wait are with the engine before the container starts, so
@@ -25,25 +38,22 @@ def start_attached(engine: Engine, container: str, *, sig_proxy: bool, until_rem
         container: Its id.
         sig_proxy: Hand SIGINT, SIGTERM and the like on to it.
         until_removed: Wait until --rm has removed it, too.
+        started_before: When it was started last (StartedAt of its inspection).
 
     Raises:
         EngineRefused: It could not be started; the text says why.
-        EngineUnreachable: The engine went away.
+        EngineUnreachable: The engine went away, and none came back.
         BrokenPipeError: Who read our stdout has gone; the container goes on.
         KeyboardInterrupt: Ctrl-C, without sig_proxy; the container goes on.
     """
+    attach = Request.make("POST", container_path(container, "attach"), _LIVE).upgrading()
+    condition = {"condition": "removed" if until_removed else "next-exit"}
+    wait = Request.make("POST", container_path(container, "wait"), condition)
     with ExitStack() as stack:
-        output = stack.enter_context(
-            engine.hijack(
-                container_path(container, "attach"), {"stream": 1, "stdout": 1, "stderr": 1}
-            )
-        )
-        condition = "removed" if until_removed else "next-exit"
-        end = stack.enter_context(
-            engine.stream("POST", container_path(container, "wait"), {"condition": condition})
-        )
+        output = stack.enter_context(closing(Output(engine, attach, container[:12])))
+        end = stack.enter_context(closing(Answer(engine, wait)))
         inbox = stack.enter_context(SignalInbox()) if sig_proxy else None
-        engine.call("POST", container_path(container, "start"))
+        _start(engine, container, started_before)
         if inbox is None:
             show(output)
         else:
@@ -53,34 +63,50 @@ def start_attached(engine: Engine, container: str, *, sig_proxy: bool, until_rem
                     _forward(engine, container, name)
 
             show(output, (inbox.descriptor, forward))
-        return exit_code(end)
+        return exit_code(end.json())
 
 
-def exit_code(end: Stream) -> int:
+def _start(engine: Engine, container: str, before: str) -> None:
+    """Start it, exactly once, even if the engine dies in the middle of that."""
+    while True:
+        try:
+            engine.call("POST", container_path(container, "start"))
+            return
+        except EngineCut:
+            try:
+                if _started_at(engine, container) != before:
+                    return
+            except EngineRefused as error:
+                if error.status != 404:
+                    raise
+                return  # it has run, ended, and was removed
+
+
+def exit_code(answer: dict[str, object]) -> int:
     """Read the answer of a wait.
 
     Raises:
         EngineRefused: The engine could not wait to the end.
     """
-    body = b""
-    while not end.ended:
-        body += b"".join(bytes(piece) for piece in end.read())
-    try:
-        answer = json.loads(body)
-        code = int(answer["StatusCode"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise EngineUnreachable(
-            f"the engine did not say how the container ended: {body[:80]!r}"
-        ) from error
-    problem = (answer.get("Error") or {}).get("Message")
-    if problem:
-        raise EngineRefused(500, problem)
+    problem = answer.get("Error")
+    if isinstance(problem, dict) and problem.get("Message"):
+        raise EngineRefused(500, str(problem["Message"]))
+    code = answer.get("StatusCode")
+    if not isinstance(code, int):
+        raise EngineUnreachable(f"the engine did not say how the container ended: {answer}")
     return code
+
+
+def _started_at(engine: Engine, container: str) -> str:
+    about = engine.json("GET", container_path(container, "json"))
+    return str(about["State"].get("StartedAt", _NEVER))
 
 
 def _forward(engine: Engine, container: str, name: str) -> None:
     try:
         engine.call("POST", container_path(container, "kill"), {"signal": name})
+    except EngineCut:
+        complain(f"the engine died while it was to hand {name} on: send it again")
     except EngineRefused as error:
         # It has just ended by itself, which the output's end will tell.
         if error.status not in (404, 409):

@@ -1,6 +1,6 @@
 """The 8-byte frames in which the engine mixes stdout and stderr, taken apart. Pure.
 
-    byte 0       1 stdout, 2 stderr, 3 an error of the engine's own
+    byte 0       1 stdout, 2 stderr, 3 an error of the engine's own, 4 a place (`mdocker/place.py`)
     bytes 1-3    zero
     bytes 4-7    length of the payload, big-endian
 
@@ -17,6 +17,7 @@ from mdocker.errors import EngineUnreachable
 STDOUT = 1
 STDERR = 2
 SYSTEM_ERROR = 3
+PLACE = 4
 _HEAD = 8
 _unpack = struct.Struct(">BBHI").unpack_from
 
@@ -49,7 +50,7 @@ class Demultiplexer:
             if not self._left and not self._head and position + _HEAD <= size:
                 # Many small frames are the slow case, so a whole head takes the short way.
                 stream, zero, zeros, self._left = _unpack(data, position)
-                if stream > SYSTEM_ERROR or zero or zeros:
+                if stream > PLACE or zero or zeros:
                     raise _garbled(bytes(data[position : position + _HEAD]))
                 self._stream = stream or STDOUT
                 position += _HEAD
@@ -68,7 +69,7 @@ class Demultiplexer:
                 break
             self._head = b""
             stream, zero, zeros, self._left = _unpack(head)
-            if stream > SYSTEM_ERROR or zero or zeros:
+            if stream > PLACE or zero or zeros:
                 raise _garbled(head)
             # 0 is stdin, which some engines echo; Docker's client shows it on stdout.
             self._stream = stream or STDOUT

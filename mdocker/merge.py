@@ -15,10 +15,9 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from mdocker.connection import Stream
-from mdocker.frames import STDERR, STDOUT, Demultiplexer
+from mdocker.comeback import Output
+from mdocker.frames import STDERR, STDOUT
 from mdocker.output import reader_left, wants_colour, write_all
-from mdocker.pump import RAW
 
 _QUIET_S = 0.05
 _MOST_QUEUED = 20_000
@@ -34,28 +33,25 @@ class Source:
         heard: When it said something last, or began (by the monotonic clock, in seconds).
     """
 
-    def __init__(self, name: str, stream: Stream) -> None:
+    def __init__(self, name: str, output: Output) -> None:
         self.name = name
-        self.stream = stream
+        self.output = output
         self.live = False
         self.heard = time.monotonic()
         self.lines: deque[tuple[bytes, int, bytes]] = deque()
-        self._frames = None if stream.headers.get("content-type") == RAW else Demultiplexer()
         self._rests = {STDOUT: b"", STDERR: b""}
 
     @property
     def blocks(self) -> bool:
         """Whether the next line in time may still come from here."""
-        return not self.lines and not self.live and not self.stream.ended
+        return not self.lines and not self.live and not self.output.ended
 
     def read(self) -> None:
         """Take what has come and cut it into lines."""
         self.heard = time.monotonic()
-        for piece in self.stream.read():
-            parts = self._frames.feed(piece) if self._frames else [(STDOUT, piece)]
-            for stream, part in parts:
-                self._cut(STDERR if stream >= STDERR else STDOUT, bytes(part))
-        if self.stream.ended:
+        for stream, part in self.output.read():
+            self._cut(STDERR if stream >= STDERR else STDOUT, bytes(part))
+        if self.output.ended:
             for stream, rest in self._rests.items():
                 if rest:
                     self._add(stream, rest)
@@ -85,29 +81,30 @@ def show_merged(sources: Sequence[Source], *, follow: bool, timestamps: bool) ->
     """
     poller = select.poll()
     reader_left(poller)
-    by_descriptor = {source.stream.fileno(): source for source in sources}
-    polled: set[int] = set()
+    polled: dict[Source, int] = {}
     prefixes = _prefixes([source.name for source in sources])
     while True:
-        for descriptor, source in by_descriptor.items():
+        for source in sources:
             # A source far ahead of the others waits with its bytes in the socket.
-            wanted = not source.stream.ended and len(source.lines) < _MOST_QUEUED
-            if wanted and descriptor not in polled:
-                poller.register(descriptor, select.POLLIN)
-                polled.add(descriptor)
-            elif not wanted and descriptor in polled:
-                poller.unregister(descriptor)
-                polled.discard(descriptor)
+            wanted = not source.output.ended and len(source.lines) < _MOST_QUEUED
+            if wanted and source not in polled:
+                polled[source] = source.output.fileno()
+                poller.register(polled[source], select.POLLIN)
+            elif not wanted and source in polled:
+                poller.unregister(polled.pop(source))
         _emit(sources, prefixes, timestamps)
-        if not polled and all(source.stream.ended for source in sources):
+        if not polled and all(source.output.ended for source in sources):
             return
-        pending = [source for source in sources if source.stream.pending]
+        pending = [source for source in sources if source.output.pending]
         ready = dict(poller.poll(0 if pending else _patience(sources) if follow else None))
         if 1 in ready:
             raise BrokenPipeError
         for source in sources:
-            if source in pending or source.stream.fileno() in ready:
+            if source in pending or polled.get(source) in ready:
+                connection = source.output.connection
                 source.read()
+                if source.output.connection != connection:
+                    poller.unregister(polled.pop(source))  # it goes on over another one
             elif follow and time.monotonic() - source.heard >= _QUIET_S:
                 source.live = True
 

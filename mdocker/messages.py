@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import h11
 
 from mdocker.chunks import ChunkDecoder
-from mdocker.errors import EngineRefused, EngineUnreachable
-from mdocker.paths import Query, target
+from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
+from mdocker.paths import Query, quote, target
 
 Json = Any
 """What json.loads returns; each caller knows the shape that the API's specification gives it."""
@@ -49,6 +49,15 @@ class Request(NamedTuple):
         """Spell out the query and the JSON body."""
         data = b"" if body is None else json.dumps(body).encode()
         return cls(method, target(path, query), data)
+
+    def upgrading(self) -> Request:
+        """The same request, after whose answer the connection carries raw frames."""
+        return self._replace(upgrade=True)
+
+    def resuming(self, token: str) -> Request:
+        """The same request, to go on where an engine that died has left off."""
+        sign = "&" if "?" in self.path else "?"
+        return self._replace(path=f"{self.path}{sign}resume={quote(token)}")
 
     def spell(self) -> bytes:
         """Return the request's bytes, those of a chunked body aside."""
@@ -86,6 +95,7 @@ def read_head(data: bytes) -> tuple[Head, bytes] | None:
     A 100 Continue is skipped; 101 is an answer like any other.
 
     Raises:
+        EngineCut: The connection ended in the middle of it.
         EngineUnreachable: What answers speaks no HTTP.
     """
     if not data:
@@ -122,7 +132,7 @@ def _next_event(connection: h11.Connection) -> object:
         return connection.next_event()
     except h11.RemoteProtocolError as error:
         if connection.trailing_data[1]:
-            raise EngineUnreachable(WENT_AWAY) from error
+            raise EngineCut(WENT_AWAY) from error
         raise EngineUnreachable(f"the engine's answer is garbled: {error}") from error
 
 
@@ -142,9 +152,10 @@ class Body:
 
     Attributes:
         done: All of it has come.
+        says_its_end: Whether its end can be told from the connection's.
     """
 
-    __slots__ = ("_chunks", "_left", "done")
+    __slots__ = ("_chunks", "_left", "done", "says_its_end")
 
     def __init__(self, head: Head) -> None:
         self._chunks: ChunkDecoder | None = None
@@ -160,6 +171,7 @@ class Body:
                     raise EngineUnreachable(f"the engine's answer is garbled: length {length!r}")
                 self._left = int(length)
         self.done = self._left == 0
+        self.says_its_end = self._chunks is not None or self._left is not None
 
     def feed(self, data: memoryview) -> list[memoryview]:
         """Return the body's pieces in more input, as views into it.
@@ -182,10 +194,10 @@ class Body:
         """Say that the connection has ended.
 
         Raises:
-            EngineUnreachable: In the middle of the body.
+            EngineCut: In the middle of the body.
         """
         if self._chunks is not None or self._left:
-            raise EngineUnreachable(WENT_AWAY)
+            raise EngineCut(WENT_AWAY)
         self.done = True
 
 
@@ -252,7 +264,8 @@ class ReplyReader:
         """Take more input, empty for the connection's end; return the answer if it is whole.
 
         Raises:
-            EngineUnreachable: The input is no answer, more than one, or ends in the middle.
+            EngineCut: The input ends in the middle.
+            EngineUnreachable: It is no answer, or more than one.
         """
         connection = self._connection
         connection.receive_data(data)
@@ -263,7 +276,7 @@ class ReplyReader:
             if isinstance(event, h11.Data):
                 self.body += bytes(event.data)
             elif isinstance(event, h11.ConnectionClosed):
-                raise EngineUnreachable(WENT_AWAY)
+                raise EngineCut(WENT_AWAY)
             elif isinstance(event, h11.EndOfMessage):
                 break
             elif (head := _head(event)) is not None:

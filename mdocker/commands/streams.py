@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Annotated, Any
 
 from mdocker.client import Engine
-from mdocker.connection import each_line
 from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
 from mdocker.listing import parse_filters
+from mdocker.messages import Request
 from mdocker.options import flag, injected
 from mdocker.output import complain
 from mdocker.paths import Query, container_path
@@ -39,37 +39,45 @@ def logs(
 
     Several containers are merged by time, and each line begins with its container's name.
     """
+    from mdocker.comeback import Output
+
     query = {
         "stdout": True,
         "stderr": True,
         "follow": True if follow else None,
         "tail": _tail(tail),
+        "timestamps": True if timestamps or more else None,
+        "places": True,
         **_period(since, until),
     }
+
+    def output(reference: str, name: str) -> Output:
+        request = Request.make("GET", container_path(reference, "logs"), query)
+        return Output(engine, request, name)
+
     if not more:
         from mdocker.pump import show
 
-        query["timestamps"] = True if timestamps else None
-        with engine.stream("GET", container_path(container, "logs"), query) as stream:
-            show(stream)
-        return 0
+        with closing(output(container, container)) as only:
+            show(only)
+        return FAILED if only.gone else 0
     from mdocker.merge import Source, show_merged
 
-    query["timestamps"] = True
     sources = []
     code = 0
     with ExitStack() as stack:
-        for name in dict.fromkeys((container, *more)):
+        for reference in dict.fromkeys((container, *more)):
             try:
-                about = engine.json("GET", container_path(name, "json"))
-                stream = engine.stream("GET", container_path(about["Id"], "logs"), query)
+                about = engine.json("GET", container_path(reference, "json"))
+                name = about["Name"].removeprefix("/")
+                one = stack.enter_context(closing(output(about["Id"], name)))
             except EngineRefused as error:
                 complain(str(error))
                 code = FAILED
                 continue
-            sources.append(Source(about["Name"].removeprefix("/"), stack.enter_context(stream)))
+            sources.append(Source(name, one))
         show_merged(sources, follow=follow, timestamps=timestamps)
-    return code
+    return FAILED if any(source.output.gone for source in sources) else code
 
 
 def _tail(text: str) -> str:
@@ -107,23 +115,23 @@ def events(
     template = Template(format) if format and format != "json" else None
     query: Query = {**_period(since, until), "filters": parse_filters(filter)}
 
-    def take(line: bytes) -> bool:
-        if not line.strip():
-            return True
+    def take(line: bytes) -> int:
+        """Print an event; return its place in the stream, 0 if it has none."""
+        try:
+            event: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise EngineUnreachable(f"the engine's event is no JSON: {line[:80]!r}") from None
         if format == "json":
             text = line.decode(errors="replace")
         else:
-            try:
-                event: dict[str, Any] = json.loads(line)
-            except ValueError:
-                raise EngineUnreachable(f"the engine's event is no JSON: {line[:80]!r}") from None
             text = _event(event) if template is None else template.render(_by_docker_names(event))
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-        return True
+        return int(event.get("timeNano") or 0)
 
-    with engine.stream("GET", "/events", query) as stream:
-        each_line(stream, take)
+    from mdocker.comeback import each_event
+
+    each_event(engine, Request.make("GET", "/events", query), take)
     return 0
 
 

@@ -40,7 +40,12 @@ def test_one_container(engine, mdocker):
     with_logs(engine, "a", frame(1, b"out\n")[:5], frame(1, b"out\n")[5:] + frame(2, b"err\n"))
     assert mdocker("logs", "a") == (0, "out\n", "err\n")
     assert engine.requests == [
-        ("GET", "/containers/a/logs", {"stdout": "1", "stderr": "1", "tail": "all"}, b"")
+        (
+            "GET",
+            "/containers/a/logs",
+            {"stdout": "1", "stderr": "1", "tail": "all", "places": "1"},
+            b"",
+        )
     ]
 
 
@@ -53,6 +58,7 @@ def test_options(engine, mdocker):
         "follow": "1",
         "timestamps": "1",
         "tail": "5",
+        "places": "1",
         "since": "1767366245.000000000",
         "until": "1767366245.000000000",
     }

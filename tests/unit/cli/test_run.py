@@ -129,6 +129,7 @@ def test_foreground(container, mdocker):
         "stream": "1",
         "stdout": "1",
         "stderr": "1",
+        "places": "1",
     }
 
 
@@ -186,7 +187,6 @@ def test_name_in_use(engine, mdocker):
         ("-di",),
         ("--init",),
         ("-v/a:/b",),
-        ("--restart=always",),
         ("--privileged",),
         ("--health-cmd", "x"),
         ("--ulimit", "nofile=1"),

@@ -92,7 +92,7 @@ def test_a_frame_is_handed_on_before_it_is_whole():
     assert not demultiplexer.between_frames
 
 
-@pytest.mark.parametrize("head", [b"\x04\0\0\0\0\0\0\1", b"\x01\0\1\0\0\0\0\1", b"hello, world"])
+@pytest.mark.parametrize("head", [b"\x05\0\0\0\0\0\0\1", b"\x01\0\1\0\0\0\0\1", b"hello, world"])
 def test_garbled_frames(head):
     with pytest.raises(EngineUnreachable, match="garbled"):
         Demultiplexer().feed(memoryview(head))
