@@ -296,7 +296,7 @@ def test_what_can_not_be_run_has_dockers_exit_code(docker, command, code, text):
         (["-v", "/tmp:/x", "host", "ls"], 125, "mdocker does not support HostConfig.Binds"),
         (["-i", "host", "cat"], 125, "mdocker does not support Config."),
         (["--init", "host", "ls"], 125, "mdocker does not support HostConfig.Init"),
-        (["--restart", "always", "host", "ls"], 125, "HostConfig.RestartPolicy 'always'"),
+        (["--restart", "ever", "host", "ls"], 125, "unknown policy 'ever'; use one of 'no', 'alw"),
         (["--network", "bridge", "host", "ls"], 125, "HostConfig.NetworkMode bridge"),
         (["--network", "mine", "host", "ls"], 125, "network mine not found"),
         (["--log-driver", "syslog", "host", "ls"], 125, 'unknown log driver "syslog"'),

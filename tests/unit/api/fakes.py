@@ -230,6 +230,9 @@ class FakeEngine:
     async def restart(self, container, timeout=None, signal=None):
         self._note("restart", container.name, timeout, signal)
 
+    def update(self, container, policy):
+        self._note("update", container.name, policy)
+
     def rename(self, container, name):
         self.containers.rename(container, names.check(name))
 

@@ -303,6 +303,7 @@ async def test_inspect_has_docker_shape(engine_and_client):
             "Status": "running", "Running": True, "Paused": False, "Restarting": False,
             "OOMKilled": False, "Dead": False, "Pid": 77, "ExitCode": 0, "Error": "",
             "StartedAt": "2023-11-14T22:13:21.5Z", "FinishedAt": "0001-01-01T00:00:00Z",
+            "NextRestartAt": "0001-01-01T00:00:00Z",
         }  # fmt: skip
         assert shown["Config"]["Env"] == ["A=b"]
         assert shown["Config"]["Hostname"] == container.id[:12]

@@ -159,7 +159,7 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("MemorySwappiness", 10, "HostConfig.MemorySwappiness 10"),
         ("MaskedPaths", [], "HostConfig.MaskedPaths"),
         ("ReadonlyPaths", ["/proc/sys"], "HostConfig.ReadonlyPaths"),
-        ("RestartPolicy", {"Name": "always"}, "HostConfig.RestartPolicy 'always'"),
+        ("RestartPolicy", {"Jitter": 1}, "HostConfig.RestartPolicy.Jitter 1"),
         ("NetworkMode", "bridge", "HostConfig.NetworkMode bridge"),
         ("NetworkMode", "container:x", "HostConfig.NetworkMode container:x"),
         ("SecurityOpt", ["seccomp={}"], "HostConfig.SecurityOpt 'seccomp={}'"),
