@@ -13,7 +13,8 @@ Every line of them that is no matter of course has its reason here:
   each new supervisor into the unit's cgroup itself, where cgroup v2 allows no process once a
   cgroup below it has controllers.
 - `OOMPolicy=continue`, `TasksMax=infinity`: on cgroup v1 a container without a limit of its own is
-  in the unit's memory and pids cgroup. Its end must not be the service's, its processes not counted.
+  in the unit's memory and pids cgroup. Its end must not be the service's, nor may its processes
+  count as the service's.
 - `WatchdogSec`: the event loop answers for itself. A supervisor that hangs is replaced; containers
   do not notice.
 """
