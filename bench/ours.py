@@ -92,7 +92,7 @@ class Engine:
         reader, writer = os.pipe()
         command = [sys.executable, "-m", "mdocker", "daemon", "--root", str(self.directory)]
         command += ["--run-dir", str(self.run_dir), "--ready-fd", str(writer)]
-        command += ["--backend", self.backend]
+        command += ["--backend", self.backend, "--no-respawn"]
         with (self.directory.parent / "daemon.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 command,

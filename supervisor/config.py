@@ -24,12 +24,14 @@ class Settings:
         run_dir: State that a reboot may forget: sockets, pids, the pump's marks.
         backend: One of `BACKENDS`.
         debug: Log at debug level.
+        respawn: Should this supervisor die, the shim starts another.
     """
 
     root: Path
     run_dir: Path
     backend: str = "asyncio"
     debug: bool = False
+    respawn: bool = False
 
     @property
     def containers(self) -> Path:

@@ -5,7 +5,8 @@
             └── API connections ── accept loop               innermost: end first
 
 SIGTERM and SIGINT end the supervisor and leave the containers running: the shim goes on holding
-their pipes and statuses, and the next supervisor takes them over.
+their pipes and statuses, and the next supervisor takes them over. If it dies in any other way the
+shim starts that next one itself (not with `--no-respawn`); clients wait for it at the old socket.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
-from supervisor import engine_log
+from supervisor import engine_log, succession
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
+from supervisor.inherited import Inherited
 from supervisor.listening import CannotListen, Door, open_door, passed_sockets
 from supervisor.notify import Manager
 from supervisor.pumping import Stages
@@ -57,7 +59,14 @@ REFUSALS = (CannotStart, CannotListen, RefusedDirectory, RuntimeRefused, ImageEr
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
 
-def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: bool) -> int:
+def main(
+    root: str,
+    run_dir: str,
+    backend: str,
+    ready_fd: int | None,
+    debug: bool,
+    respawn: bool = False,
+) -> int:
     """Run the supervisor in the foreground until SIGTERM or SIGINT.
 
     Args:
@@ -66,11 +75,13 @@ def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: boo
         backend: One of `supervisor.config.BACKENDS`.
         ready_fd: Gets `ready` and a newline once the socket listens, or else one line of error.
         debug: Log more.
+        respawn: Should it die, have the shim start another.
 
     Returns:
         0 after a clean shutdown, 1 where it could not start.
     """
-    settings = Settings(Path(root).absolute(), Path(run_dir).absolute(), backend, debug)
+    settings = Settings(Path(root).absolute(), Path(run_dir).absolute(), backend, debug, respawn)
+    inherited = Inherited(os.environ)
     engine_log.set_up(debug)
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # the shim must not hold it: its reader waits for EOF
@@ -84,6 +95,7 @@ def main(root: str, run_dir: str, backend: str, ready_fd: int | None, debug: boo
             anyio.run(
                 _supervise,
                 settings,
+                inherited,
                 ready_fd,
                 backend="asyncio" if backend == "uvloop" else backend,
                 backend_options=options,
@@ -190,7 +202,7 @@ def _end_pumps(stages: Stages) -> None:
         stages.close(None)
 
 
-async def _supervise(settings: Settings, ready_fd: int | None) -> None:
+async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | None) -> None:
     began_ns = time.time_ns()
     manager = Manager(os.environ)
     passed = passed_sockets(os.environ)
@@ -211,9 +223,12 @@ async def _supervise(settings: Settings, ready_fd: int | None) -> None:
                 await recover(engine, adopted)
                 came = engine.generations.ready(began_ns, engine.counts.adopted)
                 engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9
-                door = open_door(settings.socket, passed)
+                door = open_door(settings.socket, passed, inherited.listener(settings.socket))
+                inherited.close()
                 await _serve_until_cancelled(engine, door, manager, ready_fd)
             manager.stopping()
+            with anyio.CancelScope(shield=True):
+                await shim.say_farewell()
             alive = engine is not None and engine.any_alive
             tasks.cancel_scope.cancel("shutdown")
         if not alive:
@@ -233,6 +248,16 @@ async def _cancel_at_signal(
             scope.cancel(f"{name} ends the supervisor")
 
 
+async def _name_successor(engine: Engine, door: Door) -> None:
+    """Have the shim start another supervisor if this one dies, or nobody."""
+    if not engine.settings.respawn:
+        await engine.shim.say_farewell()
+        return
+    with _refusing("cannot name a successor"):
+        recipe = succession.recipe(engine.settings)
+    await engine.shim.be_succeeded(recipe, sys.stderr.fileno(), door.socket.fileno())
+
+
 async def _serve_until_cancelled(
     engine: Engine, door: Door, manager: Manager, ready_fd: int | None
 ) -> None:
@@ -250,6 +275,7 @@ async def _serve_until_cancelled(
                 backend=engine.backend,
                 containers=len(engine.containers),
             )
+            await _name_successor(engine, door)
             manager.ready(engine.words())
             _report(ready_fd, "ready")
             await anyio.sleep_forever()

@@ -45,12 +45,18 @@ class Door:
             self.path.unlink(missing_ok=True)
 
 
-def open_door(path: Path, passed: Sequence[int] = ()) -> Door:
-    """Take the socket that the manager passes, or else bind one at `path`.
+def open_door(path: Path, passed: Sequence[int] = (), kept: socket.socket | None = None) -> Door:
+    """Take the socket that the manager passes, or that a predecessor left, or else bind one.
+
+    Args:
+        path: Where to bind one.
+        kept: Our predecessor's, in whose backlog clients wait.
 
     Raises:
         CannotListen: The address can't be bound, or what is passed is no such socket.
     """
+    if kept is not None:
+        return Door(kept, path, ours=True)
     if passed:
         return _activated(passed, path)
     return Door(_bound(path), path, ours=True)

@@ -28,6 +28,10 @@ def daemon(
         str, flag("--backend", help="Event loop: asyncio (default), trio or uvloop")
     ] = "asyncio",
     debug: Annotated[bool, flag("--debug", "-D", help="Say more on stderr")] = False,
+    no_respawn: Annotated[
+        bool,
+        flag("--no-respawn", help="Killed, the engine stays away; else another starts by itself"),
+    ] = False,
     ready_fd: Annotated[
         int | None,
         flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
@@ -75,7 +79,7 @@ def daemon(
     module, _, function = _ENGINE.partition(":")
     main = getattr(importlib.import_module(module), function)
     os.chdir("/")
-    code: int = main(root, run_dir, backend, ready_fd, debug)
+    code: int = main(root, run_dir, backend, ready_fd, debug, not no_respawn)
     return code
 
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -51,11 +52,12 @@ class Answer:
 class EngineProcess:
     """`mdocker daemon` with a root and run-dir of its own."""
 
-    def __init__(self, base, backend="asyncio", root=None):
+    def __init__(self, base, backend="asyncio", root=None, respawn=False):
         self.base = Path(base)
         self.root = Path(root) if root else self.base / "root"
         self.run_dir = self.base / "run"
         self.backend = backend
+        self.respawn = respawn
         self.process = None
 
     @property
@@ -88,6 +90,7 @@ class EngineProcess:
                     *(sys.executable, "-m", "mdocker", "daemon"),
                     *("--root", str(self.root), "--run-dir", str(self.run_dir)),
                     *("--backend", self.backend, "--ready-fd", str(ready_w), "--debug"),
+                    *(() if self.respawn else ("--no-respawn",)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -108,23 +111,51 @@ class EngineProcess:
         """The supervisor's own log."""
         return (self.base / "supervisor.log").read_text()
 
+    @property
+    def supervisor_pid(self):
+        """The one that lives now, or lived last: with respawn not always our child."""
+        return int((self.run_dir / "supervisor.pid").read_text())
+
     def terminate(self):
         """SIGTERM, and wait for a clean end; containers live on."""
+        if self.process.poll() is not None:
+            pidfd = os.pidfd_open(self.supervisor_pid)
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                assert select.select([pidfd], [], [], 30)[0], self.log_text()[-3000:]
+            finally:
+                os.close(pidfd)
+            return
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0, self.log_text()[-3000:]
 
     def kill(self):
-        """kill -9."""
-        self.process.kill()
-        self.process.wait()
+        """kill -9, and wait for the end of that process. With respawn, another starts by itself;
+        the socket stays open, so the next request just waits for it."""
+        pid = self.supervisor_pid if self.respawn else self.process.pid
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 30)[0]
+        finally:
+            os.close(pidfd)
+        if pid == self.process.pid:
+            self.process.wait()
 
     def close(self):
         """Remove every container, end supervisor and shim."""
-        if self.process.poll() is not None:
+        if self.process.poll() is not None and not (self.respawn and self.answers()):
             self.start()
         for container in self.get("/containers/json?all=1").json:
             self.delete(f"/containers/{container['Id']}?force=1")
         self.terminate()
+
+    def answers(self):
+        """Whether a supervisor answers, be it after a while."""
+        try:
+            return self.get("/_ping").status == 200
+        except OSError:
+            return False
 
     @property
     def shim_pid(self):

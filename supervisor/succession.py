@@ -1,0 +1,43 @@
+"""How another supervisor like this one is started: by the shim after our death, or by ourselves.
+
+The shim keeps the recipe as a memfd (`runtime/succession.py`), so it costs it nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from runtime import kernel
+from supervisor.config import Settings
+
+PACKAGES = Path(__file__).parent.parent
+"""Where our packages are, installed or a checkout; `python -m` looks there first."""
+
+# What a service manager meant for the process that it started, and for no other.
+NOT_FOR_OTHERS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC")
+
+
+def arguments(settings: Settings) -> list[str]:
+    """The words that start another supervisor for the same directories."""
+    words = [sys.executable, "-m", "mdocker", "daemon"]
+    words += ["--root", str(settings.root), "--run-dir", str(settings.run_dir)]
+    words += ["--backend", settings.backend]
+    if not settings.respawn:
+        words.append("--no-respawn")
+    if settings.debug:
+        words.append("--debug")
+    return words
+
+
+def recipe(settings: Settings) -> int:
+    """A memfd that tells the shim how to start another; the caller closes it.
+
+    Raises:
+        OSError: No descriptor for it.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_OTHERS}
+    told = {"argv": arguments(settings), "env": environment, "cwd": str(PACKAGES)}
+    return kernel.memfd_sealed("mdocker-successor", json.dumps(told).encode())
