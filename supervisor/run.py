@@ -103,8 +103,8 @@ class _Feeds:
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:
     """Put a run's end on record, then tell everybody. No await: nobody sees half of it."""
-    oom_kills = engine.cgroups.oom_kills(container.id)
-    engine.cgroups.kill(container.id)
+    oom_kills = run.oom_kills()
+    run.kill_rest()
     oom_killed = oom_kills > 0 and ending.signal == signal.SIGKILL
     # A short run has ended before we could note that it began.
     finished_ns = max(ending.time_ns, container.life.started_ns)

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import structlog
 
 from logs.drivers import ContainerLog
 from runtime.cgroups import Cgroups
 
 if TYPE_CHECKING:
     from supervisor.stop import Escalation
+
+log = structlog.get_logger()
 
 
 class Run:
@@ -74,7 +77,25 @@ class Run:
     def kill_all(self) -> None:
         """SIGKILL to the init and to whatever else is in the container's cgroup."""
         self.send_signal(signal.SIGKILL)
-        self._cgroups.kill(self.container_id)
+        self.kill_rest()
+
+    def kill_rest(self) -> None:
+        """SIGKILL to what is in the container's cgroup, if a descriptor can be had for that.
+
+        Where it can't, the init's own end does as much: it is the first of its pid namespace.
+        """
+        try:
+            self._cgroups.kill(self.container_id)
+        except OSError as error:
+            log.error("cgroup.not_killed", container=self.container_id[:12], error=str(error))
+
+    def oom_kills(self) -> int:
+        """How many of its processes the memory limit has killed; 0 where it can't be read."""
+        try:
+            return self._cgroups.oom_kills(self.container_id)
+        except OSError as error:
+            log.error("cgroup.not_read", container=self.container_id[:12], error=str(error))
+            return 0
 
     def stuck_words(self) -> str:
         """Say in which state the kernel holds the init (proc(5), /proc/PID/stat field 3)."""
