@@ -64,7 +64,7 @@ def check_attributes(asked: Mapping[str, str]) -> None:
     template = asked.get("tag", "")
     for place in _PLACE.findall(template):
         if place not in _FIELDS:
-            known = " ".join("{{%s}}" % name for name in _FIELDS)
+            known = " ".join(f"{{{{{name}}}}}" for name in _FIELDS)
             raise LogOptionRefused(f"invalid tag: no field {{{{{place}}}}}: use one of {known}")
     if "{{" in _PLACE.sub("", template):
         raise LogOptionRefused(f"invalid tag: '{template}' has a {{{{ without its }}}}")

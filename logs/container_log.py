@@ -502,7 +502,3 @@ def _without(buffers: Sequence[Buffer], records: int) -> list[Buffer]:
     for _ in range(records):
         pos = text.find(b"\n", pos) + 1
     return [memoryview(text)[pos:]]
-
-
-def _at_once(call: Callable[[], object]) -> None:
-    call()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from logs.attributes import Subject, attributes
 from logs.container_log import ContainerLog, LogStream
-from logs.framing import Stream
 from logs.errors import LogOptionRefused
+from logs.framing import Stream
 from logs.json_file import JsonRecords
 from logs.k8s_file import K8sRecords
+from logs.options import parse
 from logs.records import RecordWriter
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "LogOptionRefused",
     "LogStream",
     "Stream",
+    "Subject",
     "check_options",
     "log_path",
     "open_log",
@@ -35,24 +38,16 @@ _WRITERS: dict[str, RecordWriter | None] = {
 DRIVERS = tuple(_WRITERS)
 
 
-class LogOptionRefused(ValueError):
-    """A log driver or a log option that we don't have."""
-
-
 def check_options(driver: str, options: Mapping[str, str]) -> None:
     """Refuse what could not be kept.
 
     Raises:
-        LogOptionRefused: there is no such driver, or the option is not done yet (none is).
+        LogOptionRefused: there is no such driver or option, or its value can't be.
     """
     if driver not in _WRITERS:
         known = ", ".join(DRIVERS)
         raise LogOptionRefused(f'unknown log driver "{driver}": use one of {known}')
-    if options:
-        names = ", ".join(f'"{name}"' for name in sorted(options))
-        raise LogOptionRefused(
-            f'log option {names} of the log driver "{driver}" is not supported yet: leave it out'
-        )
+    parse(driver, options)
 
 
 def log_path(driver: str, directory: Path, container_id: str) -> Path | None:
@@ -67,12 +62,27 @@ def log_path(driver: str, directory: Path, container_id: str) -> Path | None:
     return directory / (f"{container_id}-json.log" if driver == "json-file" else "ctr.log")
 
 
-def open_log(driver: str, directory: Path, container_id: str) -> ContainerLog:
+def open_log(
+    driver: str,
+    directory: Path,
+    container_id: str,
+    options: Mapping[str, str] | None = None,
+    subject: Subject | None = None,
+) -> ContainerLog:
     """Open a container's log for one run of it, new or where the last run left it.
 
+    Args:
+        options: Docker's words (`max-size` and so on).
+        subject: What the options labels, env and tag can be about.
+
     Raises:
-        LogOptionRefused: there is no such driver.
+        LogOptionRefused: there is no such driver or option.
         OSError: the file can't be opened.
     """
     path = log_path(driver, directory, container_id)
-    return ContainerLog(driver, path, container_id, _WRITERS[driver])
+    asked = options or {}
+    writer = _WRITERS[driver]
+    extra = attributes(asked, subject or Subject(container_id))
+    if extra:
+        writer = JsonRecords(extra)
+    return ContainerLog(driver, path, container_id, writer, parse(driver, asked))

@@ -2,11 +2,14 @@
 
 The writer wakes its followers: nothing polls, and no file is watched. A writer that is another
 thread than its followers' calls them by `ContainerLog.deliver`.
+
+A rotation leaves a follower where it is: it reads its file to the end, by its descriptor, and then
+goes on in the file that followed that one, and so on to the newest. What becomes of the files'
+names meanwhile, even with max-file=1, is nothing to it.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator, Collection
 
@@ -14,32 +17,38 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from logs.container_log import ContainerLog, LogFile
-from logs.framing import Stream
-from logs.reader import LogNotReadable, LogReader, start_offset
+from logs.container_log import ContainerLog
+from logs.framing import Stream, frame
+from logs.history import Part, parts_of, place
+from logs.log_file import LogFile
+from logs.reader import TIME_OF, LogNotReadable, LogReader
 from logs.selection import BOTH, Selection
 
 _BLOCK = 1 << 18
 
 
 class Follower(AsyncIterator[bytes]):
-    """The chunks of one follower. It holds the log's file open, and nothing else.
+    """The chunks of one follower. It holds the log's files open that it has yet to read.
 
     It subscribes only while it waits, so a follower that is dropped half-way leaves nothing behind.
-    It reads from the file, so one that is slow costs the writer nothing and needs no buffer.
+    It reads from the files, so one that is slow costs the writer nothing and needs no buffer; what
+    it holds of rotated files is bounded (`logs.waiting_files`), and what it misses by that is told.
     """
 
-    __slots__ = ("_deadline_ns", "_file", "_log", "_reader", "_truncations")
+    __slots__ = ("_deadline_ns", "_log", "_parts", "_reader", "_selection", "_truncations")
 
     def __init__(self, log: ContainerLog, selection: Selection, tail: int | None) -> None:
-        if log.file is None:
+        if not log.readable:
             raise LogNotReadable("configured logging driver does not support reading")
         self._log = log
-        self._file = LogFile.for_reading(log.path)
+        self._selection = selection
         self._deadline_ns = selection.until_ns
-        self._truncations = log.truncations
-        start = start_offset(log.driver, self._file.fd, log.size, tail, selection.since_ns)
-        self._reader = LogReader(log.driver, self._file.fd, selection, start)
+        parts = parts_of(log.path, log)
+        index, offset = place(parts, tail, selection.since_ns, TIME_OF[log.driver])
+        del parts[:index]
+        self._parts = parts
+        self._reader = LogReader(log.driver, parts[0].file, selection, offset)
+        self._truncations = self._newest_truncations()
 
     @property
     def skipped(self) -> int:
@@ -51,33 +60,74 @@ class Follower(AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         """The next chunk: whole records, whole frames, never empty."""
-        log, reader = self._log, self._reader
         while True:
             await anyio.lowlevel.checkpoint_if_cancelled()
-            if self._truncations != log.truncations:
-                # Somebody has cut the file: what is in it now is new.
-                self._truncations = log.truncations
-                reader.offset = 0
-            behind = log.size - reader.offset
-            if reader.finished:
+            if self._reader.finished:
                 raise StopAsyncIteration
-            if behind > 0:
-                chunk = await self._step(behind)
-                if chunk:
-                    return chunk
-            elif log.closed or not await self._wait():
-                raise StopAsyncIteration
+            if len(self._parts) > 1:
+                chunk = await self._older()
+            else:
+                chunk = await self._newer()
+            if chunk:
+                return chunk
 
-    async def _step(self, behind: int) -> bytes:
-        end = self._log.size
+    async def _older(self) -> bytes:
+        """Of a file that had been rotated when we began."""
+        part, reader = self._parts[0], self._reader
+        if reader.offset < part.end:
+            return await anyio.to_thread.run_sync(reader.read_part, part, _BLOCK)
+        del self._parts[0]
+        reader.turn(self._parts[0].file)
+        self._truncations = self._newest_truncations()
+        return b""
+
+    async def _newer(self) -> bytes:
+        """Of the file that is being written, or that was when we began."""
+        log, reader, file = self._log, self._reader, self._parts[0].file
+        assert isinstance(file, LogFile)
+        # In this order: once a file has a successor, or its log is closed, its size is final.
+        after, closed = file.after, log.closed
+        if self._truncations != file.truncations:
+            # Somebody has cut the file: what is in it now is new.
+            self._truncations = file.truncations
+            reader.offset = 0
+        behind = file.size - reader.offset
+        if behind > 0:
+            return await self._step(file, behind)
+        if after is not None:
+            return self._go_on(*after)
+        if closed or not await self._wait(file):
+            raise StopAsyncIteration
+        return b""
+
+    async def _step(self, file: LogFile, behind: int) -> bytes:
+        end = file.size
         if behind <= _BLOCK:
             return self._reader.step(end, _BLOCK)
         # History can be cold: the disk is waited for elsewhere.
         size, offset = self._reader.wanted(end, _BLOCK), self._reader.offset
-        block = await anyio.to_thread.run_sync(os.pread, self._file.fd, size, offset)
+        block = await anyio.to_thread.run_sync(file.read, size, offset)
         return self._reader.take(block, end)
 
-    async def _wait(self) -> bool:
+    def _go_on(self, file: LogFile, missed: int) -> bytes:
+        """Turn to the next file; say so if there were others between the two."""
+        self._parts = [Part(file, 0)]
+        self._reader.turn(file)
+        self._truncations = file.truncations
+        if not missed:
+            return b""
+        text = (
+            b"mdocker: %d bytes of the log were missed here: rotated away before they were read\n"
+        )
+        text %= missed
+        stream = Stream.STDERR if Stream.STDERR in self._selection.streams else Stream.STDOUT
+        return frame(stream, text) if self._selection.framed else text
+
+    def _newest_truncations(self) -> int:
+        file = self._parts[0].file
+        return file.truncations if isinstance(file, LogFile) else 0
+
+    async def _wait(self, file: LogFile) -> bool:
         """Wait for a write or the end of the log; False once the time of `until` has passed."""
         log, reader = self._log, self._reader
         seconds = float("inf")
@@ -88,7 +138,12 @@ class Follower(AsyncIterator[bytes]):
         written = anyio.Event()
         unsubscribe = log.subscribe(written.set)
         try:
-            if log.size > reader.offset or log.closed or log.truncations != self._truncations:
+            if (
+                file.size > reader.offset
+                or file.after is not None
+                or log.closed
+                or file.truncations != self._truncations
+            ):
                 return True
             with anyio.move_on_after(seconds):
                 await written.wait()

@@ -73,12 +73,17 @@ def escape(text: bytes) -> bytes:
 class JsonRecords:
     """Writes `json-file` records. See `logs.records.RecordWriter`."""
 
-    __slots__ = ()
+    __slots__ = ("_attributes",)
+
+    def __init__(self, attributes: bytes = b"") -> None:
+        """Have `attributes`, a JSON object, stand in each record."""
+        self._attributes = b',"attrs":' + attributes if attributes else b""
 
     def lines(
         self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int
     ) -> list[Buffer]:
-        tail = b'\\n","stream":"%b","time":"%b"}\n{"log":"' % (stream, stamps.trimmed(time_ns))
+        names = (stream, self._attributes, stamps.trimmed(time_ns))
+        tail = b'\\n","stream":"%b"%b,"time":"%b"}\n{"log":"' % names
         if plain(text) and plain(held):
             extra = len(text) - end
         else:
@@ -89,5 +94,5 @@ class JsonRecords:
         return [HEAD + held, memoryview(body)[: len(body) - extra - len(HEAD)]]
 
     def piece(self, stream: bytes, text: bytes, time_ns: int) -> bytes:
-        stamp = stamps.trimmed(time_ns)
-        return b'{"log":"%b","stream":"%b","time":"%b"}\n' % (escape(text), stream, stamp)
+        names = (escape(text), stream, self._attributes, stamps.trimmed(time_ns))
+        return b'{"log":"%b","stream":"%b"%b,"time":"%b"}\n' % names

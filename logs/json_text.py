@@ -18,13 +18,17 @@ from logs.json_file import HEAD, STREAM_KEY
 from logs.selection import Sieve
 
 _STREAMS = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
-_TAIL = re.compile(rb'","stream":"(stdout|stderr)","time":"([^"\\\n]{1,64})"\}\n')
+_WORD = rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
+_END = rb'(?:,"attrs":\{(?:' + _WORD + rb":" + _WORD + rb',?)*\})?,"time":"([^"\\\n]{1,64})"\}\n'
+_TAIL = re.compile(rb'","stream":"(stdout|stderr)"' + _END)
 _RECORD = re.compile(
     rb'\{"log":"([^"\\\n]*(?:\\.[^"\\\n]*)*)"'
-    rb',"stream":"(stdout|stderr)","time":"([^"\\\n]{1,64})"\}\n'
+    rb',"stream":"(stdout|stderr)"' + _END
 )
 _BETWEEN = {
-    name: re.compile(rb'","stream":"' + name + rb'","time":"[^"\\\n]{1,64}"\}\n\{"log":"')
+    name: re.compile(
+        rb'","stream":"' + name + rb'"' + _END.replace(b"([^", b"(?:[^") + rb'\{"log":"'
+    )
     for name in (b"stdout", b"stderr", b"std(?:out|err)")
 }
 _EITHER = _BETWEEN.pop(b"std(?:out|err)")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from logs import json_text, k8s_text
+from logs.container_log import ContainerLog
 from logs.framing import Stream
+from logs.history import Part, parts_of, place
 from logs.json_text import JsonText
 from logs.k8s_text import K8sText
 from logs.selection import BOTH, Selection, Sieve
-from logs.tailing import TimeOf, since_offset, tail_offset
+from logs.tailing import TimeOf
 
 __all__ = ["BLOCK_SIZE", "LogNotReadable", "LogReader", "Selection", "read"]
 
@@ -20,30 +23,39 @@ _LONGEST_RECORD = 1 << 20
 """No writer's records are longer: 16 KiB of control bytes become 96 KiB of JSON."""
 
 
-_TIME_OF: dict[str, TimeOf] = {"json-file": json_text.time_of, "k8s-file": k8s_text.time_of}
+TIME_OF: dict[str, TimeOf] = {"json-file": json_text.time_of, "k8s-file": k8s_text.time_of}
 
 
 class LogNotReadable(Exception):
     """The container's log driver keeps nothing that could be read."""
 
 
+class Source(Protocol):
+    """What is read: a file, plain or compressed."""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Read `size` bytes at `offset`, or what there is. Raises OSError."""
+        ...
+
+
 class LogReader:
-    """Reads a log from one offset on, as far as it is told.
+    """Reads a log from one offset on, as far as it is told; then from another file of it.
 
     Attributes:
+        source: The file that it reads.
         offset: How far it has read.
         finished: A record younger than `until` was met: there is nothing more to come.
     """
 
-    __slots__ = ("_need", "_sieve", "_skipping", "_text", "fd", "finished", "offset")
+    __slots__ = ("_need", "_sieve", "_skipping", "_text", "finished", "offset", "source")
 
-    def __init__(self, driver: str, fd: int, selection: Selection, offset: int = 0) -> None:
+    def __init__(self, driver: str, source: Source, selection: Selection, offset: int = 0) -> None:
         """Begin at `offset`, where a record must begin.
 
         Raises:
             LogNotReadable: the driver keeps no log.
         """
-        self.fd = fd
+        self.source = source
         self.offset = offset
         self.finished = False
         self._need = 0
@@ -56,6 +68,13 @@ class LogReader:
         """Lines so far that were no records."""
         return self._text.skipped
 
+    def turn(self, source: Source) -> None:
+        """Go on at the beginning of another file."""
+        self.source = source
+        self.offset = 0
+        self._need = 0
+        self._skipping = False
+
     def wanted(self, end: int, block_size: int) -> int:
         """How many bytes to read next, at `offset`: a block, or more where a record is longer."""
         return min(max(block_size, self._need), end - self.offset)
@@ -66,7 +85,12 @@ class LogReader:
         Raises:
             OSError: reading fails.
         """
-        return self.take(os.pread(self.fd, self.wanted(end, block_size), self.offset), end)
+        return self.take(self.source.read(self.wanted(end, block_size), self.offset), end)
+
+    def read_part(self, part: Part, block_size: int = BLOCK_SIZE) -> bytes:
+        """Like `step`, of a file whose end may show only when it is reached."""
+        block = self.source.read(self.wanted(part.end, block_size), self.offset)
+        return self.take(block, part.end)
 
     def take(self, block: bytes, end: int) -> bytes:
         """Like `step`, with a block that was read elsewhere; b"" if the file has ended early.
@@ -116,17 +140,6 @@ def text_of(driver: str, sieve: Sieve) -> JsonText | K8sText:
     raise LogNotReadable("configured logging driver does not support reading")
 
 
-def start_offset(driver: str, fd: int, end: int, tail: int | None, since_ns: int) -> int:
-    """Where a reader begins that wants the last `tail` records, and none before `since_ns`.
-
-    `tail` of None or below 0 means all. What is too old is still to be left out by the reader.
-    """
-    start = 0 if tail is None or tail < 0 else tail_offset(fd, end, tail)
-    if since_ns and end - start > BLOCK_SIZE:
-        start = max(start, since_offset(fd, end, since_ns, _TIME_OF[driver]))
-    return start
-
-
 def read(
     log_path: Path | str,
     driver: str,
@@ -137,13 +150,15 @@ def read(
     until_ns: int | None = None,
     timestamps: bool = False,
     framed: bool = False,
-    end_offset: int | None = None,
+    log: ContainerLog | None = None,
     block_size: int = BLOCK_SIZE,
 ) -> Iterator[bytes]:
-    """Read a log file that need not belong to a running container.
+    """Read a log, the rotated files first; it need not belong to a running container.
+
+    It may wait for the disk, and for a rotation under way.
 
     Args:
-        log_path: The file.
+        log_path: The file that is, or was, being written.
         driver: Name of the driver that wrote it.
         streams: The streams to show.
         tail: Only this many records at the end, counted before anything else is left out, as Docker
@@ -152,7 +167,7 @@ def read(
         until_ns: End before the first record younger than this. None or 0 for no end.
         timestamps: Begin each record with its time.
         framed: Give stdcopy frames, not bare text.
-        end_offset: Read so far only: `ContainerLog.size` of a log that is being written.
+        log: The log, where this process is writing it. What comes later is not read.
         block_size: Bytes of the file that are read at once; a chunk is never larger.
 
     Yields:
@@ -160,31 +175,26 @@ def read(
 
     Raises:
         LogNotReadable: the driver keeps no log.
-        OSError: the file can't be opened or read.
+        OSError: a file can't be opened or read.
     """
     selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
     text_of(driver, Sieve(selection))
-    fd = os.open(log_path, os.O_RDONLY | os.O_CLOEXEC)
-    return _chunks(fd, driver, selection, tail, end_offset, block_size)
+    parts = parts_of(os.fspath(log_path), log)
+    return _chunks(parts, driver, selection, tail, block_size)
 
 
 def _chunks(
-    fd: int,
-    driver: str,
-    selection: Selection,
-    tail: int | None,
-    end_offset: int | None,
-    block_size: int,
+    parts: list[Part], driver: str, selection: Selection, tail: int | None, block_size: int
 ) -> Iterator[bytes]:
-    try:
-        size = os.fstat(fd).st_size
-        end = size if end_offset is None else min(end_offset, size)
-        reader = LogReader(
-            driver, fd, selection, start_offset(driver, fd, end, tail, selection.since_ns)
-        )
-        while reader.offset < end and not reader.finished:
-            chunk = reader.step(end, block_size)
+    index, offset = place(parts, tail, selection.since_ns, TIME_OF[driver])
+    del parts[:index]
+    reader = LogReader(driver, parts[0].file, selection, offset)
+    while True:
+        part = parts.pop(0)
+        while reader.offset < part.end and not reader.finished:
+            chunk = reader.read_part(part, block_size)
             if chunk:
                 yield chunk
-    finally:
-        os.close(fd)
+        if reader.finished or not parts:
+            return
+        reader.turn(parts[0].file)

@@ -42,7 +42,16 @@ class Names:
         path: The file that is being written.
     """
 
-    __slots__ = ("__weakref__", "_dead", "_directory", "_lock", "_name", "_packing", "_swept", "path")
+    __slots__ = (
+        "__weakref__",
+        "_dead",
+        "_directory",
+        "_lock",
+        "_name",
+        "_packing",
+        "_swept",
+        "path",
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -83,7 +92,9 @@ class Names:
             file = LogFile(os.open(new, WRITE_FLAGS | os.O_EXCL, 0o640))
             try:
                 for number in range(min(free, keep) - 1, 0, -1):
-                    self._rename(numbered[number], self._numbered_like(numbered[number], number + 1))
+                    old = numbered[number]
+                    packed = ".gz" if old.endswith(".gz") else ""
+                    self._rename(old, f"{self.path}.{number + 1}{packed}")
                 first = f"{self.path}.1"
                 if keep:
                     with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
@@ -171,9 +182,6 @@ class Names:
 
     def _rename(self, old: str, new: str) -> None:
         os.rename(old, new)
-
-    def _numbered_like(self, path: str, number: int) -> str:
-        return f"{self.path}.{number}{'.gz' if path.endswith('.gz') else ''}"
 
     def _number(self, name: str) -> tuple[int, bool]:
         """The number in the name of a rotated file, else 0, and whether it is compressed."""

@@ -14,32 +14,32 @@ TimeOf = Callable[[bytes], int]
 """Gives the time of a record in ns since 1970; ValueError where a line is none."""
 
 
-def tail_offset(fd: int, end: int, records: int) -> int:
-    """Offset of the last `records` records before `end`, which is where a record ends.
+def tail_place(fd: int, end: int, records: int) -> tuple[int, int]:
+    """Offset of the last `records` records before `end`, and how many there are from there on.
 
-    Reads backwards in blocks of 64 KiB, as far as needed. A record is a line of the file, so a
-    piece of a long line counts too, as it does for Docker.
+    `end` is where a record ends. Reads backwards in blocks of 64 KiB, as far as needed. A record is
+    a line of the file, so a piece of a long line counts too, as it does for Docker.
     """
     if records <= 0:
-        return end
+        return end, 0
     start = end
     # The newline at the very end closes the last record and opens none.
-    wanted = records + 1
+    left = records + 1
     while start > 0:
         size = min(_BLOCK, start)
         start -= size
         block = _pread(fd, size, start)
         found = block.count(b"\n")
         if end == start + size and not block.endswith(b"\n"):
-            wanted -= 1
-        if found < wanted:
-            wanted -= found
+            left -= 1
+        if found < left:
+            left -= found
             continue
         at = len(block)
-        for _ in range(wanted):
+        for _ in range(left):
             at = block.rfind(b"\n", 0, at)
-        return start + at + 1
-    return 0
+        return start + at + 1, records
+    return 0, records + 1 - left
 
 
 def since_offset(fd: int, end: int, since_ns: int, time_of: TimeOf) -> int:

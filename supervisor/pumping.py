@@ -99,7 +99,7 @@ class Stages:
             OSError: No descriptors for the first thread.
         """
         device = NO_DISK
-        if container_log.file is not None:
+        if container_log.file is not None and container_log.options.blocking:
             device = os.fstat(container_log.file.fd).st_dev
         thread = self._threads.get(device)
         if thread is None:

@@ -18,13 +18,13 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
-from logs.drivers import open_log
 from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec
 from supervisor import disk, network_files, store
 from supervisor.container import Container, Resources
+from supervisor.container_logs import open_log_of
 from supervisor.errors import EngineFault, StartFailed
 from supervisor.lifecycle import attributes, change_patiently
 from supervisor.phases import Laps
@@ -159,9 +159,7 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
     )
     # While the init mounts, on the other core.
     await engine.stages.settled(container.id)
-    container_log = await its_disk.patient(
-        functools.partial(open_log, container.config.log_driver, directory, container.id)
-    )
+    container_log = await its_disk.patient(functools.partial(open_log_of, container, directory))
     undo.push("close its log", container_log.close)
     problem = await _read_report(report)
     if problem is not None:

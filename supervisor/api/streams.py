@@ -31,9 +31,6 @@ MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
 SEND_BUFFER = 1024 * 1024
 """Socket buffer of a client that reads a log: a whole chunk of the reader fits in."""
 
-LONG_LOG = 4 * 1024 * 1024
-"""Bytes from which on the search for the newest lines is left to a thread."""
-
 _frame_head = struct.Struct(">BxxxL").pack
 
 
@@ -83,7 +80,7 @@ async def logs(engine: Engine, request: Request) -> None:
         raise Unsupported("configured logging driver does not support reading")
     connection = request.connection
     log = engine.log_of(container) if flag(request, "follow") else None
-    pieces = _history(engine, container, asked) if log is None else await _live(log, asked)
+    pieces = _history(engine, container, asked) if log is None else await _live(engine, log, asked)
     connection.stream.widen(SEND_BUFFER)
     await connection.start_stream(200, MULTIPLEXED if request.version >= (1, 42) else RAW)
     with connection.hangups.cancelling(connection.stream) as scope:
@@ -105,7 +102,7 @@ async def _closed_after(pieces: AsyncIterator[object]) -> AsyncGenerator[None, N
             await pieces.aclose()
 
 
-async def _live(log: ContainerLog, asked: LogRequest) -> Follower:
+async def _live(engine: Engine, log: ContainerLog, asked: LogRequest) -> Follower:
     begin = functools.partial(
         follow,
         log,
@@ -116,29 +113,28 @@ async def _live(log: ContainerLog, asked: LogRequest) -> Follower:
         timestamps=asked.timestamps,
         framed=True,
     )
-    if asked.tail is not None and log.size > LONG_LOG:
-        # It looks for the place to begin, backwards from the end, and the disk may be slow.
-        return await anyio.to_thread.run_sync(begin)
-    return begin()
+    # It opens the rotated files and looks for the place to begin: the disk may be slow.
+    return await anyio.to_thread.run_sync(begin, limiter=engine.limits.readers)
 
 
 async def _history(
     engine: Engine, container: Container, asked: LogRequest
 ) -> AsyncGenerator[bytes, None]:
     """What has been logged so far, as framed chunks."""
-    log = engine.log_of(container)
+    begin = functools.partial(
+        read,
+        container.log_path,
+        container.config.log_driver,
+        streams=asked.streams,
+        tail=asked.tail,
+        since_ns=asked.since_ns,
+        until_ns=asked.until_ns,
+        timestamps=asked.timestamps,
+        framed=True,
+        log=engine.log_of(container),
+    )
     try:
-        chunks = read(
-            container.log_path,
-            container.config.log_driver,
-            streams=asked.streams,
-            tail=asked.tail,
-            since_ns=asked.since_ns,
-            until_ns=asked.until_ns,
-            timestamps=asked.timestamps,
-            framed=True,
-            end_offset=log.size if log is not None else None,
-        )
+        chunks = await anyio.to_thread.run_sync(begin, limiter=engine.limits.readers)
     except FileNotFoundError:
         return  # it has never run
     try:

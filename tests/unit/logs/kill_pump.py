@@ -20,6 +20,11 @@ from runtime import kernel
 
 KILLS = 60
 ID = "5a" * 32
+OPTIONS = {
+    "whole": {"max-size": "-1"},
+    "rotated": {"max-size": "200k", "max-file": "1000"},
+    "compressed": {"max-size": "4m", "max-file": "1000", "compress": "true"},
+}
 STREAMS = (Stream.STDOUT, Stream.STDERR)
 
 
@@ -40,7 +45,7 @@ def write_lines(end):
 def open_all(directory, driver, held):
     marks = MarkFile(directory / "marks")
     stage = Stage(marks, kernel.tee, fds=tuple(map(os.dup, held)))
-    log = open_log(driver, directory, ID)
+    log = open_log(driver, directory, ID, OPTIONS[directory.name])
     stage.recover({ID: log}.get)
     return stage, log
 
@@ -112,9 +117,8 @@ def run(directory, driver):
     total = check(directory, driver, held)
     if total < 1000:
         sys.exit(f"{driver}: only {total} lines came through, which proves nothing")
-    print(f"{driver}: {total} lines, {KILLS} kills")
+    print(f"{driver}: {total} lines, {KILLS} kills, {len(os.listdir(directory))} files")
 
 
 if __name__ == "__main__":
-    for name in ("json-file", "k8s-file"):
-        run(Path(sys.argv[1]) / name, name)
+    run(Path(sys.argv[1]) / sys.argv[3], sys.argv[2])

@@ -4,6 +4,7 @@ import os
 import time
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pytest
 
@@ -218,6 +219,7 @@ async def test_since(log, out, monkeypatch):
 
 
 async def test_written_in_another_thread(log, out):
+    log.deliver = anyio.from_thread.run_sync
     follower = follow(log)
     async with anyio.create_task_group() as group:
 

@@ -74,13 +74,13 @@ def test_longest_line_of_both_streams(path):
     file.close()
 
 
-def test_idle_containers_cost_128_bytes_each(path):
+def test_idle_containers_cost_256_bytes_each(path):
     file = MarkFile(path)
     before = blocks(path)
     for number in range(10 * SLOTS_IN_GROUP):
         file.claim(identity(number), 0)
     indirect = PAGE  # some file systems need a block to list the others
-    assert blocks(path) - before <= 10 * SLOTS_IN_GROUP * 128 + indirect
+    assert blocks(path) - before <= 10 * SLOTS_IN_GROUP * 256 + indirect
     file.close()
 
 

@@ -284,10 +284,20 @@ def test_log_cut_by_somebody_after_its_mark(marks, pipe, tmp_path):
     stage.close()
 
 
-def test_killed_at_random_moments_under_full_load(tmp_path):
+@pytest.mark.parametrize(
+    ("driver", "mode"),
+    [
+        ("json-file", "whole"),
+        ("k8s-file", "whole"),
+        ("json-file", "rotated"),
+        ("k8s-file", "rotated"),
+        ("json-file", "compressed"),
+    ],
+)
+def test_killed_at_random_moments_under_full_load(tmp_path, driver, mode):
     """Some dozens of kill -9; each numbered line is there once and in order, in both streams."""
     result = subprocess.run(
-        [sys.executable, "-m", "tests.unit.logs.kill_pump", str(tmp_path)],
+        [sys.executable, "-m", "tests.unit.logs.kill_pump", str(tmp_path), driver, mode],
         capture_output=True,
         text=True,
         timeout=50,

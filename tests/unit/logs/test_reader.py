@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from logs import json_text, k8s_text, tailing
+from logs.drivers import open_log
 from logs.framing import Demultiplexer, Stream
 from logs.json_text import unescape
 from logs.reader import LogNotReadable, read
@@ -191,13 +192,15 @@ def test_empty_log(driver, tmp_path):
 
 
 @pytest.mark.parametrize("driver", FORMATS)
-def test_reads_no_further_than_told(driver, tmp_path):
-    line = model.LINE[driver](model.Record("stdout", b"text\n", model.MIDNIGHT))
-    path = tmp_path / "log"
-    path.write_bytes(line * 3)
-    assert b"".join(read(path, driver, end_offset=2 * len(line))) == b"text\n" * 2
-    assert b"".join(read(path, driver, end_offset=2 * len(line), tail=1)) == b"text\n"
-    assert b"".join(read(path, driver, end_offset=99 * len(line))) == b"text\n" * 3
+def test_reads_no_further_than_the_log_was(driver, tmp_path):
+    log = open_log(driver, tmp_path, "ab" * 32)
+    log.stream(Stream.STDOUT).append(b"one\ntwo\n")
+    chunks = read(log.path, driver, log=log)
+    tail = read(log.path, driver, log=log, tail=1)
+    log.stream(Stream.STDOUT).append(b"three\n")
+    assert b"".join(chunks) == b"one\ntwo\n"
+    assert b"".join(tail) == b"two\n"
+    log.close()
 
 
 def test_a_log_cut_while_it_is_read_ends(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from logs import json_text, k8s_text, reader, tailing
 from logs.reader import read
-from logs.tailing import since_offset, tail_offset
+from logs.tailing import since_offset, tail_place
 from tests.unit.logs import model
 
 TIME_OF = {"json-file": json_text.time_of, "k8s-file": k8s_text.time_of}
@@ -116,7 +116,7 @@ def test_tail_at_every_length(small, opened, lengths, records, torn):
     path.write_bytes(b"".join(lines))
     kept = b"".join(lines[max(0, len(lines) - records) :]) if records else b""
     size = path.stat().st_size
-    assert tail_offset(fd, size, records) == size - len(kept)
+    assert tail_place(fd, size, records) == (size - len(kept), min(records, len(lines)))
 
 
 def test_tail_of_a_big_log_reads_little(opened, monkeypatch):
@@ -127,5 +127,5 @@ def test_tail_of_a_big_log_reads_little(opened, monkeypatch):
     asked = []
     real = os.pread
     monkeypatch.setattr(tailing.os, "pread", lambda *at: asked.append(at[1]) or real(*at))
-    assert tail_offset(fd, 1 << 30, 10) == (1 << 30) - 1000
+    assert tail_place(fd, 1 << 30, 10) == ((1 << 30) - 1000, 10)
     assert sum(asked) <= 1 << 16
