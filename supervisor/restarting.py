@@ -85,6 +85,8 @@ async def _wait_and_start(
             await start.start(engine, container, again=True)
         except (StartFailed, EngineFault) as error:
             _attempt_failed(engine, container, error)
+        else:
+            engine.counts.restarts += 1
 
 
 def _attempt_failed(engine: Engine, container: Container, error: StartFailed | EngineFault) -> None:

@@ -10,6 +10,7 @@ import trio.testing
 
 from supervisor import end_requests, lifecycle, restarting, store
 from supervisor.container import Container, ContainerConfig, Life, RestartPolicy
+from supervisor.counts import Counts
 from supervisor.errors import Conflict, EngineFault, StartFailed
 from supervisor.events import EventBus
 from supervisor.limits import Limits
@@ -35,6 +36,7 @@ class FakeEngine:
         self.tasks = tasks
         self.events = EventBus()
         self.limits = Limits()
+        self.counts = Counts()
         self.boot_id = BOOT
         self.starts = []
         self.fails = []
