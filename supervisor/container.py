@@ -60,25 +60,33 @@ class RestartPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HealthCheck(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a container's health is found out. Times in ns.
+    """How a container's health is found out, as it was asked. Times in ns; 0 is the default of
+    `supervisor/health.py`.
 
     Attributes:
-        test: ("CMD", word, …) or ("CMD-SHELL", line).
+        test: ("CMD", word, …), ("CMD-SHELL", line) or ("NONE",).
         interval: From the end of one probe to the next.
         timeout: A probe that takes longer is killed and has failed.
         retries: So many failures in a row make it unhealthy.
         start_period: Failures in this time after the start don't count.
         start_interval: The interval within the start period.
         on_failure: What becomes of an unhealthy container: "none", "kill", "restart" or "stop".
+        shell: What stands before the line of CMD-SHELL.
     """
 
     test: tuple[str, ...]
-    interval: int = 30_000_000_000
-    timeout: int = 30_000_000_000
-    retries: int = 3
+    interval: int = 0
+    timeout: int = 0
+    retries: int = 0
     start_period: int = 0
-    start_interval: int = 5_000_000_000
+    start_interval: int = 0
     on_failure: str = "none"
+    shell: tuple[str, ...] = ("/bin/sh", "-c")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to run."""
+        return self.test[:1] != ("NONE",)
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -123,6 +131,14 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     def args(self) -> tuple[str, ...]:
         """The payload's argv."""
         return self.entrypoint + self.cmd
+
+    @property
+    def no_new_privileges(self) -> bool:
+        """Whether no program in it may gain privileges by being executed."""
+        return any(
+            word in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
+            for word in self.security_options
+        )
 
 
 class Probe(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -222,10 +238,12 @@ class Container:
         is_written: Whether the record on disk tells of its last end (a full disk may not).
         next_exit: Told at the end of the run under way, or of the next one.
         removal: Told when it is gone.
+        claimed: Its removal waits for this, or for a while: a client may come back for its output.
     """
 
     __slots__ = (
         "attachments",
+        "claimed",
         "config",
         "created_ns",
         "id",
@@ -264,6 +282,7 @@ class Container:
         self.attachments: list[Attachment] = []
         self.next_exit: Notice | None = None
         self.removal: Notice | None = None
+        self.claimed: anyio.Event | None = None
 
     @property
     def state(self) -> State:

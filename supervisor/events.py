@@ -49,6 +49,10 @@ class EventBus:
     """Publishes to every listener without ever waiting for one.
 
     Listeners have no queues: each reads the common past from its own place on.
+
+    Attributes:
+        latest_ns: The time of the newest event.
+        listeners: How many listen now.
     """
 
     def __init__(self, journal: Journal[EngineEvent] | None = None) -> None:
@@ -64,6 +68,7 @@ class EventBus:
         self.latest_ns = found[-1].time_ns if found else 0
         self._begins_ns = found[0].time_ns if found and journal and journal.turned else 0
         self._news = anyio.Event()
+        self.listeners = 0
 
     @property
     def begins_ns(self) -> int:
@@ -106,20 +111,24 @@ class EventBus:
         return self._events(place, until_ns)
 
     async def _events(self, place: int, until_ns: int | None) -> AsyncGenerator[EngineEvent, None]:
-        while True:
-            behind = self._count - place
-            if behind > len(self._past):
-                raise FellBehind(f"{behind - len(self._past)} events were forgotten unseen")
-            # As the deque changes while we wait for the listener, a batch is copied out of it.
-            for event in list(itertools.islice(self._past, len(self._past) - behind, None)):
-                if until_ns is not None and event.time_ns > until_ns:
+        self.listeners += 1
+        try:
+            while True:
+                behind = self._count - place
+                if behind > len(self._past):
+                    raise FellBehind(f"{behind - len(self._past)} events were forgotten unseen")
+                # As the deque changes while we wait for the listener, a batch is copied out of it.
+                for event in list(itertools.islice(self._past, len(self._past) - behind, None)):
+                    if until_ns is not None and event.time_ns > until_ns:
+                        return
+                    yield event
+                place += behind
+                if self._count > place:
+                    continue
+                left = math.inf if until_ns is None else (until_ns - time.time_ns()) / 1e9
+                with anyio.move_on_after(max(left, 0)) as waiting:
+                    await self._news.wait()
+                if waiting.cancelled_caught and self._count == place:
                     return
-                yield event
-            place += behind
-            if self._count > place:
-                continue
-            left = math.inf if until_ns is None else (until_ns - time.time_ns()) / 1e9
-            with anyio.move_on_after(max(left, 0)) as waiting:
-                await self._news.wait()
-            if waiting.cancelled_caught and self._count == place:
-                return
+        finally:
+            self.listeners -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,12 @@ import anyio
 import msgspec
 import structlog
 
-from logs.drivers import ContainerLog, open_log
-from supervisor import exits, restarting, store
+from logs.drivers import ContainerLog
+from runtime import endings, spawner
+from supervisor import end_requests, exits, restarting, store
+from supervisor.comebacks import before_removal
 from supervisor.container import Container
+from supervisor.container_logs import open_log_of
 from supervisor.errors import Conflict
 from supervisor.lifecycle import as_dead, end_run
 from supervisor.phases import ended
@@ -32,6 +36,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 END_NOT_SEEN = "its end was not seen: neither supervisor nor shim lived then"
+ENDED_BY_US = (
+    "supervisor and shim had both died, and with them the ends of its pipes: "
+    "it was killed, as nobody could have taken over its output"
+)
+REBOOTED = "the machine went down while it ran: how it ended, nobody can tell"
+OUTPUT_CUT = "supervisor and shim had both died: its last output may be missing"
 
 
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
@@ -47,7 +57,7 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
             _set_aside(directory, str(error))
     held = {one.id: one for one in adopted}
     known = {c.id: c for c in engine.containers if c.id in held and not is_on_record(c, held[c.id])}
-    logs = {c.id: open_log(c.config.log_driver, engine.directory(c), c.id) for c in known.values()}
+    logs = {c.id: open_log_of(c, engine.directory(c)) for c in known.values()}
     told = await engine.stages.recover(logs.get)
     if logs:
         log.info(
@@ -64,17 +74,22 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
                 container.life = as_dead(container.life)
                 engine.begin(engine.remove_quietly, container)
             elif container.state in ALIVE:
-                group.start_soon(end_unseen, engine, container, END_NOT_SEEN)
+                group.start_soon(end_unseen, engine, container)
     for stray in (one for one in adopted if one.id not in known):
         log.info("shim.holds_what_is_over", container=stray.id[:12])
         await discard_stray(engine, stray)
     for container in engine.containers:
         if container.config.auto_remove and container.state is State.EXITED:
-            engine.begin(engine.remove_quietly, container)
+            engine.begin(_remove_after_comeback, engine, container)
     for unused in engine.cgroups.containers() - known.keys():
         await sweep_cgroup(engine, unused)
     for container in engine.containers:
         restarting.resume(engine, container)
+
+
+async def _remove_after_comeback(engine: Engine, container: Container) -> None:
+    await before_removal(engine, container)
+    await engine.remove_quietly(container)
 
 
 def _set_aside(directory: Path, reason: str) -> None:
@@ -115,6 +130,7 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
         )
     container.run = run
     engine.begin(live, engine, container, run)
+    end_requests.go_on(engine, container, run)
     engine.counts.adopted += 1
     log.info("container.adopted", container=container.short_id, pid=held.pid)
 
@@ -137,22 +153,63 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
                 os.close(descriptor)
 
 
-async def end_unseen(engine: Engine, container: Container, reason: str) -> None:
+async def end_unseen(engine: Engine, container: Container) -> None:
     """End what is left of a container that nobody watched, and record its end."""
-    await sweep_cgroup(engine, container.id)
-    now = time.time_ns()
+    ending = await _end_left_over(engine, container)
     end_run(
         engine,
         container,
-        exit_code=exits.UNKNOWN_CODE,
-        finished_ns=now,
-        timeline=ended(container.life.timeline, now, "not known"),
+        exit_code=ending.code,
+        finished_ns=ending.time_ns,
+        timeline=ended(container.life.timeline, ending.time_ns, ending.words),
         pid=0,
         pid_start_ticks=0,
-        error=reason,
+        signal=ending.signal,
+        core_dumped=ending.core_dumped,
+        error=ending.unknown,
     )
+    engine.ends.note(container.id, ending.code, ending.time_ns, ending.unknown)
     engine.counts.ends_unseen += 1
-    log.warning("container.end_unknown", container=container.short_id, reason=reason)
+    log.warning("container.end_unseen", container=container.short_id, reason=ending.unknown)
+
+
+async def _end_left_over(engine: Engine, container: Container) -> exits.Ending:
+    """How the init of an earlier shim ended, or has to end now; its cgroup is cleared."""
+    life = container.life
+    if life.boot_id and life.boot_id != engine.boot_id:
+        await sweep_cgroup(engine, container.id)
+        return exits.Ending(exits.UNKNOWN_CODE, time_ns=time.time_ns(), unknown=REBOOTED)
+    pidfd = _process(life.pid, life.pid_start_ticks)
+    try:
+        lived = pidfd >= 0 and not endings.has_ended(pidfd)
+        await sweep_cgroup(engine, container.id)
+        status = None
+        if pidfd >= 0:
+            status = endings.status_of(life.pid, life.pid_start_ticks, pidfd)
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+    if status is None:
+        return exits.Ending(exits.UNKNOWN_CODE, time_ns=time.time_ns(), unknown=END_NOT_SEEN)
+    ending = exits.decode(status, time.time_ns())
+    by_us = lived and ending.signal == signal.SIGKILL
+    return msgspec.structs.replace(ending, unknown=ENDED_BY_US if by_us else OUTPUT_CUT)
+
+
+def _process(pid: int, ticks: int) -> int:
+    """A pidfd of the process that had this number and began at this time; -1 if it is gone."""
+    try:
+        pidfd = os.pidfd_open(pid) if pid else -1
+    except ProcessLookupError:
+        return -1
+    try:
+        if pidfd >= 0 and spawner.start_ticks(pid) == ticks:
+            return pidfd
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it was reaped as we looked
+    if pidfd >= 0:
+        os.close(pidfd)
+    return -1
 
 
 async def sweep_cgroup(engine: Engine, container_id: str) -> None:

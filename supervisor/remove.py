@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,9 @@ async def remove(engine: Engine, container: Container) -> None:
             # A full disk must not keep people from deleting.
             log.warning("container.removal_not_written", error=error.strerror)
             container.life = msgspec.structs.replace(container.life, state=State.REMOVING)
+        if not container.life.finished_ns:
+            # It never ran: who waits for its removal may ask again after our death, too.
+            engine.ends.note(container.id, container.life.exit_code, time.time_ns())
         with anyio.CancelScope(shield=True):
             # Deleting is bounded by the disk alone, and half of it is of no use to anybody.
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import structlog
 
 from logs.drivers import Stream
 from supervisor import exits, log_trouble
+from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, end_run
@@ -29,6 +31,9 @@ log = structlog.get_logger()
 DRAIN_LIMIT_S = 5.0
 """How long an ended container's pipes may stay open; only a descriptor passed outside the
 container keeps them so."""
+
+STALLED_LIMIT_S = 1.0
+"""How long a container's end waits for a log whose disk hangs; its output is written later."""
 
 
 async def live(
@@ -54,12 +59,13 @@ async def live(
                 group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
                 group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
                 await _exit(run)
-                group.cancel_scope.deadline = anyio.current_time() + DRAIN_LIMIT_S
+                limit_s = STALLED_LIMIT_S if lane.stalled else DRAIN_LIMIT_S
+                group.cancel_scope.deadline = anyio.current_time() + limit_s
         except Exception:
             # Its output is lost from here on, its end must not be.
             log.exception("container.pump_failed")
             await _exit(run)
-        if lane is not None and not await lane.close(DRAIN_LIMIT_S):
+        if lane is not None and not await lane.close(STALLED_LIMIT_S):
             log_trouble.tell_unfinished(engine, container)
         ending = await engine.shim.ending(container.id, run.pidfd)
         record_end(engine, container, run, ending)
@@ -78,6 +84,7 @@ async def live(
         and not container.restarting
     ):
         try:
+            await before_removal(engine, container)
             await remove(engine, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
@@ -133,6 +140,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     except OSError as error:
         log.warning("cgroup.not_removed", error=str(error))
     container.run = None
+    engine.ends.note(container.id, ending.code, time.time_ns(), ending.unknown)
     engine.counts.ended(container.life, closed(timeline, container.life.timeline), run.log)
     if oom_kills:
         engine.events.publish("container", "oom", container.id, attributes(container))

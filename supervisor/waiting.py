@@ -53,6 +53,8 @@ def waiter(container: Container, condition: str) -> Notice:
         BadParameter: There is no such condition.
     """
     if condition == "removed":
+        if container.claimed is not None:
+            container.claimed.set()
         if container.removal is None:
             container.removal = Notice()
             if container.state is State.GONE:
@@ -63,12 +65,17 @@ def waiter(container: Container, condition: str) -> Notice:
             f'invalid condition: "{condition}": use not-running, next-exit or removed'
         )
     if condition != "next-exit" and container.state not in ACTIVE:
-        answered = Notice()
-        answered.give(ExitResult(container.life.exit_code))
-        return answered
+        return answered(ExitResult(container.life.exit_code))
     if container.next_exit is None:
         container.next_exit = Notice()
     return container.next_exit
+
+
+def answered(result: ExitResult) -> Notice:
+    """A notice whose answer is known."""
+    notice = Notice()
+    notice.give(result)
+    return notice
 
 
 def tell_exit(container: Container, result: ExitResult) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import time
+
 import anyio.to_thread
 import msgspec
 
 from runtime.images.errors import ImageError
+from supervisor import waiting
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
 from supervisor.api import selection, views, wire
 from supervisor.api.messages import Reply, Request
-from supervisor.api.parameters import flag, json_object, number, stop_seconds
+from supervisor.api.parameters import (
+    flag,
+    json_object,
+    number,
+    resumed_wait,
+    stop_seconds,
+)
 from supervisor.container import Container
 from supervisor.engine import Engine
-from supervisor.errors import BadParameter, EngineError, Unsupported
+from supervisor.errors import BadParameter, EngineError, NoSuchContainer, Unsupported
 from supervisor.prune import directory_size
+from supervisor.states import ACTIVE
+from supervisor.waiting import ExitResult
 
 _DONE = Reply(204)
 _UNCHANGED = Reply(304)
@@ -97,6 +108,7 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         engine.directory(container),
         engine.settings.rootfs,
         lower,
+        engine.log_trouble(container),
     )
     if flag(request, "size"):
         inspection.SizeRw, inspection.SizeRootFs = await _sizes(engine, container)
@@ -161,16 +173,48 @@ async def prune(engine: Engine, request: Request) -> Reply:
 
 
 async def wait(engine: Engine, request: Request) -> None:
-    """POST /containers/{id}/wait: the head at once, so that clients dare to start; then the end."""
-    container = found(engine, request)
-    waiter = engine.waiter(container, request.parameter("condition"))
+    """POST /containers/{id}/wait: the head at once, so that clients dare to start; then the end.
+
+    Beyond Docker: the head's `Mdocker-Resume` names container and moment. Given back as the
+    parameter `resume`, the wait is for the first end after that moment, though the container may
+    run again or be gone by now. By its id a removed container is known for a while without it.
+    """
+    begun, notice = _awaited(engine, request)
     connection = request.connection
-    await connection.start_stream(200, b"application/json")
+    headers = [(b"Mdocker-Resume", begun.encode())]
+    await connection.start_stream(200, b"application/json", headers)
     with connection.hangups.cancelling(connection.stream) as scope:
-        result = await waiter.result()
+        result = await notice.result()
     if scope.cancelled_caught:
         connection.abandon()
         return
     error = wire.WaitError(result.error) if result.error else None
     await connection.send_piece(_encode(wire.Waited(result.code, error)) + b"\n")
     await connection.end_stream()
+
+
+def _awaited(engine: Engine, request: Request) -> tuple[str, waiting.Notice]:
+    """What is waited for: the word that resumes it, and where the answer will be."""
+    reference, condition = request.names[0], request.parameter("condition")
+    resumed = resumed_wait(request)
+    since_ns = 0
+    if resumed is not None:
+        reference, since_ns = resumed
+    try:
+        container = engine.containers.find(reference)
+    except NoSuchContainer:
+        end = engine.ends.since(reference, since_ns) if since_ns else None
+        end = end or engine.ends.last(reference)
+        if end is None:
+            raise
+        return f"{end.id}.{since_ns}", waiting.answered(ExitResult(end.code, end.error))
+    begun = f"{container.id}.{since_ns or time.time_ns()}"
+    if since_ns and condition != "removed":
+        end = engine.ends.since(container.id, since_ns)
+        if end is not None:
+            return begun, waiting.answered(ExitResult(end.code, end.error))
+        life = container.life
+        if container.state not in ACTIVE and life.finished_ns > since_ns:
+            # The supervisor died between its record and its memory of the end.
+            return begun, waiting.answered(ExitResult(life.exit_code))
+    return begun, engine.waiter(container, condition)

@@ -12,13 +12,16 @@ import contextlib
 from typing import Any
 
 import msgspec
+import structlog
 
 from supervisor.api import filters as filtering
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Request
 from supervisor.api.parameters import moment, resume_ns
 from supervisor.engine import Engine
-from supervisor.events import EngineEvent
+from supervisor.events import EngineEvent, FellBehind
+
+log = structlog.get_logger()
 
 _KNOWN = frozenset(
     [
@@ -55,10 +58,16 @@ async def events(engine: Engine, request: Request) -> None:
     connection = request.connection
     await connection.start_stream(200, b"application/json", headers)
     with connection.hangups.cancelling(connection.stream) as scope:
-        async with contextlib.aclosing(happened):
-            async for event in happened:
-                if _fits(event, filters):
-                    await connection.send_piece(_encode(_shown(event)) + b"\n")
+        try:
+            async with contextlib.aclosing(happened):
+                async for event in happened:
+                    if _fits(event, filters):
+                        await connection.send_piece(_encode(_shown(event)) + b"\n")
+        except FellBehind as error:
+            # Cut, not completed: a client that can resume learns what it has missed.
+            log.warning("events.listener_too_slow", reason=str(error))
+            connection.abandon()
+            return
         await connection.end_stream()
     if scope.cancelled_caught:
         connection.abandon()

@@ -96,6 +96,21 @@ def resume_ns(request: Request) -> int | None:
     return int(text)
 
 
+def resumed_wait(request: Request) -> tuple[str, int] | None:
+    """Return what a wait's `resume` says: the container's id, and since when it is waited for.
+
+    Raises:
+        BadParameter: It is none of the tokens that we give.
+    """
+    text = request.parameter("resume")
+    if not text:
+        return None
+    container, _, since = text.partition(".")
+    if not (since.isascii() and since.isdigit() and len(since) < 20) or len(container) != 64:
+        raise BadParameter(f"invalid resume {shown(text)}: give what Mdocker-Resume said")
+    return container, int(since)
+
+
 def shown(text: str) -> str:
     """What a client sent, as a message repeats it: in quotes, cut where it is long."""
     return json.dumps(text if len(text) <= 64 else text[:64] + "…", ensure_ascii=False)

@@ -111,7 +111,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
         **_KERNEL_ABILITIES,
         "NFd": descriptors,
         "NGoroutines": 0,
-        "NEventsListener": 0,
+        "NEventsListener": engine.events.listeners,
         "SystemTime": rfc3339_nano(time.time_ns()),
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",

@@ -21,9 +21,12 @@ from runtime.images.model import Deleted, Image, RootfsLayers, Untagged
 from supervisor import names, signals, waiting
 from supervisor.api.server import serve
 from supervisor.container import Container, Life
+from supervisor.counts import Counts
 from supervisor.errors import Conflict, StartFailed
 from supervisor.events import EventBus
+from supervisor.generations import Generations
 from supervisor.limits import Limits
+from supervisor.recent_ends import RecentEnds
 from supervisor.registry import Registry
 from supervisor.states import ALIVE, State
 
@@ -154,6 +157,7 @@ class FakeAttachment:
 
 class FakeEngine:
     def __init__(self, root: Path):
+        self.trouble_words = ""
         self.root = root
         self.settings = SimpleNamespace(
             containers=root / "containers", rootfs=root / "rootfs", debug=False
@@ -163,7 +167,11 @@ class FakeEngine:
         self.containers = Registry()
         self.images = FakeImages()
         self.events = EventBus()
+        self.ends = RecentEnds()
         self.limits = Limits()
+        self.run_dir = root
+        self.counts = Counts()
+        self.generations = Generations(root)
         self.calls = []
         self.attachments = []
         self.log = None
@@ -255,6 +263,9 @@ class FakeEngine:
 
     def log_of(self, container):
         return self.log
+
+    def log_trouble(self, container):
+        return self.trouble_words
 
     def attach(self, container, stdout, stderr):
         self._note("attach", container.name, stdout, stderr)

@@ -79,8 +79,8 @@ async def test_logs_of_one_that_has_ended(engine_and_client, tmp_path):
     [
         ("", 400, "Bad parameters: you must choose at least one stream"),
         ("?stdout=0&stderr=false", 400, "Bad parameters: you must choose at least one stream"),
-        ("?stdout=1&since=tuesday", 400, "invalid since 'tuesday'"),
-        ("?stdout=1&until=1.2.3", 400, "invalid until '1.2.3'"),
+        ("?stdout=1&since=tuesday", 400, 'invalid since "tuesday"'),
+        ("?stdout=1&until=1.2.3", 400, 'invalid until "1.2.3"'),
         ("?stdout=1&details=1", 501, "mdocker does not support details of logs yet"),
     ],
 )
@@ -255,7 +255,7 @@ async def test_events_of_the_past_by_filters(engine_and_client):
             ({"scope": ["swarm"]}, []),
             ({"volume": ["v"]}, []),
         ):
-            until = engine.events._latest_ns
+            until = engine.events.latest_ns
             path = f"/events?since=1&until={until // 10**9}.{until % 10**9:09d}"
             body = (await client.request("GET", f"{path}&filters={quoted(filters)}")).body
             found = [json.loads(line)["Action"] for line in body.splitlines()]
@@ -269,8 +269,8 @@ async def test_an_events_client_that_hangs_up_is_let_go(engine_and_client):
         async with connect() as client:
             await client.begin("GET", "/events")
             await client.head()
-            await hangup_is_seen(lambda: not engine.events._listeners)
-        await hangup_is_seen(lambda: engine.events._listeners)
+            await hangup_is_seen(lambda: not engine.events.listeners)
+        await hangup_is_seen(lambda: engine.events.listeners)
 
 
 async def test_streams_end_when_the_server_does(tmp_path):
@@ -326,6 +326,6 @@ async def test_a_client_that_is_gone_before_its_answer_begins_is_let_go(engine_a
             await client.begin("GET", "/containers/c1/logs?stdout=1&follow=1")
         async with connect() as client:
             await client.begin("GET", "/events")
-        await hangup_is_seen(lambda: engine.events._listeners)
+        await hangup_is_seen(lambda: engine.events.listeners)
         async with connect() as client:
             assert (await client.request("GET", "/_ping")).status == 200
