@@ -28,6 +28,7 @@ from supervisor import (
     boot,
     end_requests,
     lifecycle,
+    log_trouble,
     names,
     prune,
     remove,
@@ -157,7 +158,8 @@ class Engine:
             container.log_path = str(directory / "ctr.log")
         self.containers.add(container)
         try:
-            lifecycle.create(self, container)
+            async with container.phase_lock:  # whoever finds it by its name already, waits
+                await lifecycle.create(self, container)
         except BaseException:
             self.containers.discard(container)
             raise
@@ -347,6 +349,10 @@ class Engine:
     def log_of(self, container: Container) -> ContainerLog | None:
         """The log that is being written, None where the container does not run."""
         return container.run.log if container.run is not None else None
+
+    def log_trouble(self, container: Container) -> str:
+        """What its log waits for or could not take; empty where all is well."""
+        return log_trouble.words(self.stages, container)
 
     def attach(self, container: Container, stdout: bool, stderr: bool) -> Attachment:
         """Get a container's output from now on; `detach` it when done."""

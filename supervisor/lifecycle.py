@@ -8,9 +8,7 @@ or is cancelled half-way takes back what it did.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ import structlog
 
 from supervisor import restart_policy, store
 from supervisor.container import Container, Life
+from supervisor.disk import DiskHangs
 from supervisor.errors import EngineFault
 from supervisor.phases import Laps, Timeline
 from supervisor.states import Event, State, after
@@ -40,8 +39,30 @@ def change(engine: Engine, container: Container, event: Event, **fields: object)
     container.life = msgspec.structs.replace(before, state=after(before.state, event), **fields)
     try:
         store.save(engine.directory(container), container)
-    except OSError:
+    except OSError as error:
         container.life = before
+        if isinstance(error, DiskHangs):
+            store.catch_up(engine.directory(container), container)  # it may be written after all
+        raise
+
+
+async def change_patiently(
+    engine: Engine, container: Container, event: Event, **fields: object
+) -> None:
+    """Like `change`, for a phase that can wait for a slow disk while other tasks run.
+
+    Raises:
+        IllegalTransition: The table does not allow it; nothing has happened.
+        OSError: The record can't be written; the container is as it was.
+    """
+    before = container.life
+    container.life = msgspec.structs.replace(before, state=after(before.state, event), **fields)
+    try:
+        await store.save_patiently(engine.directory(container), container)
+    except BaseException as error:
+        container.life = before
+        if not isinstance(error, OSError) or isinstance(error, DiskHangs):
+            store.catch_up(engine.directory(container), container)  # it may be written after all
         raise
 
 
@@ -141,23 +162,21 @@ def attributes(container: Container, **more: str) -> dict[str, str]:
     }
 
 
-def create(engine: Engine, container: Container) -> None:
-    """Make a container's directory and record. It has no await: nothing can cut it in half.
+async def create(engine: Engine, container: Container) -> None:
+    """Make a container's directory and record: all of it, or nothing.
 
     Raises:
-        EngineFault: The disk refused; nothing is left.
+        EngineFault: The disk refused, or does not answer; nothing is left.
     """
-    directory = engine.directory(container)
     laps = Laps("create")
-    try:
-        os.mkdir(directory, 0o710)
-        os.mkdir(f"{directory}/upper", 0o755)
-        os.mkdir(f"{directory}/work", 0o755)
+
+    def settle() -> None:
         timeline = container.life.timeline.add(*laps.done())
         container.life = msgspec.structs.replace(container.life, timeline=timeline)
-        store.save(directory, container)
+
+    try:
+        await store.make(engine.directory(container), container, settle)
     except OSError as error:
-        shutil.rmtree(directory, ignore_errors=True)
         raise EngineFault(
             f"cannot create container {container.name}: {error.strerror}"
             + (f": {error.filename}" if error.filename else "")

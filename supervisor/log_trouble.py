@@ -16,6 +16,7 @@ from supervisor.lifecycle import attributes
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
+    from supervisor.pumping import Stages
 
 log = structlog.get_logger()
 
@@ -57,13 +58,13 @@ def tell_unfinished(engine: Engine, container: Container) -> None:
     engine.events.publish("container", UNFINISHED, container.id, attributes(container))
 
 
-def words(engine: Engine, container: Container) -> str:
+def words(stages: Stages, container: Container) -> str:
     """What `inspect` says of a log that has lost output or waits for its disk; "" for nothing."""
     told = []
-    seconds = engine.stages.stalls().get(container.id, 0.0)
+    seconds = stages.stalls().get(container.id, 0.0)
     if seconds:
         told.append(f"its disk has not answered for {seconds:.0f} s; output waits")
-    elif engine.stages.is_unsettled(container.id):
+    elif stages.is_unsettled(container.id):
         told.append("the disk has not taken the end of its last run's output yet")
     run = container.run
     lost = run.log.dropped_bytes if run is not None else container.life.log_dropped_bytes

@@ -26,6 +26,12 @@ MAIN_STAGE = 0
 NO_DISK = -1
 """Stands for the device number of a log that is kept nowhere."""
 
+LONG_BATCH_S = 0.1
+"""A batch takes well under a millisecond; one that is under way for so long waits for its disk."""
+
+STALLED_S = 1.0
+"""A batch that takes longer than this is stalled by its disk."""
+
 Hold = Callable[[str, tuple[int, ...]], Awaitable[None]]
 
 
@@ -196,10 +202,6 @@ class Stages:
         return True
 
 
-STALLED_S = 1.0
-"""A batch that takes longer than this is stalled by its disk."""
-
-
 def _stage_name(number: int) -> str:
     return f"stage-{number}"
 
@@ -232,6 +234,11 @@ class Lane:
         self._log = container_log
         self._feeds = feeds
         self.closed = False
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its thread seems to be held up by its disk at this moment."""
+        return self._thread.stuck_s > LONG_BATCH_S
 
     async def pump(self, source: int, stream: LogStream) -> None:
         """Move all that comes out of a pipe until its last writer has closed it.

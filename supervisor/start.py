@@ -74,7 +74,7 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
         laps.lap("wait", least_ns=1_000_000)
         async with Undo() as undo:
             try:
-                _write_down_last_end(engine, container)
+                await _write_down_last_end(engine, container)
                 run = await _spawn(engine, container, undo, laps)
                 timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
                 now = time.time_ns()
@@ -116,7 +116,7 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
     engine.events.publish("container", "start", container.id, attributes(container))
 
 
-def _write_down_last_end(engine: Engine, container: Container) -> None:
+async def _write_down_last_end(engine: Engine, container: Container) -> None:
     """Where the disk had no room for the last end, write it now: only then the shim may forget it,
     and it takes no second process of a container before it has forgotten the first.
 
@@ -125,7 +125,7 @@ def _write_down_last_end(engine: Engine, container: Container) -> None:
     """
     if container.is_written:
         return
-    store.save(engine.directory(container), container)
+    await store.save_patiently(engine.directory(container), container)
     container.is_written = True
     engine.shim.forget(container.id)
 

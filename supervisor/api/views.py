@@ -71,7 +71,11 @@ def summary(container: Container, image: str, now_ns: int) -> wire.Summary:
 
 
 def inspection(
-    container: Container, directory: Path, rootfs: Path, lower: tuple[str, ...]
+    container: Container,
+    directory: Path,
+    rootfs: Path,
+    lower: tuple[str, ...],
+    log_trouble: str = "",
 ) -> wire.Inspection:
     """Return all there is to know.
 
@@ -79,6 +83,7 @@ def inspection(
         directory: The container's own directory.
         rootfs: Where it mounts its root, in its own namespace.
         lower: The image's lower directories, topmost first.
+        log_trouble: What its log waits for or could not take.
     """
     path, *args = container.config.args
     return wire.Inspection(
@@ -92,6 +97,7 @@ def inspection(
         HostnamePath=f"{directory}/hostname",
         HostsPath=f"{directory}/hosts",
         LogPath=container.log_path,
+        LogState=wire.LogState(dropped_bytes(container), log_trouble),
         Name=f"/{container.name}",
         RestartCount=container.life.restart_count,
         HostConfig=_host_config(container),
@@ -106,6 +112,12 @@ def inspection(
         Config=_config(container),
         NetworkSettings=wire.NetworkSettings(Networks={network_name(container): wire.Network()}),
     )
+
+
+def dropped_bytes(container: Container) -> int:
+    """Return how much output of the run under way, or of the last one, no log could take."""
+    run = container.run
+    return run.log.dropped_bytes if run is not None else container.life.log_dropped_bytes
 
 
 def _state(container: Container) -> wire.ContainerState:

@@ -227,6 +227,18 @@ class NetworkSettings(msgspec.Struct, kw_only=True):
     Networks: dict[str, Network]
 
 
+class LogState(msgspec.Struct):
+    """What has become of a container's log. Not in Docker's API.
+
+    Attributes:
+        DroppedBytes: Output of the last run that is in no log.
+        Trouble: Why, or what the log waits for; empty where all is well.
+    """
+
+    DroppedBytes: int
+    Trouble: str
+
+
 class Inspection(msgspec.Struct, kw_only=True):
     """`GET /containers/{id}/json`."""
 
@@ -240,6 +252,7 @@ class Inspection(msgspec.Struct, kw_only=True):
     HostnamePath: str
     HostsPath: str
     LogPath: str
+    LogState: LogState
     Name: str
     RestartCount: int
     Driver: str = "overlay2"
