@@ -7,7 +7,7 @@ from pathlib import Path
 
 from logs.attributes import Subject, attributes
 from logs.container_log import ContainerLog, LogStream
-from logs.errors import LogOptionRefused
+from logs.errors import LogDriverUnknown, LogOptionRefused
 from logs.framing import Stream
 from logs.json_file import JsonRecords
 from logs.k8s_file import K8sRecords
@@ -18,6 +18,7 @@ __all__ = [
     "DEFAULT_DRIVER",
     "DRIVERS",
     "ContainerLog",
+    "LogDriverUnknown",
     "LogOptionRefused",
     "LogStream",
     "Stream",
@@ -42,11 +43,12 @@ def check_options(driver: str, options: Mapping[str, str]) -> None:
     """Refuse what could not be kept.
 
     Raises:
-        LogOptionRefused: there is no such driver or option, or its value can't be.
+        LogDriverUnknown: there is no such driver.
+        LogOptionRefused: there is no such option, or its value can't be.
     """
     if driver not in _WRITERS:
         known = ", ".join(DRIVERS)
-        raise LogOptionRefused(f'unknown log driver "{driver}": use one of {known}')
+        raise LogDriverUnknown(f'unknown log driver "{driver}": use one of {known}')
     parse(driver, options)
 
 
@@ -54,7 +56,7 @@ def log_path(driver: str, directory: Path, container_id: str) -> Path | None:
     """Where the driver keeps a container's log, or None if it keeps none.
 
     Raises:
-        LogOptionRefused: there is no such driver.
+        LogDriverUnknown: there is no such driver.
     """
     check_options(driver, {})
     if driver == "none":

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class LogOptionRefused(ValueError):
     """A log driver or a log option that we don't have, or a value that can't be."""
+
+
+class LogDriverUnknown(LogOptionRefused):
+    """A log driver that we don't have; Docker may."""

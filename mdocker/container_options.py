@@ -73,7 +73,16 @@ class ContainerOptions:
     log_driver: Annotated[
         str, flag("--log-driver", help="json-file (default), k8s-file or none")
     ] = ""
-    log_opt: Annotated[tuple[str, ...], flag("--log-opt", help="Option of the log driver")] = ()
+    log_opt: Annotated[
+        tuple[str, ...],
+        flag(
+            "--log-opt",
+            help="KEY=VALUE: max-size=20m and max-file=5 (so is the default; max-size=-1 keeps "
+            "all in one file), compress=true, mode=non-blocking with max-buffer-size=1m (never "
+            "waits for the disk: drops the oldest), labels, labels-regex, env, env-regex, tag "
+            "(added to each record of json-file)",
+        ),
+    ] = ()
     security_opt: Annotated[
         tuple[str, ...], flag("--security-opt", help="Such as no-new-privileges")
     ] = ()

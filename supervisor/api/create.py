@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from logs.drivers import LogOptionRefused, check_options
+from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
 from supervisor import signals
 from supervisor.api import wire
@@ -181,8 +181,10 @@ def _log(asked: wire.AskedLogConfig | None) -> tuple[str, dict[str, str]]:
     options = (asked.Config if asked else None) or {}
     try:
         check_options(driver, options)
-    except LogOptionRefused as error:
+    except LogDriverUnknown as error:
         raise Unsupported(str(error)) from error
+    except LogOptionRefused as error:
+        raise BadParameter(str(error)) from error
     return driver, options
 
 

@@ -244,9 +244,9 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
         ({"HostConfig": {"ShmSize": -1}}, 400, "SHM size can not be -1"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),
         (
-            {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}},
-            501,
-            'log option "max-size"',
+            {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-sise": "1m"}}}},
+            400,
+            "unknown log opt 'max-sise' for json-file log driver",
         ),
         ({"HostConfig": {"NetworkMode": "mine"}}, 400, "network mine not found"),
         ({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}, 400, "network mine not found"),
