@@ -31,12 +31,12 @@ class LogFile:
     def __init__(self, fd: int) -> None:
         """Take a descriptor over. Raises OSError."""
         self.fd = fd
+        self.doomed = False  # before the first call that may fail: whoever closes it looks there
         status = os.fstat(fd)
         self.inode = status.st_ino
         self.size = status.st_size
         self.truncations = 0
         self.after: tuple[LogFile, int] | None = None
-        self.doomed = False
 
     @classmethod
     def for_writing(cls, path: str) -> LogFile:
