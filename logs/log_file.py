@@ -31,8 +31,12 @@ class LogFile:
     def __init__(self, fd: int) -> None:
         """Take a descriptor over. Raises OSError."""
         self.fd = fd
-        self.doomed = False  # before the first call that may fail: whoever closes it looks there
-        status = os.fstat(fd)
+        self.doomed = False
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            self.close()
+            raise
         self.inode = status.st_ino
         self.size = status.st_size
         self.truncations = 0
