@@ -19,7 +19,13 @@ from supervisor.container import Container
 from supervisor.errors import BadParameter, Conflict, EngineFault
 from supervisor.running import Run
 from supervisor.states import ALIVE, State
-from supervisor.stop import DEFAULT_TIMEOUT_S, KILL_LIMIT_S, Escalation
+from supervisor.stop import (
+    DEFAULT_TIMEOUT_S,
+    KILL_LIMIT_S,
+    Escalation,
+    pending,
+    remaining_s,
+)
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
@@ -60,9 +66,7 @@ async def stop(
     run = container.run
     if run is None or container.state not in ALIVE:
         return False
-    if not container.life.stopped_by_request:
-        lifecycle.keep(engine, container, stopped_by_request=True)
-    await _escalated(engine, container, run, number, limit)
+    await _escalated(engine, container, run, number, limit, stopped_by_request=True)
     return True
 
 
@@ -71,16 +75,33 @@ async def restart_unhealthy(engine: Engine, container: Container) -> None:
     run = container.run
     if run is None or container.state not in ALIVE or container.life.stopped_by_request:
         return
-    lifecycle.keep(engine, container, restart_asked=True)
     number, limit = _stop_signal(container, None), _limit(container, None)
-    await _escalated(engine, container, run, number, limit)
+    await _escalated(engine, container, run, number, limit, restart_asked=True)
+
+
+def go_on(engine: Engine, container: Container, run: Run) -> None:
+    """Go on with a stop that an earlier supervisor began, for what is left of its time."""
+    stop = container.life.stopping
+    if stop is None or run.pidfd < 0:
+        return
+    left = remaining_s(stop)
+    run.escalation = Escalation(run, stop.signal, left, sent=True)
+    log.info("stop.resumed", container=container.short_id, left_s=round(left, 3))
+    engine.begin(_escalate, engine, container, run, run.escalation)
 
 
 async def _escalated(
-    engine: Engine, container: Container, run: Run, number: int, limit: float
+    engine: Engine, container: Container, run: Run, number: int, limit: float, **wish: object
 ) -> None:
-    """Begin an escalation or join the one under way; returns when the end is on record."""
+    """Begin an escalation or join the one under way; returns when the end is on record.
+
+    Args:
+        wish: What is put on record before the signal is sent, beside the deadline.
+    """
     escalation = run.escalation
+    under_way = escalation is not None and not escalation.done.is_set()
+    earlier = container.life.stopping if under_way else None
+    lifecycle.keep(engine, container, stopping=pending(number, limit, earlier), **wish)
     if escalation is None or escalation.done.is_set():
         escalation = run.escalation = Escalation(run, number, limit)
         engine.begin(_escalate, engine, container, run, escalation)

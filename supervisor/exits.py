@@ -17,7 +17,7 @@ class Ending(msgspec.Struct, frozen=True):
         signal: The signal that ended it, 0 for none.
         core_dumped: The kernel wrote a core.
         time_ns: When it was reaped, ns since the epoch.
-        unknown: Why nobody can tell, empty where it is known.
+        unknown: Why nobody can tell, or what else is not known; empty where all is.
     """
 
     code: int
@@ -29,7 +29,7 @@ class Ending(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """The cause in a few words: `exit 3`, `SIGKILL`, `not known`."""
-        if self.unknown:
+        if self.unknown and self.code == UNKNOWN_CODE:
             return "not known"
         if not self.signal:
             return f"exit {self.code}"

@@ -8,16 +8,22 @@ deadline nearer.
                                    │ exits                      │
                                    ▼                            ▼
                                  done              wait up to KILL_LIMIT_S, else report
+
+The signal and the deadline, on a clock that no supervisor's death stops, are put on record before
+the signal is sent: the next supervisor goes on with what is left of the time.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import anyio
 import structlog
+
+from supervisor.container import PendingStop
 
 log = structlog.get_logger()
 
@@ -59,7 +65,16 @@ class Escalation:
         done: Set when the process has ended or was found to be stuck.
     """
 
-    def __init__(self, target: Target, signal_number: int, timeout: float) -> None:
+    def __init__(
+        self, target: Target, signal_number: int, timeout: float, *, sent: bool = False
+    ) -> None:
+        """Make it; `run` does it.
+
+        Args:
+            timeout: Seconds; negative for ever.
+            sent: An earlier supervisor has sent the signal.
+        """
+        self._sent = sent
         self._target = target
         self._signal_number = signal_number
         self._scope: anyio.CancelScope | None = None
@@ -81,8 +96,9 @@ class Escalation:
             on_signal: Called for each signal sent (for the event stream).
         """
         try:
-            self._target.send_signal(self._signal_number)
-            on_signal(self._signal_number)
+            if not self._sent:
+                self._target.send_signal(self._signal_number)
+                on_signal(self._signal_number)
             with anyio.CancelScope(deadline=self.deadline) as self._scope:
                 await self._target.exited.wait()
             if self._target.exited.is_set():
@@ -97,6 +113,26 @@ class Escalation:
                 log.error("container.stuck", reason=self.stuck, waited_s=KILL_LIMIT_S)
         finally:
             self.done.set()
+
+
+def pending(signal_number: int, timeout: float, earlier: PendingStop | None = None) -> PendingStop:
+    """What is put on record of a stop; one that joins `earlier` only brings its deadline nearer."""
+    deadline = None if timeout < 0 else _boot_ns() + int(timeout * 1e9)
+    if earlier is None:
+        return PendingStop(signal_number, deadline)
+    deadlines = [one for one in (deadline, earlier.deadline_boot_ns) if one is not None]
+    return PendingStop(earlier.signal, min(deadlines, default=None))
+
+
+def remaining_s(stop: PendingStop) -> float:
+    """Seconds that are left of a recorded stop's timeout; -1 for ever."""
+    if stop.deadline_boot_ns is None:
+        return -1
+    return max(0.0, (stop.deadline_boot_ns - _boot_ns()) / 1e9)
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def deadline_after(timeout: float) -> float:

@@ -71,8 +71,8 @@ def test_both_die_and_what_ran_is_ended_and_said(fresh_engine):
     engine.start()
     for one in running:
         state = engine.inspect(one)["State"]
-        assert (state["Status"], state["ExitCode"]) == ("exited", 255)
-        assert "not seen" in state["Error"]
+        assert (state["Status"], state["ExitCode"]) == ("exited", 137)
+        assert "it was killed" in state["Error"]
     assert container_cgroups(engine) == set()
     assert payloads(str(engine.base)) == {}
     for one in running:

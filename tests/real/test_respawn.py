@@ -61,7 +61,8 @@ def test_it_comes_without_any_container_and_ends_when_told(engine):
     assert engine.delete(f"/containers/{created}").status == 204
     engine.terminate()
     end_of(shim)
-    assert not Path(f"/proc/{second}").exists()
+    end_of(second)
+    assert not engine.answers()
 
 
 def test_one_that_was_told_to_end_is_not_followed(engine):
