@@ -19,10 +19,11 @@ import anyio.to_thread
 
 from logs.container_log import ContainerLog
 from logs.framing import Stream, frame
-from logs.history import Part, parts_of, place
+from logs.history import Part, parts_of
 from logs.log_file import LogFile
-from logs.reader import TIME_OF, LogNotReadable, LogReader
+from logs.reader import LogNotReadable, begin_at
 from logs.selection import BOTH, Selection
+from logs.spots import Spot
 
 _BLOCK = 1 << 18
 
@@ -33,22 +34,42 @@ class Follower(AsyncIterator[bytes]):
     It subscribes only while it waits, so a follower that is dropped half-way leaves nothing behind.
     It reads from the files, so one that is slow costs the writer nothing and needs no buffer; what
     it holds of rotated files is bounded (`logs.waiting_files`), and what it misses by that is told.
+
+    Attributes:
+        missed: The place to begin at is gone; it began with what is left.
     """
 
-    __slots__ = ("_deadline_ns", "_log", "_parts", "_reader", "_selection", "_truncations")
+    __slots__ = (
+        "_deadline_ns",
+        "_log",
+        "_parts",
+        "_reader",
+        "_selection",
+        "_truncations",
+        "missed",
+    )
 
-    def __init__(self, log: ContainerLog, selection: Selection, tail: int | None) -> None:
+    def __init__(
+        self,
+        log: ContainerLog,
+        selection: Selection,
+        tail: int | None,
+        begin: Spot | None = None,
+    ) -> None:
         if not log.readable:
             raise LogNotReadable("configured logging driver does not support reading")
         self._log = log
         self._selection = selection
         self._deadline_ns = selection.until_ns
         parts = parts_of(log.path, log)
-        index, offset = place(parts, tail, selection.since_ns, TIME_OF[log.driver])
-        del parts[:index]
+        self._reader, self.missed = begin_at(parts, log.driver, selection, tail, begin)
         self._parts = parts
-        self._reader = LogReader(log.driver, parts[0].file, selection, offset)
         self._truncations = self._newest_truncations()
+
+    @property
+    def spot(self) -> Spot | None:
+        """The place behind the last chunk; None where it is not known."""
+        return self._reader.spot
 
     @property
     def skipped(self) -> int:
@@ -161,6 +182,7 @@ def follow(
     until_ns: int | None = None,
     timestamps: bool = False,
     framed: bool = False,
+    begin: Spot | None = None,
 ) -> Follower:
     """Show what is in a log and then what is written to it, until it is closed and all was shown.
 
@@ -172,4 +194,4 @@ def follow(
         OSError: the file can't be read.
     """
     selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
-    return Follower(log, selection, tail)
+    return Follower(log, selection, tail, begin)

@@ -14,6 +14,7 @@ from logs.history import Part, parts_of, place
 from logs.json_text import JsonText
 from logs.k8s_text import K8sText
 from logs.selection import BOTH, Selection, Sieve
+from logs.spots import TAIL, Spot, find, spot_at
 from logs.tailing import TimeOf
 
 __all__ = ["BLOCK_SIZE", "LogNotReadable", "LogReader", "Selection", "read"]
@@ -47,10 +48,27 @@ class LogReader:
         finished: A record younger than `until` was met: there is nothing more to come.
     """
 
-    __slots__ = ("_need", "_sieve", "_skipping", "_text", "finished", "offset", "source")
+    __slots__ = (
+        "_begin",
+        "_need",
+        "_seen",
+        "_sieve",
+        "_skipping",
+        "_text",
+        "finished",
+        "offset",
+        "source",
+    )
 
-    def __init__(self, driver: str, source: Source, selection: Selection, offset: int = 0) -> None:
-        """Begin at `offset`, where a record must begin.
+    def __init__(
+        self,
+        driver: str,
+        source: Source,
+        selection: Selection,
+        offset: int = 0,
+        begin: Spot | None = None,
+    ) -> None:
+        """Begin at `offset`, where a record must begin, which is the place `begin`.
 
         Raises:
             LogNotReadable: the driver keeps no log.
@@ -58,6 +76,8 @@ class LogReader:
         self.source = source
         self.offset = offset
         self.finished = False
+        self._begin = begin
+        self._seen: tuple[bytes, int] | None = None
         self._need = 0
         self._skipping = False
         self._sieve = Sieve(selection)
@@ -67,6 +87,11 @@ class LogReader:
     def skipped(self) -> int:
         """Lines so far that were no records."""
         return self._text.skipped
+
+    @property
+    def spot(self) -> Spot | None:
+        """The place behind what it has given back; None where that is not known."""
+        return self._begin if self._seen is None else Spot.behind(*self._seen)
 
     def turn(self, source: Source) -> None:
         """Go on at the beginning of another file."""
@@ -103,6 +128,7 @@ class LogReader:
             return b""
         self._need = 0
         self.offset += cut
+        self._seen = block[max(0, cut - TAIL) : cut], self.offset
         if self._skipping:
             self._skipping = False
             self._text.skipped += 1
@@ -152,7 +178,8 @@ def read(
     framed: bool = False,
     log: ContainerLog | None = None,
     block_size: int = BLOCK_SIZE,
-) -> Iterator[bytes]:
+    begin: Spot | None = None,
+) -> Chunks:
     """Read a log, the rotated files first; it need not belong to a running container.
 
     It may wait for the disk, and for a rotation under way.
@@ -169,8 +196,9 @@ def read(
         framed: Give stdcopy frames, not bare text.
         log: The log, where this process is writing it. What comes later is not read.
         block_size: Bytes of the file that are read at once; a chunk is never larger.
+        begin: Begin at this place, whatever `tail` says.
 
-    Yields:
+    Returns:
         Chunks that hold whole records (and whole frames), never empty ones.
 
     Raises:
@@ -180,21 +208,60 @@ def read(
     selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
     text_of(driver, Sieve(selection))
     parts = parts_of(os.fspath(log_path), log)
-    return _chunks(parts, driver, selection, tail, block_size)
+    reader, missed = begin_at(parts, driver, selection, tail, begin)
+    return Chunks(parts, reader, block_size, missed=missed)
 
 
-def _chunks(
-    parts: list[Part], driver: str, selection: Selection, tail: int | None, block_size: int
-) -> Iterator[bytes]:
-    index, offset = place(parts, tail, selection.since_ns, TIME_OF[driver])
+def begin_at(
+    parts: list[Part], driver: str, selection: Selection, tail: int | None, begin: Spot | None
+) -> tuple[LogReader, bool]:
+    """A reader at the place where it is to begin; parts before that are taken off.
+
+    Returns:
+        The reader, and whether the place `begin` is gone: then it begins with what is left.
+    """
+    found: tuple[int, int] | None
+    if begin is None:
+        found = place(parts, tail, selection.since_ns, TIME_OF[driver])
+    else:
+        found = find(parts, begin)
+    index, offset = found or (0, 0)
+    spot = spot_at(parts, index, offset)
     del parts[:index]
-    reader = LogReader(driver, parts[0].file, selection, offset)
-    while True:
-        part = parts.pop(0)
-        while reader.offset < part.end and not reader.finished:
-            chunk = reader.read_part(part, block_size)
-            if chunk:
-                yield chunk
-        if reader.finished or not parts:
-            return
-        reader.turn(parts[0].file)
+    return LogReader(driver, parts[0].file, selection, offset, spot), found is None
+
+
+class Chunks(Iterator[bytes]):
+    """The chunks of a log that is not followed.
+
+    Attributes:
+        missed: The place to begin at is gone; it began with what is left.
+    """
+
+    __slots__ = ("_block_size", "_parts", "_reader", "missed")
+
+    def __init__(
+        self, parts: list[Part], reader: LogReader, block_size: int, *, missed: bool
+    ) -> None:
+        self._parts = parts
+        self._reader = reader
+        self._block_size = block_size
+        self.missed = missed
+
+    @property
+    def spot(self) -> Spot | None:
+        """The place behind the last chunk; None where it is not known."""
+        return self._reader.spot
+
+    def __next__(self) -> bytes:
+        parts, reader = self._parts, self._reader
+        while parts and not reader.finished:
+            if reader.offset < parts[0].end:
+                chunk = reader.read_part(parts[0], self._block_size)
+                if chunk:
+                    return chunk
+                continue
+            del parts[0]
+            if parts:
+                reader.turn(parts[0].file)
+        raise StopIteration

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from logs.history import Part
+from logs.packed import PackedFile
 
 TAIL = 64
 """Bytes in front of a place that are looked at, at most."""
@@ -56,6 +57,23 @@ START = Spot(0, 0, 0)
 """The beginning of a log."""
 
 
+def spot_at(parts: Sequence[Part], index: int, offset: int) -> Spot | None:
+    """The place at an offset in a part; None where nothing tells it from others.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    if not offset:
+        if not index:
+            return START
+        index -= 1
+        offset = parts[index].end
+        if isinstance(parts[index].file, PackedFile) or not offset:
+            return None
+    length = min(TAIL, offset)
+    return Spot.behind(parts[index].file.read(length, offset - length), offset)
+
+
 def find(parts: Sequence[Part], spot: Spot) -> tuple[int, int] | None:
     """Where a place is: the index of a part, and the offset in it; None where it is gone.
 
@@ -66,6 +84,8 @@ def find(parts: Sequence[Part], spot: Spot) -> tuple[int, int] | None:
     """
     if not spot.offset:
         return 0, 0
+    if not spot.length:
+        return None
     for index in range(len(parts) - 1, -1, -1):
         part = parts[index]
         if part.end < spot.offset:
@@ -73,4 +93,6 @@ def find(parts: Sequence[Part], spot: Spot) -> tuple[int, int] | None:
         tail = part.file.read(spot.length, spot.offset - spot.length)
         if len(tail) == spot.length and zlib.crc32(tail) == spot.checksum:
             return index, spot.offset
+        if isinstance(part.file, PackedFile):
+            part.file.rewind()
     return None
