@@ -128,8 +128,17 @@ WantedBy=sockets.target
 
 
 def _line(words: tuple[str, ...]) -> str:
-    """Spell a command line (systemd.service(5), "Command lines"): a dollar is doubled there."""
-    return " ".join(_word(word.replace("$", "$$")) for word in words)
+    """Spell a command line (systemd.service(5), "Command lines").
+
+    A dollar is doubled in the arguments, but not in the program's name, which can't have quotes.
+
+    Raises:
+        BadPath: The program's path has quotes, backslashes or control characters.
+    """
+    program, *arguments = words
+    if set(program) & set("\"'\\"):
+        raise BadPath(f"systemd executes nothing with quotes in its path: {program}")
+    return " ".join([_word(program), *(_word(word.replace("$", "$$")) for word in arguments)])
 
 
 def _word(text: str) -> str:
