@@ -90,6 +90,7 @@ class Disk:
         self._jobs: queue.SimpleQueue[_Job[object]] = queue.SimpleQueue()
         self._hangs_since = 0.0
         self._afterwards: dict[str, Callable[[], object]] = {}
+        self._lock = threading.Lock()  # of `_afterwards`, never held while something is done
         self._name = name
         self._waiters: anyio.CapacityLimiter | None = None
         self._thread = threading.Thread(target=self._run, name=f"disk-{name}", daemon=True)
@@ -148,7 +149,8 @@ class Disk:
 
     def afterwards(self, key: str, work: Callable[[], object]) -> None:
         """Do this when the disk answers again; of several with the same key, the last only."""
-        self._afterwards[key] = work
+        with self._lock:
+            self._afterwards[key] = work
         self._jobs.put(_Job(_nothing, None))
 
     def _begin(self, work: Callable[[], Result], late: Callable[[], object] | None) -> _Job[Result]:
@@ -183,8 +185,10 @@ class Disk:
                 self._hangs_since = 0.0
             if job.given_up and job.late is not None:
                 self._do_late(job.late)
-            while self._afterwards:
-                self._do_late(self._afterwards.popitem()[1])
+            with self._lock:
+                due, self._afterwards = self._afterwards, {}
+            for work in due.values():
+                self._do_late(work)
 
     def _do_late(self, work: Callable[[], object]) -> None:
         try:

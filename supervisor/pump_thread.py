@@ -56,7 +56,7 @@ class Source:
 
 
 class PumpThread:
-    """One such thread with its stage. Its methods may be called from any thread; none waits."""
+    """One such thread with its stage. Its methods are for the event loop's thread; none waits."""
 
     def __init__(self, number: int, stage: Stage, mailbox: Mailbox) -> None:
         """Make its descriptors and start it.
@@ -112,9 +112,18 @@ class PumpThread:
         self._order(self._stop)
 
     def join(self, seconds: float | None) -> bool:
-        """Wait for its end; False where it hangs longer. None waits for ever."""
+        """Wait for its end; False where it hangs longer. None waits for ever.
+
+        Its descriptors are closed here, and by none but the thread that gives the orders.
+        """
         self._thread.join(seconds)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            self._epoll.close()
+            os.close(bell)
+        return True
 
     @property
     def stuck_s(self) -> float:
@@ -129,27 +138,22 @@ class PumpThread:
 
     def _order(self, order: Letter) -> None:
         self._orders.append(order)
-        with contextlib.suppress(OSError):  # it has ended, and its bell with it
+        if self._bell >= 0:
             os.eventfd_write(self._bell, 1)
 
     # ── the thread ──────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
         poll, bell, sources, move = self._epoll.poll, self._bell, self._sources, self._move
-        try:
-            while not self._stopping:
-                for fd, _ in poll():
-                    if fd == bell:
-                        os.eventfd_read(bell)
-                        self._obey()
-                    else:
-                        source = sources.get(fd)
-                        if source is not None:
-                            move(source)
-        finally:
-            self._epoll.close()
-            bell, self._bell = self._bell, -1
-            os.close(bell)
+        while not self._stopping:
+            for fd, _ in poll():
+                if fd == bell:
+                    os.eventfd_read(bell)
+                    self._obey()
+                else:
+                    source = sources.get(fd)
+                    if source is not None:
+                        move(source)
 
     def _obey(self) -> None:
         while self._orders:

@@ -60,6 +60,7 @@ class Stages:
         self._first: PumpThread | None = None
         self._making = anyio.Lock()
         self._unsettled: dict[str, anyio.Event] = {}
+        self._closed = False
         self.mailbox = Mailbox()
         main: tuple[int, int] | None = None
         for name, fds in (found or {}).items():
@@ -186,6 +187,8 @@ class Stages:
             False where a thread still hangs in a write after `limit_s`. As long as it does, nobody
             else may write these logs: the write comes through at last.
         """
+        if self._closed:
+            return True
         threads = set(self._threads.values())
         if self._first is not None:
             threads.add(self._first)
@@ -199,6 +202,7 @@ class Stages:
             self.main.close()
         self._threads.clear()
         self.mailbox.close()
+        self._closed = True
         return True
 
 

@@ -1,6 +1,6 @@
 """A disk of a test's own that can hang: an ext4 image on a loop device, frozen by fsfreeze(8).
 
-A frozen file system also holds up `sync` and whoever writes there, so it is always thawed, and soon.
+A frozen file system also holds up `sync` and whoever writes there: it is always thawed, and soon.
 """
 
 from __future__ import annotations

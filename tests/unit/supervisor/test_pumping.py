@@ -1,19 +1,22 @@
-"""Output on its way to the log: the loop's stage, and a thread of its own once the log is slow."""
+"""Output on its way to the log: by the thread of the log's file system."""
 
 import os
+import threading
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from logs.drivers import Stream, open_log
 from logs.follow import follow
 from logs.marks import MarkFile
 from logs.reader import read
-from supervisor import pumping
-from supervisor.pumping import Lane, Stages, pump
+from supervisor.attachments import Attachment
+from supervisor.pumping import Stages
 
 pytestmark = pytest.mark.anyio
 ID = "ab" * 32
+OTHER = "cd" * 32
 
 
 async def held_by_nobody(name, descriptors):
@@ -21,11 +24,14 @@ async def held_by_nobody(name, descriptors):
 
 
 @pytest.fixture
-def stages(tmp_path):
+async def stages(tmp_path):
     marks = MarkFile(tmp_path / "marks")
     made = Stages(marks, held_by_nobody)
-    yield made
-    made.main.close()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run)
+        yield made
+        tasks.cancel_scope.cancel()
+    assert made.close()
     marks.close()
 
 
@@ -42,22 +48,41 @@ def pipe():
     return reading, writing
 
 
-@pytest.fixture(params=[False, True], ids=["loop", "thread"])
-def slow(request, monkeypatch):
-    if request.param:
-        monkeypatch.setattr(pumping, "SLOW_WRITE_S", -1.0)
-    return request.param
+def pump_threads():
+    return [one for one in threading.enumerate() if one.name.startswith("pump-")]
 
 
-async def test_both_streams_reach_log_and_attachments_in_order(stages, log, slow):
-    lane, fed = Lane(stages, anyio.CapacityLimiter(2)), []
-    spare = len(stages._free)
-    feeds = [lambda number, data: fed.append((number, data))]
+class HangingDisk:
+    """Holds up the writes of one log until it is let go, as a frozen file system does."""
+
+    def __init__(self, log, monkeypatch):
+        self.entered = threading.Event()
+        self._thawed = threading.Event()
+        write = type(log).write
+
+        def hang(which, *given, **more):
+            if which is log:
+                self.entered.set()
+                self._thawed.wait()
+            return write(which, *given, **more)
+
+        monkeypatch.setattr(type(log), "write", hang)
+
+    def thaw(self):
+        self._thawed.set()
+
+    async def until_entered(self):
+        await anyio.to_thread.run_sync(self.entered.wait)
+
+
+async def test_both_streams_reach_log_followers_and_attachments_in_order(stages, log, tmp_path):
+    attachment = Attachment(tmp_path, frozenset({1, 2}), stages.mailbox.post)
+    lane = await stages.lane(log, [attachment.feed])
     texts = {
         Stream.STDOUT: b"".join(b"out %d\n" % n for n in range(30_000)),
         Stream.STDERR: b"".join(b"err %d\n" % n for n in range(30_000)),
     }
-    seen = []
+    seen, fed = [], []
 
     async def write(end, text):
         while text:
@@ -67,21 +92,25 @@ async def test_both_streams_reach_log_and_attachments_in_order(stages, log, slow
     async def watch():
         seen.extend([piece async for piece in follow(log)])
 
-    async def move(source, stream):
-        await pump(lane, source, log.stream(stream), feeds)
-        os.close(source)
+    async def attached():
+        fed.extend([piece async for piece in attachment])
 
     async with anyio.create_task_group() as watchers:
         watchers.start_soon(watch)
+        watchers.start_soon(attached)
+        ends = []
         async with anyio.create_task_group() as tasks:
             for stream, text in texts.items():
                 reading, writing = pipe()
+                ends.append(reading)
                 tasks.start_soon(write, writing, text)
-                tasks.start_soon(move, reading, stream)
-        assert (lane._own is not None) == slow
-        await lane.close()
-        log.close()
-    assert len(stages._free) == spare
+                tasks.start_soon(lane.pump, reading, log.stream(stream))
+        assert await lane.close(5)
+        attachment.end()
+    for end in ends:
+        os.close(end)
+    attachment.close()
+    assert log.closed
     for stream, text in texts.items():
         logged = b"".join(read(log.path, "json-file", streams={stream}))
         assert logged == text
@@ -89,23 +118,90 @@ async def test_both_streams_reach_log_and_attachments_in_order(stages, log, slow
     assert len(b"".join(seen)) == sum(map(len, texts.values()))
 
 
-async def test_when_all_spare_stages_are_taken_a_slow_log_stays_in_the_loop(
-    stages, log, monkeypatch
+async def test_a_close_takes_what_the_pipe_holds_though_it_is_open(stages, log):
+    """A grandchild outside of the container may hold the pipe for ever."""
+    lane = await stages.lane(log, [])
+    reading, writing = pipe()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lane.pump, reading, log.stream(Stream.STDOUT))
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    os.write(writing, b"late")
+    assert await lane.close(5)
+    assert b"".join(read(log.path, "json-file")) == b"late"
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_a_log_that_hangs_holds_up_its_own_file_system_only(
+    stages, log, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pumping, "SLOW_WRITE_S", -1.0)
+    with_none = open_log("none", tmp_path, OTHER)
+    fed = []
+    held = await stages.lane(log, [])
+    free = await stages.lane(with_none, [lambda number, data: fed.append(data)])
+    disk = HangingDisk(log, monkeypatch)
+    ends = [pipe(), pipe()]
+    os.write(ends[0][1], b"held\n")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(held.pump, ends[0][0], log.stream(Stream.STDOUT))
+        await disk.until_entered()
+        os.write(ends[1][1], b"free\n")
+        os.close(ends[1][1])
+        await free.pump(ends[1][0], with_none.stream(Stream.STDOUT))
+        assert fed == [b"free\n"]
+        assert await free.close(5)
+        tasks.cancel_scope.cancel()
+    # Its container ends; nobody waits for the disk, but a new run does.
+    assert not await held.close(0.01)
+    assert stages.is_unsettled(ID)
+    assert not stages.close(0.01)
+    closed = []
+    held.leave(lambda: closed.append(True))
+    disk.thaw()
+    await stages.settled(ID)
+    assert stages.close(5)
+    assert closed == [True]
+    assert b"".join(read(log.path, "json-file")) == b"held\n"
+    for fd in (ends[0][0], ends[0][1], ends[1][0]):
+        os.close(fd)
+
+
+async def test_where_no_thread_can_be_made_the_first_serves_them_all(
+    stages, log, tmp_path, monkeypatch
+):
+    await stages.lane(log, [])
     stages._free.clear()
-    lane = Lane(stages, anyio.CapacityLimiter(1))
+    other = open_log("none", tmp_path, OTHER)
+    lane, fed = await stages.lane(other, [lambda number, data: fed.append(data)]), []
+    assert len(pump_threads()) == 1
     reading, writing = pipe()
     os.write(writing, b"one\n")
-    assert await lane.move(reading, log.stream(Stream.STDOUT)) == b"one\n"
-    os.write(writing, b"two\n")
-    assert await lane.move(reading, log.stream(Stream.STDOUT)) == b"two\n"
-    with pytest.raises(BlockingIOError):
-        await lane.move(reading, log.stream(Stream.STDOUT))
     os.close(writing)
-    assert await lane.move(reading, log.stream(Stream.STDOUT)) == b""
+    await lane.pump(reading, other.stream(Stream.STDOUT))
+    assert fed == [b"one\n"]
+    assert await lane.close(5)
     os.close(reading)
-    await lane.close()
+
+
+async def test_what_is_no_pipe_is_told(stages, log, tmp_path):
+    lane = await stages.lane(log, [])
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    with pytest.raises(PermissionError):  # epoll takes no plain file
+        await lane.pump(file, log.stream(Stream.STDOUT))
+    os.close(file)
+    assert await lane.close(5)
+
+
+async def test_a_closed_set_of_stages_leaves_no_thread_and_no_descriptor(tmp_path, log):
+    before = sorted(os.listdir("/proc/self/fd"))
+    marks = MarkFile(tmp_path / "marks")
+    made = Stages(marks, held_by_nobody)
+    await made.lane(log, [])
+    assert made.close()
+    marks.close()
+    assert pump_threads() == []
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 async def test_batches_of_a_killed_supervisors_threads_are_finished(tmp_path, log):
@@ -120,17 +216,19 @@ async def test_batches_of_a_killed_supervisors_threads_are_finished(tmp_path, lo
 
     marks = MarkFile(tmp_path / "marks")
     dead = Stages(marks, hold)
-    number, stage = await dead.take()
+    no_log = open_log("none", tmp_path, OTHER)
+    await dead.lane(no_log, [])
+    await dead.lane(log, [])
+    (stage,) = [thread.stage for thread in dead._threads.values() if thread.number]
     reading, writing = pipe()
     os.write(writing, b"marked\n")
     stage.pump(reading, log.stream(Stream.STDOUT))
     # Killed after step 1: the batch is noted and in staging, and in no log.
     os.write(writing, b"not yet\n")
-    marks.begin(number, log.slot, Stream.STDOUT)
+    marks.begin(stage._number, log.slot, Stream.STDOUT)
     os.splice(reading, stage.fds[1], 100)
     log.detach()
-    stage.close()
-    dead.main.close()
+    dead.close()
     marks.close()
 
     found, marks = dict(shim), MarkFile(tmp_path / "marks")
@@ -143,7 +241,7 @@ async def test_batches_of_a_killed_supervisors_threads_are_finished(tmp_path, lo
     assert b"".join(read(again.path, "json-file")) == b"marked\nnot yet\n"
     assert list(shim) == ["stage-0"]
     await hold("stage-0", ())
-    living.main.close()
+    living.close()
     marks.close()
     os.close(reading)
     os.close(writing)

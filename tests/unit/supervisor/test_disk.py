@@ -1,0 +1,181 @@
+"""The engine's own small writes: done, refused, or given up and set right later."""
+
+import errno
+import os
+import threading
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from supervisor import disk, store
+from supervisor.container import Container, ContainerConfig, Life
+from supervisor.disk import Disk, DiskHangs
+from supervisor.states import State
+
+ID = "ab" * 32
+
+
+class Hanging:
+    """Work that is held up until it is let go."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self.done = []
+
+    def __call__(self):
+        self.begun.set()
+        self.go.wait()
+        self.done.append("work")
+        return "result"
+
+    def late(self):
+        self.done.append("late")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(disk, "SYNC_LIMIT_S", 0.001)
+    monkeypatch.setattr(disk, "QUICK_S", 0.001)
+
+
+@pytest.fixture
+def one():
+    return Disk("test")
+
+
+def settled(one):
+    """Wait until the disk's thread has done all that was asked before."""
+    last = threading.Event()
+    one.afterwards("last", last.set)
+    last.wait()
+
+
+def full():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_results_and_refusals_come_back(one, monkeypatch):
+    monkeypatch.setattr(disk, "SYNC_LIMIT_S", 30)
+    assert one.call(lambda: threading.current_thread().name) == "disk-test"
+    with pytest.raises(OSError, match="No space left"):
+        one.call(full)
+
+
+def test_what_hangs_is_given_up_and_set_right_when_it_is_done(one):
+    work = Hanging()
+    with pytest.raises(DiskHangs, match=r"not answered for 0\.0 s") as told:
+        one.call(work, work.late)
+    assert told.value.errno == errno.ETIMEDOUT
+    # From now on nobody waits for it, and nothing is begun.
+    with pytest.raises(DiskHangs):
+        one.call(lambda: work.done.append("never"))
+    assert one.hangs_s > 0
+    work.go.set()
+    settled(one)
+    assert work.done == ["work", "late"]
+    assert one.hangs_s == 0
+
+
+def test_of_many_works_for_afterwards_the_last_counts(one):
+    work, done = Hanging(), []
+    with pytest.raises(DiskHangs):
+        one.call(work)
+    for number in range(5):
+        one.afterwards("same", lambda number=number: done.append(number))
+    one.afterwards("full", full)
+    work.go.set()
+    settled(one)
+    assert done == [4]
+
+
+@pytest.mark.anyio
+async def test_a_patient_one_waits_while_others_run(one):
+    work, results = Hanging(), []
+
+    async def ask():
+        results.append(await one.patient(work))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.to_thread.run_sync(work.begun.wait)
+        work.go.set()
+    assert results == ["result"]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_one_is_set_right(one):
+    work = Hanging()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.patient, work, work.late)
+        await anyio.to_thread.run_sync(work.begun.wait)
+        tasks.cancel_scope.cancel()
+    work.go.set()
+    settled(one)
+    assert work.done == ["work", "late"]
+
+
+@pytest.mark.anyio
+async def test_patience_ends(one, monkeypatch):
+    monkeypatch.setattr(disk, "PATIENCE_S", 0.001)
+    work = Hanging()
+    with pytest.raises(DiskHangs):
+        await one.patient(work, work.late)
+    never = []
+    with pytest.raises(DiskHangs):
+        await one.patient(lambda: never.append(True))
+    work.go.set()
+    settled(one)
+    assert work.done == ["work", "late"]
+    assert never == []
+
+
+def container(state=State.CREATED):
+    config = ContainerConfig(image="host", image_id="sha256:00")
+    return Container(ID, "finch", config, 123, Life(state=state), "/log")
+
+
+def test_a_record_that_was_given_up_is_written_as_it_is_then(tmp_path, monkeypatch):
+    directory = tmp_path / ID
+    directory.mkdir()
+    monkeypatch.setattr(disk, "SYNC_LIMIT_S", 30)
+    one, hanging = container(), Hanging()
+    store.save(directory, one)
+    monkeypatch.setattr(disk, "SYNC_LIMIT_S", 0.001)
+    rename = os.rename
+
+    def hang(*names):
+        hanging()
+        rename(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", hang)
+        one.life = Life(state=State.RUNNING)
+        with pytest.raises(DiskHangs):
+            store.save(directory, one)
+        hanging.begun.wait()
+    one.life = Life(state=State.EXITED, exit_code=3)
+    hanging.go.set()
+    settled(disk.of(directory))
+    assert store.load(directory).life == one.life
+
+
+def test_a_container_that_was_removed_meanwhile_does_not_come_back(tmp_path):
+    directory = tmp_path / ID
+    directory.mkdir()
+    store.catch_up(directory, container())
+    directory.rmdir()
+    settled(disk.of(tmp_path))
+    assert not directory.exists()
+
+
+@pytest.mark.anyio
+async def test_half_a_container_is_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "QUICK_S", 30)
+    directory = tmp_path / ID
+    with pytest.raises(OSError, match="No space left"):
+        await store.make(directory, container(), full)
+    assert not directory.exists()
+    await store.make(directory, container(), lambda: None)
+    assert store.load(directory).state is State.CREATED
