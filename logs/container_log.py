@@ -228,7 +228,11 @@ class ContainerLog:
         self.options = options
         self.file = None if path is None else LogFile.for_writing(self.path)
         if self.file is not None:
-            self.file.size = _whole_records(self.file.fd)
+            try:
+                self.file.size = _whole_records(self.file.fd)
+            except OSError:
+                self.file.close()
+                raise
         self.closed = False
         self.dropped_bytes = 0
         self.trouble: OSError | None = None
