@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -281,6 +282,33 @@ def containers_outlive_their_supervisor(engine):
     same(stop(engine, container, 60), 5)
     same(engine.output(container), (b"ready\nbye\n", b""))
     remove(engine, container)
+
+
+@check
+def no_single_death_costs_an_exit_code(engine):
+    """On a kernel before 6.15 nobody tells a status once PID 1 has reaped the process."""
+    base = engine.base.with_name("mortal")
+    mortal = EngineProcess(base, respawn=True).start()
+    script = "until [ -e /tmp/go ]; do sleep 0.1; done; exit {}"
+    codes = (7, 8, 9)
+    containers = [mortal.run("sh", "-c", script.format(code)) for code in codes]
+    gates = [f"/proc/{mortal.inspect(one)['State']['Pid']}/root/tmp/go" for one in containers]
+    # The supervisor that follows is no parent of anybody: when the shim dies too, the inits go to
+    # PID 1, which reaps them at once here.
+    mortal.kill()
+    same(mortal.answers(), True)
+    shim = mortal.shim_pid
+    os.kill(shim, signal.SIGKILL)
+    Path(gates[0]).touch()
+    same(mortal.wait(containers[0]), codes[0])
+    mortal.run("true")  # a start waits for the new shim, to which all was handed
+    assert mortal.shim_pid != shim
+    Path(gates[1]).touch()
+    same(mortal.wait(containers[1]), codes[1])
+    mortal.kill()
+    Path(gates[2]).touch()
+    same(mortal.wait(containers[2]), codes[2])
+    mortal.close()
 
 
 @check
