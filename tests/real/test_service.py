@@ -1,0 +1,129 @@
+"""The engine as a service of a real systemd: socket, readiness, restart, watchdog, stop, reload."""
+
+import os
+import signal
+import socket
+
+import pytest
+
+from mdocker import service
+from mdocker.settings import Settings
+from mdocker.unit_files import SERVICE, SOCKET
+from tests.real import user_manager
+from tests.real.engine_process import EngineProcess
+from tests.real.user_manager import UserManager
+
+pytestmark = pytest.mark.skipif(bool(user_manager.missing()), reason=user_manager.missing())
+
+FOR_TESTS = """
+[Service]
+StandardError=append:{log}
+TimeoutAbortSec=1
+"""
+"""The unit as it is installed, but for its log (no journal runs here) and a quicker end."""
+
+
+class Served(EngineProcess):
+    """An engine that is systemd's, not this test's child."""
+
+    def __init__(self, base, manager):
+        super().__init__(base)
+        self.manager = manager
+
+    @property
+    def pid(self):
+        return int(self.manager.show(SERVICE, "MainPID")["MainPID"])
+
+    def drop_in(self, name, text):
+        folder = self.manager.units / f"{SERVICE}.d"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.conf").write_text(text)
+        self.manager.ctl("daemon-reload")
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory):
+    one = UserManager(tmp_path_factory.mktemp("um")).start()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def served(manager):
+    """The units of `--install`, in that manager; its socket listens, no supervisor runs yet."""
+    engine = Served(manager.base / "e", manager)
+    engine.base.mkdir()
+    place = Settings(str(engine.root), str(engine.run_dir), str(engine.socket), True)
+    described = service.describe(place, ("--debug",), service.Systemd())
+    for name, text in service.units(described).items():
+        (manager.units / name).write_text(text)
+    engine.drop_in("tests", FOR_TESTS.format(log=engine.base / "supervisor.log"))
+    manager.ctl("enable", SOCKET, SERVICE)
+    manager.ctl("start", SOCKET)
+    yield engine
+    for container in engine.get("/containers/json?all=1").json:
+        engine.delete(f"/containers/{container['Id']}?force=1")
+    manager.ctl("stop", SOCKET, SERVICE)
+    assert not engine.socket.exists()
+
+
+@pytest.fixture
+def bird(served):
+    container = served.run("sleep", "1000")
+    yield container
+    served.delete(f"/containers/{container}?force=1")
+
+
+def pid_of(served, container):
+    state = served.inspect(container)["State"]
+    assert state["Running"], served.log_text()[-3000:]
+    return state["Pid"]
+
+
+def test_the_first_client_wakes_it(served, manager):
+    assert manager.show(SERVICE, "ActiveState") == {"ActiveState": "inactive"}
+    assert served.get("/_ping").body == b"OK"
+    told = manager.show(SERVICE, "ActiveState", "StatusText", "MainPID", "Delegate", "KillMode")
+    assert told["ActiveState"] == "active"
+    assert told["StatusText"] == "0 containers, 0 running"
+    assert told["MainPID"] == (served.run_dir / "supervisor.pid").read_text().strip()
+    assert (told["Delegate"], told["KillMode"]) == ("yes", "process")
+
+
+def test_killed_it_is_back_and_no_client_is_refused(served, manager, bird):
+    before, payload, shim = served.pid, pid_of(served, bird), served.shim_pid
+    with socket.socket(socket.AF_UNIX) as early:
+        early.connect(str(served.socket))
+        os.kill(before, signal.SIGKILL)
+        # systemd listens: whoever comes now waits for the next supervisor.
+        assert pid_of(served, bird) == payload
+    assert served.pid != before
+    assert served.shim_pid == shim
+    names = [one["Pid"] for one in served.get(f"/containers/{bird}/timeline").json["Supervisors"]]
+    assert names[-1] == served.pid
+
+
+def test_one_that_hangs_is_replaced(served, bird):
+    payload, before = pid_of(served, bird), served.pid
+    served.drop_in("watchdog", "[Service]\nWatchdogSec=3\n")
+    try:
+        # The interval is told at a start.
+        served.manager.ctl("restart", SERVICE)
+        hanging = served.pid
+        assert hanging != before
+        os.kill(hanging, signal.SIGSTOP)
+        assert pid_of(served, bird) == payload
+        assert served.pid != hanging
+        assert served.manager.show(SERVICE, "ActiveState") == {"ActiveState": "active"}
+    finally:
+        served.drop_in("watchdog", "")
+
+
+def test_stopped_and_started_the_containers_go_on(served, manager, bird):
+    payload, before = pid_of(served, bird), served.pid
+    manager.ctl("stop", SERVICE)
+    told = manager.show(SERVICE, "ActiveState", "Result")
+    assert told == {"ActiveState": "inactive", "Result": "success"}
+    os.kill(payload, 0)
+    assert pid_of(served, bird) == payload
+    assert served.pid != before
