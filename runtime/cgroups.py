@@ -130,6 +130,27 @@ class Cgroups:
             self.remove(container_id)
             raise
 
+    def below(self, container_id: str, name: str) -> CgroupPlan:
+        """A fresh v2 directory below the container's, for a command that enters it.
+
+        `f"{container_id}/{name}"` names it to `kill`, `pids` and `remove`.
+
+        Raises:
+            OSError: the container's own is gone, or the kernel refused; EBUSY where one of the same
+                name is in use.
+        """
+        directory = self._unified / container_id / name
+        try:
+            os.mkdir(directory)
+        except FileExistsError:
+            # Not used again: what is cloned into a cgroup that was killed once is killed at birth
+            # by kernels that compare the wrong cgroup's count of kills (seen on 6.18).
+            os.rmdir(directory)
+            os.mkdir(directory)
+        own = (tree / self.parent / container_id for tree in self.trees.v1.values())
+        joins = tuple(dict.fromkeys(str(path) for path in own if path.is_dir()))
+        return CgroupPlan(str(directory), joins)
+
     def kill(self, container_id: str) -> None:
         """SIGKILL to all that is in the container's cgroup; does not wait for their end.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import anyio
 
+from supervisor.health import Pace
+
 STARTS_AT_ONCE = 48
 """A start holds about ten descriptors and a process that is mounting: more than this at once
 makes none of them ready sooner on any machine we measured, and costs descriptors."""
@@ -32,3 +34,4 @@ class Limits:
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
         self.slow_logs = anyio.CapacityLimiter(SLOW_LOGS_AT_ONCE)
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)
+        self.probes = Pace()

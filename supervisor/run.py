@@ -11,7 +11,7 @@ import anyio
 import structlog
 
 from logs.drivers import Stream
-from supervisor import exits, log_trouble
+from supervisor import exits, health_watch, log_trouble
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
@@ -52,6 +52,7 @@ async def live(
         log.info("container.started", phase="start", pid=run.pid, ms=start_ms)
     lane: Lane | None = None
     log_trouble.watch(engine, container, run.log)
+    health_watch.begin(engine, container, run)
     try:
         try:
             lane = await engine.stages.lane(run.log, _Feeds(container))

@@ -24,6 +24,7 @@ from runtime import endings, shim_launch
 from runtime import shim_protocol as protocol
 from runtime.errors import RuntimeRefused, ShimUnstartable
 from runtime.exit_events import ExitEvents
+from supervisor.exec_link import ExecLink
 from supervisor.exits import Ending, decode, unknown
 from supervisor.holdings import Holding
 
@@ -96,6 +97,7 @@ class ShimLink:
         self._failures = 0
         self._sending = anyio.Lock(fast_acquire=True)
         self._spawns: dict[str, _Question] = {}
+        self.execs = ExecLink(self._send, self._reachable)
         self._holdings: dict[str, Holding] = {}
         self._refused: set[str] = set()
         self._adopted: list[Adopted] = []
@@ -362,6 +364,8 @@ class ShimLink:
                 self._spawned(message)
             case protocol.SpawnRefused():
                 self._answer(message)
+            case protocol.Execed() | protocol.ExecRefused() | protocol.ExecExited():
+                self.execs.take(message)
             case protocol.Exited():
                 self._ended(message.id, message.wait_status, message.time_ns)
             case protocol.Adopted():
@@ -398,6 +402,8 @@ class ShimLink:
 
     def _descriptors_lost(self, container_id: str) -> None:
         log.error("shim.descriptors_lost", error=os.strerror(errno.EMFILE))
+        if self.execs.descriptors_lost(container_id):
+            return
         question = self._spawns.get(container_id)
         if question is not None:
             # It was cloned, and whoever asked ends it by its cgroup.
@@ -495,6 +501,7 @@ class ShimLink:
         self._forgotten.clear()
         for question in self._spawns.values():
             question.answered.set()
+        self.execs.lost()
         for holding in self._holdings.values():
             holding.without_shim()
         if self._quitting:

@@ -22,7 +22,7 @@ from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec
-from supervisor import disk, network_files, store
+from supervisor import disk, health, network_files, store
 from supervisor.container import Container, Resources
 from supervisor.container_logs import open_log_of
 from supervisor.errors import EngineFault, StartFailed
@@ -98,6 +98,7 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
                     restart_delay_ms=container.life.restart_delay_ms if again else 0,
                     boot_id=engine.boot_id,
                     stopping=None,
+                    health=health.afresh(container.config.health, container.life.health),
                 )
             except RuntimeRefused as error:
                 raise EngineFault(f"cannot start container {container.name}: {error}") from error
@@ -260,10 +261,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
             *(Bind(f"{directory}/{name}", f"/etc/{name}") for name in network_files.NAMES),
         ),
         network="host" if config.network_mode == "host" else "none",
-        no_new_privileges=any(
-            word in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
-            for word in config.security_options
-        ),
+        no_new_privileges=config.no_new_privileges,
         shm_size=config.shm_size,
         volatile=config.auto_remove,
         cgroup=plan,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from pathlib import Path
 
 import anyio
 import structlog
@@ -34,18 +35,42 @@ async def clear_cgroup(cgroups: Cgroups, container_id: str) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
+    await kill_strays(cgroups, container_id)
+    cgroups.remove(container_id)
+
+
+async def kill_strays(cgroups: Cgroups, place: str) -> None:
+    """Kill all that is in a cgroup, and wait (bounded) for its end.
+
+    Args:
+        place: A container's id, or `ID/NAME` for a cgroup below its.
+    """
     with anyio.move_on_after(LIMIT_S, shield=True):
-        while pids := cgroups.pids(container_id):
-            log.warning("cgroup.strays_killed", container=container_id[:12], pids=sorted(pids))
+        while pids := cgroups.pids(place):
+            log.warning("cgroup.strays_killed", container=place[:12], pids=sorted(pids))
             with contextlib.ExitStack() as stack:
                 pidfds = []
                 for pid in pids:
                     with contextlib.suppress(ProcessLookupError):
                         pidfds.append(os.pidfd_open(pid))
                         stack.callback(os.close, pidfds[-1])
-                cgroups.kill(container_id)
+                cgroups.kill(place)
                 for pidfd in pidfds:
                     await anyio.wait_readable(pidfd)
                     with contextlib.suppress(ChildProcessError):
                         kernel.wait_pidfd(pidfd)  # a dead shim's inits are our children
-    cgroups.remove(container_id)
+
+
+def bury_orphans(cgroups: Cgroups, place: str) -> None:
+    """Reap our children that died in a cgroup before anybody told us of them.
+
+    A dead shim's become ours, as we are its subreaper. A zombie is still where it died
+    (cgroups(7), /proc/PID/cgroup), and while one is left its pid namespace can't end.
+    """
+    theirs = f"/{cgroups.parent}/{place}"
+    for tasks in Path("/proc/self/task").iterdir():
+        for pid in (tasks / "children").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
+                where = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+                if any(line.startswith("0::") and line.endswith(theirs) for line in where):
+                    os.waitpid(int(pid), os.WNOHANG)

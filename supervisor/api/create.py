@@ -13,6 +13,7 @@ from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
 from supervisor import signals
 from supervisor.api import wire
+from supervisor.api.health_options import checked_health
 from supervisor.api.limits import checked_resources, checked_shm_size
 from supervisor.api.options import refuse_unsupported, security_options
 from supervisor.api.parameters import checked_seconds
@@ -83,6 +84,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
     stop_signal = asked.StopSignal or defaults.get("StopSignal") or ""
     if stop_signal:
         signals.parse(stop_signal)
+    labels = {**(defaults.get("Labels") or {}), **(asked.Labels or {})}
     config = ContainerConfig(
         image=asked.Image or "",
         image_id=image.id,
@@ -93,7 +95,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         user=_plain("User", asked.User or defaults.get("User") or ""),
         hostname=_host_word("Hostname", asked.Hostname or ""),
         domainname=_host_word("Domainname", asked.Domainname or ""),
-        labels={**(defaults.get("Labels") or {}), **(asked.Labels or {})},
+        labels=labels,
         stop_signal=stop_signal,
         stop_timeout=checked_seconds(asked.StopTimeout, "StopTimeout"),
         network_mode=network_mode,
@@ -102,6 +104,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         log_options=log_options,
         auto_remove=bool(host.AutoRemove),
         restart=_restart(host),
+        health=checked_health(asked.Healthcheck, defaults, labels),
         security_options=security_options(host.SecurityOpt or ()),
         shm_size=checked_shm_size(host.ShmSize),
         attach_stdout=bool(asked.AttachStdout),
@@ -228,6 +231,4 @@ def _image_warnings(defaults: Mapping[str, Any]) -> list[str]:
         warnings.append(
             f"volumes are not supported yet: the image's {names} stays in the container's own layer"
         )
-    if (defaults.get("Healthcheck") or {}).get("Test") not in (None, [], ["NONE"]):
-        warnings.append("health checks are not supported yet: the image's is not run")
     return warnings

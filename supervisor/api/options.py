@@ -40,14 +40,11 @@ _NOTHING_CONFINES = frozenset(
 """They ask for less confinement than we could give; we give none of the kind."""
 
 
-_NO_HEALTH_CHECK = {"Test": ["NONE"]}
-
-
 def unused(value: object) -> bool:
     """Tell whether an option has the value that clients send for one that nobody asked for."""
     if isinstance(value, list):
         return all(unused(item) and not isinstance(item, str) for item in value)
-    return not value or value == _NO_HEALTH_CHECK
+    return not value
 
 
 def refuse_unsupported(
@@ -69,6 +66,10 @@ def refuse_unsupported(
         if isinstance(host, Mapping):
             refuse_unsupported(host, "HostConfig", _HOST)
             _refuse_host(host)
+        check = body.get("Healthcheck")
+        if isinstance(check, Mapping):
+            known = wire.AskedHealth.__struct_fields__
+            refuse_unsupported(check, "Config.Healthcheck", known)
     prefix = f"{where}." if where else "Config."
     for name, value in body.items():
         if name not in supported and not unused(value):

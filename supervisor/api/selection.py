@@ -10,7 +10,7 @@ from runtime.images.errors import ImageError
 from supervisor.api import filters as filtering
 from supervisor.api.filters import Filters
 from supervisor.api.parameters import parse_moment
-from supervisor.api.views import network_name
+from supervisor.api.views import health_status, network_name
 from supervisor.container import Container
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter
@@ -94,9 +94,7 @@ def _tests(engine: Engine, filters: Filters) -> list[Test]:
             case "network":
                 tests.append(_in_network(values))
             case "health":
-                # Without health checks every container's health is "none".
-                if "none" not in _allowed(name, values, _HEALTHS):
-                    tests.append(_never)
+                tests.append(_in_health(_allowed(name, values, _HEALTHS)))
             case "is-task":
                 if filtering.single_flag(filters, name):
                     tests.append(_never)
@@ -121,6 +119,10 @@ def _labelled(values: list[str]) -> Test:
 
 def _in_state(states: frozenset[str]) -> Test:
     return lambda c: c.life.state.value in states
+
+
+def _in_health(healths: frozenset[str]) -> Test:
+    return lambda c: health_status(c) in healths
 
 
 def _exited(codes: frozenset[int]) -> Test:

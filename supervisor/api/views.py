@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
+
 from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from supervisor.api import wire
 from supervisor.api.durations import human, rfc3339_nano
@@ -20,12 +22,27 @@ def network_name(container: Container) -> str:
     return "host" if container.config.network_mode == "host" else "none"
 
 
+_HEALTH_WORDS = {"starting": "health: starting", "healthy": "healthy", "unhealthy": "unhealthy"}
+
+
+def health_status(container: Container) -> str:
+    """Return starting, healthy, unhealthy, or none where it has no health check.
+
+    As in Docker, what does not run is unhealthy.
+    """
+    health = container.life.health
+    if health is None:
+        return "none"
+    return health.status if container.state is State.RUNNING else "unhealthy"
+
+
 def status_words(container: Container, now_ns: int) -> str:
     """Return the STATUS column of `docker ps`."""
     life = container.life
     match life.state:
         case State.RUNNING:
-            return f"Up {human((now_ns - life.started_ns) / 1e9)}"
+            health = f" ({_HEALTH_WORDS[life.health.status]})" if life.health else ""
+            return f"Up {human((now_ns - life.started_ns) / 1e9)}{health}"
         case State.PAUSED:
             return f"Up {human((now_ns - life.started_ns) / 1e9)} (Paused)"
         case State.RESTARTING:
@@ -135,6 +152,26 @@ def _state(container: Container) -> wire.ContainerState:
         StartedAt=rfc3339_nano(life.started_ns),
         FinishedAt=rfc3339_nano(life.finished_ns),
         NextRestartAt=rfc3339_nano(life.restart_at_ns),
+        Health=_health(container),
+    )
+
+
+def _health(container: Container) -> wire.Health | msgspec.UnsetType:
+    health = container.life.health
+    if health is None:
+        return msgspec.UNSET
+    return wire.Health(
+        Status=health_status(container),
+        FailingStreak=health.failing_streak,
+        Log=[
+            wire.HealthResult(
+                Start=rfc3339_nano(probe.started_ns),
+                End=rfc3339_nano(probe.finished_ns),
+                ExitCode=probe.exit_code,
+                Output=probe.output,
+            )
+            for probe in health.probes
+        ],
     )
 
 
@@ -185,6 +222,16 @@ def _config(container: Container) -> wire.Config:
         shown.StopSignal = config.stop_signal
     if config.stop_timeout is not None:
         shown.StopTimeout = config.stop_timeout
+    if (check := config.health) is not None:
+        shown.Healthcheck = wire.HealthConfig(
+            Test=list(check.test),
+            Interval=check.interval,
+            Timeout=check.timeout,
+            StartPeriod=check.start_period,
+            StartInterval=check.start_interval,
+            Retries=check.retries,
+            OnFailure=check.on_failure,
+        )
     return shown
 
 

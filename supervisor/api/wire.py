@@ -61,6 +61,36 @@ class Summary(msgspec.Struct, omit_defaults=True):
     Mounts: list[None]
     SizeRw: int | msgspec.UnsetType = msgspec.UNSET
     SizeRootFs: int | msgspec.UnsetType = msgspec.UNSET
+    SizeLog: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class HealthResult(msgspec.Struct):
+    """One run of a health check."""
+
+    Start: str
+    End: str
+    ExitCode: int
+    Output: str
+
+
+class Health(msgspec.Struct):
+    """`State.Health` of a container that has a health check."""
+
+    Status: str
+    FailingStreak: int
+    Log: list[HealthResult]
+
+
+class HealthConfig(msgspec.Struct, omit_defaults=True):
+    """`Config.Healthcheck`; `OnFailure` is ours."""
+
+    Test: list[str]
+    Interval: int = 0
+    Timeout: int = 0
+    StartPeriod: int = 0
+    StartInterval: int = 0
+    Retries: int = 0
+    OnFailure: str = "none"
 
 
 class ContainerState(msgspec.Struct):
@@ -78,6 +108,7 @@ class ContainerState(msgspec.Struct):
     StartedAt: str
     FinishedAt: str
     NextRestartAt: str
+    Health: Health | msgspec.UnsetType = msgspec.UNSET
 
 
 class LogConfig(msgspec.Struct):
@@ -186,6 +217,7 @@ class Config(msgspec.Struct, kw_only=True):
     Labels: dict[str, str]
     StopSignal: str | msgspec.UnsetType = msgspec.UNSET
     StopTimeout: int | msgspec.UnsetType = msgspec.UNSET
+    Healthcheck: HealthConfig | msgspec.UnsetType = msgspec.UNSET
 
 
 class GraphDriverData(msgspec.Struct):
@@ -326,6 +358,18 @@ class Updated(msgspec.Struct):
 
 
 class AskedHostConfig(msgspec.Struct):
+class AskedHealth(msgspec.Struct):
+    """Healthcheck of a create request, or of an image."""
+
+    Test: list[str] | None = None
+    Interval: int | None = None
+    Timeout: int | None = None
+    StartPeriod: int | None = None
+    StartInterval: int | None = None
+    Retries: int | None = None
+    OnFailure: str | None = None
+
+
     """The options of a create request's HostConfig that we do, or accept at harmless values."""
 
     AutoRemove: bool | None = None
@@ -367,6 +411,7 @@ class Asked(msgspec.Struct):
     Entrypoint: list[str] | str | None = None
     Env: list[str] | None = None
     HostConfig: AskedHostConfig | None = None
+    Healthcheck: AskedHealth | None = None
     Hostname: str | None = None
     Image: str | None = None
     Labels: dict[str, str] | None = None

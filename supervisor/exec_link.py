@@ -1,0 +1,143 @@
+"""Commands in running containers, as asked of the shim (drawn in `runtime/shim_protocol.py`).
+
+An exec lives no longer than the shim and the supervisor that began it. Where the shim dies, its
+child is ours if we are its subreaper: then its status is learnt, and it is buried, by us.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from runtime import endings
+from runtime import shim_protocol as protocol
+from supervisor.exits import Ending, decode, unknown
+
+
+class ExecRefused(Exception):
+    """No process was made; the text says why."""
+
+
+class ExecLost(Exception):
+    """The shim died meanwhile: nobody has told whether a process was made."""
+
+
+class _Entered:
+    """One exec, from the question to its end."""
+
+    __slots__ = ("answer", "answered", "ended", "ending", "orphaned")
+
+    def __init__(self) -> None:
+        self.answered = anyio.Event()
+        self.answer: protocol.Message | None = None
+        self.ended = anyio.Event()
+        self.ending: Ending | None = None
+        self.orphaned = False
+
+
+class ExecLink:
+    """The execs under way."""
+
+    def __init__(
+        self,
+        send: Callable[[protocol.Message], Awaitable[None]],
+        reachable: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._send = send
+        self._reachable = reachable
+        self._entered: dict[str, _Entered] = {}
+
+    async def start(
+        self, exec_id: str, container_id: str, descriptors: tuple[int, int, int, int]
+    ) -> int:
+        """Have a command started in a running container; returns its pidfd, which is yours.
+
+        Call it in a shield: cut in half, it would leave a process unknown. The shim bounds it.
+
+        Args:
+            descriptors: spec, status_w, stdout_w, stderr_w; they stay ours.
+
+        Raises:
+            ExecRefused: The kernel refused, or the container does not run.
+            ExecLost: The shim died.
+        """
+        entered = self._entered[exec_id] = _Entered()
+        try:
+            await self._reachable()
+            await self._send(protocol.Exec(exec_id, container_id, *descriptors))
+            await entered.answered.wait()
+        except OSError as error:
+            del self._entered[exec_id]
+            raise ExecLost(f"the shim is not there: {error.strerror}") from error
+        answer = entered.answer
+        if isinstance(answer, protocol.Execed):
+            return answer.pidfd
+        del self._entered[exec_id]
+        if isinstance(answer, protocol.ExecRefused):
+            raise ExecRefused(answer.message)
+        raise ExecLost("the shim died while it was asked")
+
+    async def ending(self, exec_id: str, pidfd: int) -> Ending:
+        """Wait for the end of a command that was started, and tell how it ended."""
+        entered = self._entered[exec_id]
+        while entered.ending is None:
+            if entered.orphaned:
+                await anyio.wait_readable(pidfd)
+                entered.ending = _learn(pidfd)
+            else:
+                await entered.ended.wait()
+        return entered.ending
+
+    def has_ended(self, exec_id: str) -> bool:
+        """Whether its end is known."""
+        return self._entered[exec_id].ending is not None
+
+    def forget(self, exec_id: str) -> None:
+        """Nobody asks for it any more."""
+        self._entered.pop(exec_id, None)
+
+    # ── called by the link ──────────────────────────────────────────────────────────────────
+
+    def take(self, message: protocol.Execed | protocol.ExecRefused | protocol.ExecExited) -> None:
+        """The shim said something."""
+        entered = self._entered.get(message.id)
+        if entered is None:
+            for descriptor in message.descriptors():
+                os.close(descriptor)
+        elif isinstance(message, protocol.ExecExited):
+            entered.ending = decode(message.wait_status, message.time_ns)
+            entered.ended.set()
+        else:
+            entered.answer = message
+            entered.answered.set()
+
+    def descriptors_lost(self, exec_id: str) -> bool:
+        """An answer came without its descriptor, as we may open no more; True if it was ours.
+
+        Whoever asked clears the cgroup that the command is in.
+        """
+        entered = self._entered.get(exec_id)
+        if entered is None or entered.answer is not None:
+            return False
+        words = os.strerror(errno.EMFILE)
+        self.take(protocol.ExecRefused(exec_id, errno.EMFILE, words))
+        return True
+
+    def lost(self) -> None:
+        """The shim is gone."""
+        for entered in self._entered.values():
+            entered.orphaned = True
+            entered.answered.set()
+            entered.ended.set()
+
+
+def _learn(pidfd: int) -> Ending:
+    """How an orphan ended: told to its parent, or by a kernel that tells everybody."""
+    status = endings.status_of(0, -1, pidfd)
+    endings.bury(pidfd)
+    now = time.time_ns()
+    return unknown(now) if status is None else decode(status, now)
