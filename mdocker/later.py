@@ -57,8 +57,6 @@ _RUN = {
 
 _OTHERS = {
     "start": dict.fromkeys(("--interactive", "-i", "--detach-keys"), _STDIN),
-    "ps": dict.fromkeys(("--size", "-s"), "sizes of containers come later"),
-    "inspect": dict.fromkeys(("--size", "-s"), "sizes of containers come later"),
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "logs": {"--details": "--details comes later; see 'mdocker inspect' for labels"},
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
@@ -82,7 +80,6 @@ COMMANDS = {
     "stats": "statistics come later",
     "container": "type the command alone, such as 'mdocker ps' for 'container ls'",
     "image": "type the command alone: images, import, rmi",
-    "system": "type the command alone: info, events",
 }
 """Docker's commands that are not here yet, and why."""
 

@@ -166,6 +166,13 @@ COMMANDS: tuple[Command, ...] = (
         ENGINE,
         "[OPTIONS]",
     ),
+    Command(
+        "system",
+        "mdocker.commands.disk_usage:system",
+        "Show what images, containers and their logs weigh",
+        ENGINE,
+        "df [OPTIONS]",
+    ),
     Command("info", "mdocker.commands.system:info", "Show the engine's state", ENGINE, "[OPTIONS]"),
     Command(
         "daemon",

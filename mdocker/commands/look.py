@@ -14,7 +14,7 @@ from mdocker.options import flag, injected
 from mdocker.output import complain, say
 from mdocker.paths import container_path, quote
 from mdocker.times import to_go_string
-from mdocker.units import human_duration
+from mdocker.units import human_duration, human_size
 
 _HEADINGS: Row = {
     "ID": "CONTAINER ID",
@@ -26,6 +26,7 @@ _HEADINGS: Row = {
     "State": "STATE",
     "Status": "STATUS",
     "Names": "NAMES",
+    "Size": "SIZE",
     "Labels": "LABELS",
     "LocalVolumes": "LOCAL VOLUMES",
     "Mounts": "MOUNTS",
@@ -52,6 +53,9 @@ def ps(
     latest: Annotated[
         bool, flag("--latest", "-l", help="The last that was created, in any state")
     ] = False,
+    size: Annotated[
+        bool, flag("--size", "-s", help="Also what they have written, and the size of their logs")
+    ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
     """List containers."""
@@ -60,6 +64,7 @@ def ps(
         "all": True if all else None,
         "limit": limit if limit > 0 else None,
         "filters": parse_filters(filter),
+        "size": True if size or ".Size" in format else None,
     }
     listed: list[dict[str, Any]] = engine.json("GET", "/containers/json", query)
     if quiet and not format:
@@ -68,7 +73,7 @@ def ps(
         return 0
     now = time.time()
     rows = [_row(container, now, no_trunc=no_trunc) for container in listed]
-    show(rows, _HEADINGS, _COLUMNS, format)
+    show(rows, _HEADINGS, (*_COLUMNS, "Size") if size else _COLUMNS, format)
     return 0
 
 
@@ -94,6 +99,7 @@ def _row(container: dict[str, Any], now: float, *, no_trunc: bool) -> Row:
         "Names": ",".join(
             name.removeprefix("/") for name in container.get("Names") or [] if name.count("/") < 2
         ),
+        "Size": size_text(container),
         "Labels": labels_text(labels),
         "LocalVolumes": str(
             sum(mount.get("Driver") == "local" for mount in container.get("Mounts") or [])
@@ -102,6 +108,15 @@ def _row(container: dict[str, Any], now: float, *, no_trunc: bool) -> Row:
         "Networks": ",".join(networks),
         "Label": label_field(labels),
     }
+
+
+def size_text(container: dict[str, Any]) -> str:
+    """Print what a container weighs, as Docker does, and its log."""
+    own, log = container.get("SizeRw") or 0, container.get("SizeLog") or 0
+    whole = container.get("SizeRootFs") or 0
+    beside = [f"log {human_size(log)}"] if log else []
+    beside += [f"virtual {human_size(whole)}"] if whole else []
+    return human_size(own) + (f" ({', '.join(beside)})" if beside else "")
 
 
 def _image(name: str, *, no_trunc: bool) -> str:
@@ -128,6 +143,9 @@ def inspect(
         str, flag("--format", "-f", help="json, or a Go template such as {{.State.Status}}")
     ] = "",
     type: Annotated[str, flag("--type", help="container or image")] = "",
+    size: Annotated[
+        bool, flag("--size", "-s", help="Also what containers and their logs weigh")
+    ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Show everything about containers or images, as JSON or by a template.
@@ -145,7 +163,7 @@ def inspect(
     failures: list[str] = []
     for wanted in (name, *more):
         try:
-            found.append(_look_up(engine, wanted, type))
+            found.append(_look_up(engine, wanted, type, size=size))
         except EngineRefused as error:
             failures.append(str(error))
     if template is not None:
@@ -161,10 +179,12 @@ def inspect(
     return FAILED if failures else 0
 
 
-def _look_up(engine: Engine, wanted: str, type: str) -> Json:
+def _look_up(engine: Engine, wanted: str, type: str, *, size: bool) -> Json:
     if type != "image":
         try:
-            return engine.json("GET", container_path(wanted, "json"))
+            return engine.json(
+                "GET", container_path(wanted, "json"), {"size": True if size else None}
+            )
         except EngineRefused as error:
             if error.status != 404 or type == "container":
                 raise

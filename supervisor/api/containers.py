@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import anyio.to_thread
 import msgspec
 
 from runtime.images.errors import ImageError
@@ -12,6 +11,8 @@ from supervisor import waiting
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
 from supervisor.api import selection, views, wire
+from supervisor.api.disk_usage import sizes_of
+from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import (
     flag,
@@ -23,7 +24,6 @@ from supervisor.api.parameters import (
 from supervisor.container import Container
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, EngineError, NoSuchContainer, Unsupported
-from supervisor.prune import directory_size
 from supervisor.states import ACTIVE
 from supervisor.waiting import ExitResult
 
@@ -47,42 +47,13 @@ async def list_containers(engine: Engine, request: Request) -> Reply:
     filters = filtering.parse(request, selection.KNOWN)
     chosen = selection.listed(engine, filters, flag(request, "all"), number(request, "limit"))
     now = views.now()
-    names = _ImageNames(engine)
+    names = ImageNames(engine)
     summaries = [views.summary(c, names.shown(c), now) for c in chosen]
     if flag(request, "size"):
         for container, line in zip(chosen, summaries, strict=True):
-            line.SizeRw, line.SizeRootFs = await _sizes(engine, container)
+            sizes = await sizes_of(engine, container)
+            line.SizeRw, line.SizeRootFs, line.SizeLog = sizes.own, sizes.root, sizes.log
     return Reply(body=_encode(summaries))
-
-
-class _ImageNames:
-    """An image's name in a list, while it still means that image. Each is looked up once."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._images = engine.images
-        self._ids: dict[str, str] = {}
-
-    def shown(self, container: Container) -> str:
-        name, image_id = container.config.image, container.config.image_id
-        current = self._ids.get(name)
-        if current is None:
-            try:
-                current = self._images.resolve(name).id
-            except ImageError:
-                current = ""
-            self._ids[name] = current
-        return name if current == image_id else image_id
-
-
-async def _sizes(engine: Engine, container: Container) -> tuple[int, int]:
-    """Bytes of the container's own layer, and of its whole root file system."""
-    own = await anyio.to_thread.run_sync(
-        directory_size, engine.directory(container) / "upper", limiter=engine.limits.readers
-    )
-    try:
-        return own, own + engine.images.resolve(container.config.image_id).size
-    except ImageError:
-        return own, own
 
 
 async def create(engine: Engine, request: Request) -> Reply:
@@ -111,7 +82,9 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         engine.log_trouble(container),
     )
     if flag(request, "size"):
-        inspection.SizeRw, inspection.SizeRootFs = await _sizes(engine, container)
+        sizes = await sizes_of(engine, container)
+        inspection.SizeRw, inspection.SizeRootFs = sizes.own, sizes.root
+        inspection.SizeLog = sizes.log
     return Reply(body=_encode(inspection))
 
 

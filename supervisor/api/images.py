@@ -25,12 +25,17 @@ _encode = msgspec.json.Encoder().encode
 async def list_images(engine: Engine, request: Request) -> Reply:
     """GET /images/json"""
     filters = filtering.parse(request, _KNOWN)
+    return Reply(body=_encode(summaries(engine, filters)))
+
+
+def summaries(engine: Engine, filters: Filters | None = None) -> list[dict[str, Any]]:
+    """Return the lines of a list of images, the newest first."""
     images = sorted(engine.images.images(), key=lambda image: image.created_ns, reverse=True)
     using: dict[str, int] = {}
     for container in engine.containers.all():
         using[container.config.image_id] = using.get(container.config.image_id, 0) + 1
-    chosen = [image for image in images if _fits(engine, image, filters)]
-    return Reply(body=_encode([_summary(image, using.get(image.id, 0)) for image in chosen]))
+    chosen = [image for image in images if not filters or _fits(engine, image, filters)]
+    return [_summary(image, using.get(image.id, 0)) for image in chosen]
 
 
 def _fits(engine: Engine, image: Image, filters: Filters) -> bool:

@@ -28,7 +28,6 @@ _NOT_DONE = {
         "DELETE /networks/{id}",
     ),
     "diff": ("GET /containers/{id}/changes",),
-    "disk usage": ("GET /system/df",),
     "exec": (
         "POST /containers/{id}/exec",
         "POST /exec/{id}/start",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from supervisor.api import (
     containers,
+    disk_usage,
     events,
     images,
     imports,
@@ -21,6 +22,7 @@ _ROUTES: list[Route] = [
     ("GET", "/version", system.version),
     ("GET", "/info", system.info),
     ("GET", "/events", events.events),
+    ("GET", "/system/df", disk_usage.disk_usage),
     ("GET", "/metrics", metrics.metrics),
     ("GET", "/containers/json", containers.list_containers),
     ("POST", "/containers/create", containers.create),

@@ -297,6 +297,7 @@ class Inspection(msgspec.Struct, kw_only=True):
     GraphDriver: GraphDriver
     SizeRw: int | msgspec.UnsetType = msgspec.UNSET
     SizeRootFs: int | msgspec.UnsetType = msgspec.UNSET
+    SizeLog: int | msgspec.UnsetType = msgspec.UNSET
     Mounts: list[None] = []
     Config: Config
     NetworkSettings: NetworkSettings
@@ -357,7 +358,6 @@ class Updated(msgspec.Struct):
     Warnings: list[str]
 
 
-class AskedHostConfig(msgspec.Struct):
 class AskedHealth(msgspec.Struct):
     """Healthcheck of a create request, or of an image."""
 
@@ -370,6 +370,7 @@ class AskedHealth(msgspec.Struct):
     OnFailure: str | None = None
 
 
+class AskedHostConfig(msgspec.Struct):
     """The options of a create request's HostConfig that we do, or accept at harmless values."""
 
     AutoRemove: bool | None = None
@@ -410,8 +411,8 @@ class Asked(msgspec.Struct):
     Domainname: str | None = None
     Entrypoint: list[str] | str | None = None
     Env: list[str] | None = None
-    HostConfig: AskedHostConfig | None = None
     Healthcheck: AskedHealth | None = None
+    HostConfig: AskedHostConfig | None = None
     Hostname: str | None = None
     Image: str | None = None
     Labels: dict[str, str] | None = None

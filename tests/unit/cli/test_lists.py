@@ -108,13 +108,50 @@ def test_ps_forms(two, mdocker):
     assert json.loads(mdocker("ps", "--format", "{{json .}}").out.splitlines()[0]) == first
 
 
+def test_ps_with_sizes(engine, mdocker):
+    sizes = {"SizeRw": 5, "SizeRootFs": 7_000_005, "SizeLog": 12_345}
+    engine.json("GET", "/containers/json", [container(**sizes), container(SizeRw=0)])
+    lines = mdocker("ps", "-s").out.splitlines()
+    assert lines[0].endswith("NAMES     SIZE")
+    assert lines[1].endswith("bird      5B (log 12.35kB, virtual 7MB)")
+    assert lines[2].endswith("bird      0B")
+    assert engine.requests[-1][2] == {"size": "1"}
+    assert mdocker("ps", "--format", "{{.Size}}").out.splitlines()[1] == "0B"
+    assert engine.requests[-1][2] == {"size": "1"}
+
+
+def test_system_df(engine, mdocker):
+    engine.json(
+        "GET",
+        "/system/df",
+        {
+            "LayersSize": 4000,
+            "Images": [{"Size": 3000, "Containers": 1}, {"Size": 1000, "Containers": 0}],
+            "Containers": [
+                container(SizeRw=150, SizeLog=50),
+                container(SizeRw=1000, SizeLog=600, State="exited", Status="Exited"),
+            ],
+        },
+    )
+    table = [line.split() for line in mdocker("system", "df").out.splitlines()]
+    assert table == [
+        ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"],
+        ["Images", "2", "1", "4kB", "1kB", "(25%)"],
+        ["Containers", "2", "1", "500B", "400B", "(80%)"],
+        ["Logs", "2", "1", "650B", "600B", "(92%)"],
+    ]
+    verbose = mdocker("system", "df", "-v").out.splitlines()
+    assert verbose[-1].split() == ["0123456789ab", "bird", "Exited", "400B", "600B"]
+    refused = mdocker("system", "prune")
+    assert refused.code == 1 and "use `mdocker system df`" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["--format", "{{.Nope}}"], 'no field "Nope"'),
         (["--format", "{{.ID"], "without its"),
         (["-f", "status"], "must be KEY=VALUE"),
-        (["-s"], "sizes of containers come later"),
     ],
 )
 def test_ps_refuses(two, mdocker, words, text):

@@ -1,0 +1,90 @@
+"""`system df`: what lies on the disk, and what of it could go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from mdocker.client import Engine
+from mdocker.errors import FAILED, UsageError
+from mdocker.listing import Row, show
+from mdocker.options import flag, injected
+from mdocker.output import say
+from mdocker.units import human_size
+
+_HEADINGS: Row = {
+    "Type": "TYPE",
+    "TotalCount": "TOTAL",
+    "Active": "ACTIVE",
+    "Size": "SIZE",
+    "Reclaimable": "RECLAIMABLE",
+}
+_OF_CONTAINERS: Row = {
+    "ID": "CONTAINER ID",
+    "Names": "NAMES",
+    "Status": "STATUS",
+    "Size": "SIZE",
+    "Log": "LOG",
+}
+_ALIVE = ("running", "paused", "restarting")
+
+
+def system(
+    what: str,
+    /,
+    *,
+    verbose: Annotated[bool, flag("--verbose", "-v", help="Each container, too")] = False,
+    format: Annotated[str, flag("--format", help="json, a Go template, or 'table TEMPLATE'")] = "",
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Show what images, containers and their logs weigh, and what removing the unused would free.
+
+    WHAT is df. The logs of containers that do not run go with them at `mdocker rm`.
+    """
+    if what != "df":
+        raise UsageError(f"unknown command: system {what}: use `mdocker system df`", FAILED)
+    if verbose and format:
+        raise UsageError("the verbose and the format options conflict", FAILED)
+    told: dict[str, Any] = engine.json("GET", "/system/df")
+    images, containers = told.get("Images") or [], told.get("Containers") or []
+    rows = [
+        _row("Images", [(i.get("Containers", 0) > 0, i.get("Size") or 0) for i in images]),
+        _row("Containers", [(_alive(c), _own(c)) for c in containers]),
+        _row("Logs", [(_alive(c), c.get("SizeLog") or 0) for c in containers]),
+    ]
+    show(rows, _HEADINGS, tuple(_HEADINGS), format)
+    if verbose:
+        say("")
+        show([_line(c) for c in containers], _OF_CONTAINERS, tuple(_OF_CONTAINERS), "")
+    return 0
+
+
+def _alive(container: dict[str, Any]) -> bool:
+    return container.get("State") in _ALIVE
+
+
+def _own(container: dict[str, Any]) -> int:
+    """Its own layer: `SizeRw` counts the log there."""
+    return int((container.get("SizeRw") or 0) - (container.get("SizeLog") or 0))
+
+
+def _row(kind: str, things: list[tuple[bool, int]]) -> Row:
+    total = sum(size for _, size in things)
+    free = sum(size for used, size in things if not used)
+    share = f" ({free * 100 // total}%)" if total else ""
+    return {
+        "Type": kind,
+        "TotalCount": str(len(things)),
+        "Active": str(sum(used for used, _ in things)),
+        "Size": human_size(total),
+        "Reclaimable": human_size(free) + share,
+    }
+
+
+def _line(container: dict[str, Any]) -> Row:
+    return {
+        "ID": container["Id"][:12],
+        "Names": ",".join(name.removeprefix("/") for name in container.get("Names") or []),
+        "Status": container.get("Status", ""),
+        "Size": human_size(_own(container)),
+        "Log": human_size(container.get("SizeLog") or 0),
+    }

@@ -1,0 +1,81 @@
+"""What things weigh on disk: GET /system/df, and the sizes of containers."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+import msgspec
+
+from runtime.images.errors import ImageError
+from supervisor.api import images, views, wire
+from supervisor.api.image_names import ImageNames
+from supervisor.api.messages import Reply, Request
+from supervisor.container import Container
+from supervisor.container_logs import log_size
+from supervisor.engine import Engine
+from supervisor.errors import BadParameter
+from supervisor.prune import directory_size
+
+_encode = msgspec.json.Encoder().encode
+_TYPES = frozenset({"container", "image", "volume", "build-cache"})
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """What a container weighs, in bytes.
+
+    Attributes:
+        own: Its own layer: what it has created or changed.
+        root: Its whole root file system.
+        log: The files of its log.
+    """
+
+    own: int
+    root: int
+    log: int
+
+
+async def sizes_of(engine: Engine, container: Container) -> Sizes:
+    """Walk over a container's files. It waits for the disk, in a thread."""
+
+    def weigh() -> tuple[int, int]:
+        upper = engine.directory(container) / "upper"
+        return directory_size(upper), log_size(container.log_path)
+
+    own, log = await anyio.to_thread.run_sync(weigh, limiter=engine.limits.readers)
+    try:
+        return Sizes(own, own + engine.images.resolve(container.config.image_id).size, log)
+    except ImageError:
+        return Sizes(own, own, log)
+
+
+async def disk_usage(engine: Engine, request: Request) -> Reply:
+    """GET /system/df: `SizeRw` counts the log too, since clients add up nothing else."""
+    asked = frozenset(request.query.get("type", ())) or _TYPES
+    if unknown := asked - _TYPES:
+        raise BadParameter(
+            f"unknown object type: {min(unknown)}: use one of {', '.join(sorted(_TYPES))}"
+        )
+    shown: dict[str, object] = {
+        "LayersSize": 0,
+        "Images": None,
+        "Containers": None,
+        "Volumes": [] if "volume" in asked else None,
+        "BuildCache": [] if "build-cache" in asked else None,
+    }
+    if "image" in asked:
+        shown["LayersSize"] = sum(image.size for image in engine.images.images())
+        shown["Images"] = images.summaries(engine)
+    if "container" in asked:
+        shown["Containers"] = await _containers(engine)
+    return Reply(body=_encode(shown))
+
+
+async def _containers(engine: Engine) -> list[wire.Summary]:
+    now, names = views.now(), ImageNames(engine)
+    lines = []
+    for container in engine.containers.all():
+        line = views.summary(container, names.shown(container), now)
+        sizes = await sizes_of(engine, container)
+        line.SizeRw, line.SizeRootFs = sizes.own + sizes.log, sizes.root
+        line.SizeLog = sizes.log
+        lines.append(line)
+    return lines
