@@ -10,9 +10,12 @@ STARTS_AT_ONCE = 48
 """A start holds about ten descriptors and a process that is mounting: more than this at once
 makes none of them ready sooner on any machine we measured, and costs descriptors."""
 
-RESTARTS_AT_ONCE = 8
-"""Restarts that nobody waits for at a prompt: a thousand that crash, or that come back after a
-reboot, leave most of the starts to those who ask for one."""
+RESTARTS_AT_ONCE = 2
+"""Restarts of containers that have ended by themselves. Each is followed by a rest of its own
+length, so that any number of them that crash all the time leave half of a core to the others."""
+
+COMEBACKS_AT_ONCE = 8
+"""Starts after a reboot: at full speed, and yet most of the starts are left to those who ask."""
 
 REMOVALS_AT_ONCE = 8
 """Threads that delete container directories: disk work, and each holds a directory stream."""
@@ -31,7 +34,8 @@ class Limits:
     def __init__(self) -> None:
         self.starts = anyio.Semaphore(STARTS_AT_ONCE, fast_acquire=True)
         self.restarts = anyio.Semaphore(RESTARTS_AT_ONCE, fast_acquire=True)
+        self.comebacks = anyio.Semaphore(COMEBACKS_AT_ONCE, fast_acquire=True)
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
         self.slow_logs = anyio.CapacityLimiter(SLOW_LOGS_AT_ONCE)
-        self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)
         self.probes = Pace()
+        self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)

@@ -78,7 +78,18 @@ async def _wait_and_start(
     if not await pause.sleep(delay_s):
         return
     # Many that crash and a machine that comes up must not stand before the starts people ask for.
-    async with engine.limits.restarts, container.phase_lock:
+    if not container.life.restart_delay_ms:
+        async with engine.limits.comebacks:
+            await _attempt(engine, container, pause)
+        return
+    async with engine.limits.restarts:
+        began = anyio.current_time()
+        await _attempt(engine, container, pause)
+        await anyio.sleep(anyio.current_time() - began)
+
+
+async def _attempt(engine: Engine, container: Container, pause: Pause) -> None:
+    async with container.phase_lock:
         if container.pause is not pause:
             return
         try:

@@ -377,4 +377,4 @@ async def test_many_restarts_at_once_leave_starts_to_others(world):
             engine.directory(other).mkdir()
             engine.ends(other)
         await anyio.sleep(1.5)
-        assert most == 8
+        assert (most, taken) == (2, 0), "each is followed by a rest of its own length"
