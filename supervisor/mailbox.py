@@ -9,9 +9,12 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Callable
+from time import perf_counter
 
 import anyio
 import structlog
+
+from supervisor.counts import LAG
 
 log = structlog.get_logger()
 
@@ -26,12 +29,14 @@ class Mailbox:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._letters: collections.deque[Letter] = collections.deque()
         self._rung = False
+        self._rung_at = 0.0
 
     def post(self, letter: Letter) -> None:
         """Have `letter` called in the loop's thread soon. It never waits."""
         self._letters.append(letter)
         if not self._rung and self._bell >= 0:
             self._rung = True
+            self._rung_at = perf_counter()
             os.eventfd_write(self._bell, 1)
 
     async def run(self) -> None:
@@ -39,6 +44,7 @@ class Mailbox:
         while True:
             await anyio.wait_readable(self._bell)
             os.eventfd_read(self._bell)
+            LAG.note(perf_counter() - self._rung_at)
             # In this order: a letter that comes between the two is found by the loop below.
             self._rung = False
             while self._letters:

@@ -10,6 +10,7 @@ import errno
 import json
 import resource
 import socket
+from time import perf_counter
 
 import anyio
 import anyio.lowlevel
@@ -24,6 +25,7 @@ from supervisor.api.router import Router
 from supervisor.api.routes import router
 from supervisor.api.sockets import ByteSocket, ClientGone
 from supervisor.api.system import BASE_HEADERS
+from supervisor.counts import LAG
 from supervisor.engine import Engine
 from supervisor.errors import EngineError
 
@@ -93,7 +95,9 @@ class _Server:
             self._open += 1
             group.start_soon(self._serve_connection, ByteSocket(accepted))
             # A crowd at the door must not keep those inside waiting.
+            began = perf_counter()
             await anyio.lowlevel.checkpoint()
+            LAG.note(perf_counter() - began)
 
     async def _serve_connection(self, stream: ByteSocket) -> None:
         connection = Connection(stream, self.hangups, BASE_HEADERS)
