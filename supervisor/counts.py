@@ -108,8 +108,8 @@ LAG = Histogram(LAG_BOUNDS_S)
 """How long a task that could run had to wait for the event loop, in seconds.
 
 It is taken where the loop is waited for anyhow: from a thread's ring to its being heard, after an
-accept, and when the watchdog is told that all is well. So an idle engine does nothing for it. One for the process, as
-the loop is.
+accept, and when the watchdog is told that all is well. So an idle engine does nothing for it. One
+for the process, as the loop is.
 """
 
 
