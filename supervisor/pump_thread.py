@@ -104,7 +104,10 @@ class PumpThread:
         self._order(lambda: self._finish(container_log, after))
 
     def leave(self, container_log: ContainerLog, after: Letter) -> None:
-        """Let go of a log whose container goes on: its mark stays. Then call `after`, here."""
+        """Let go of a log whose container goes on: its mark stays. Then call `after`, there."""
+        if self._bell < 0:
+            after()  # the thread has ended, and has let go of all its logs
+            return
         self._order(lambda: self._leave(container_log, after))
 
     def stop(self) -> None:

@@ -18,11 +18,10 @@ import pytest
 from logs.marks import MarkFile
 from runtime.cgroups import Cgroups
 from runtime.images.store import ImageStore
-from supervisor import run as run_phase
 from supervisor.config import Settings, claim_directories
 from supervisor.container import ContainerConfig
 from supervisor.engine import Engine
-from supervisor.pumping import Stages
+from supervisor.pumping import Lane, Stages
 from supervisor.shim_link import ShimLink
 from supervisor.states import State
 
@@ -85,7 +84,7 @@ async def engine_in(base, backend):
             with anyio.CancelScope(shield=True):
                 await shim.quit()
             tasks.cancel_scope.cancel()
-            stages.main.close()
+            stages.close()
             marks.close()
             cgroups.remove_parent()
 
@@ -216,9 +215,11 @@ async def test_an_end_is_recorded_even_if_the_pump_fails(engine, monkeypatch):
     async def broken(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(run_phase, "pump", broken)
     container = await engine.create("bird", config_for(engine))
-    before = held_open()
+    await engine.start(container)
+    await engine.stop(container, 0)
+    before = held_open()  # with the pump's thread
+    monkeypatch.setattr(Lane, "pump", broken)
     await engine.start(container)
     await engine.stop(container, 0)
     assert container.state is State.EXITED

@@ -164,8 +164,12 @@ def test_a_record_that_was_given_up_is_written_as_it_is_then(tmp_path, monkeypat
 def test_a_container_that_was_removed_meanwhile_does_not_come_back(tmp_path):
     directory = tmp_path / ID
     directory.mkdir()
+    work = Hanging()
+    with pytest.raises(DiskHangs):
+        disk.of(directory).call(work)
     store.catch_up(directory, container())
     directory.rmdir()
+    work.go.set()
     settled(disk.of(tmp_path))
     assert not directory.exists()
 
