@@ -37,6 +37,14 @@ class Part:
         """Where its last record ends; far away where that is not known yet."""
         return self.file.end if isinstance(self.file, PackedFile) else self._end
 
+    def is_of(self, file: LogFile) -> bool:
+        """Whether it is this file, by whichever descriptor."""
+        return isinstance(self.file, LogFile) and self.file.inode == file.inode
+
+    def cut(self, size: int) -> None:
+        """Let it end at a size."""
+        self._end = min(self._end, size)
+
     def tail(self, records: int) -> tuple[int, int]:
         """Where its last records begin, and how many those are."""
         if isinstance(self.file, PackedFile):
@@ -81,6 +89,15 @@ def parts_of(path: str, log: ContainerLog | None = None) -> list[Part]:
             del parts[-1]  # its writer has just renamed it, and is about to turn to the next
         parts.append(Part(file, os.fstat(file.fd).st_mtime_ns))
     return parts
+
+
+def cut(parts: list[Part], file: LogFile, size: int) -> None:
+    """Take off what is behind a size of a file; where that file is not among them, nothing."""
+    for index, part in enumerate(parts):
+        if part.is_of(file):
+            part.cut(size)
+            del parts[index + 1 :]
+            return
 
 
 def _open(path: str) -> Part:

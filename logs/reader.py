@@ -10,9 +10,10 @@ from typing import Protocol
 from logs import json_text, k8s_text
 from logs.container_log import ContainerLog
 from logs.framing import Stream
-from logs.history import Part, parts_of, place
+from logs.history import Part, cut, parts_of, place
 from logs.json_text import JsonText
 from logs.k8s_text import K8sText
+from logs.log_file import LogFile
 from logs.selection import BOTH, Selection, Sieve
 from logs.spots import TAIL, Spot, find, spot_at
 from logs.tailing import TimeOf
@@ -179,6 +180,7 @@ def read(
     log: ContainerLog | None = None,
     block_size: int = BLOCK_SIZE,
     begin: Spot | None = None,
+    upto: tuple[LogFile, int] | None = None,
 ) -> Chunks:
     """Read a log, the rotated files first; it need not belong to a running container.
 
@@ -197,6 +199,7 @@ def read(
         log: The log, where this process is writing it. What comes later is not read.
         block_size: Bytes of the file that are read at once; a chunk is never larger.
         begin: Begin at this place, whatever `tail` says.
+        upto: End at this size of this file.
 
     Returns:
         Chunks that hold whole records (and whole frames), never empty ones.
@@ -208,6 +211,8 @@ def read(
     selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
     text_of(driver, Sieve(selection))
     parts = parts_of(os.fspath(log_path), log)
+    if upto is not None:
+        cut(parts, *upto)
     reader, missed = begin_at(parts, driver, selection, tail, begin)
     return Chunks(parts, reader, block_size, missed=missed)
 

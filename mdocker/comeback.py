@@ -269,10 +269,11 @@ class Output:
             return
         self.connection += 1
         self._begin()
-        missed = self._stream.headers.get(MISSED, "")
-        if missed.isdigit() and int(missed):
+        if self._stream.headers.get(MISSED):
             place.skip_nothing()
-            complain(f"{missed} bytes of the log of {self._name} were rotated away meanwhile")
+            complain(
+                f"a part of the log of {self._name} was rotated away while no engine was there"
+            )
 
     def close(self) -> None:
         """Hang up."""

@@ -18,6 +18,9 @@ import anyio
 IN_MEMORY = 1024 * 1024
 """Bytes that wait in memory for one client before the rest goes to its file."""
 
+PLACE = 4
+"""The number of the stream in which clients are told places; Docker's are 0 to 3."""
+
 _CHUNK = 256 * 1024
 
 
@@ -127,17 +130,20 @@ class Attachment:
         directory: Path,
         streams: frozenset[int],
         deliver: Callable[[Callable[[], object]], object] | None = None,
+        place: Callable[[], bytes | None] | None = None,
     ) -> None:
         """Begin with nothing.
 
         Args:
             deliver: Calls something in the event loop's thread, soon, for a pump that is another
                 thread; None where `feed` is called in the loop's.
+            place: Tells the place behind the batch that is being fed: a piece of stream `PLACE`.
         """
         self._spool = Spool(directory)
         self._streams = streams
         self._news = anyio.Event()
         self._deliver = deliver
+        self._place = place
         self._telling = False
         self._ended = False
         self.lost = ""
@@ -148,6 +154,8 @@ class Attachment:
             return
         try:
             self._spool.put(stream, data)
+            if self._place is not None and (word := self._place()) is not None:
+                self._spool.put(PLACE, word + b"\n")
         except OSError as error:
             self.lost = f"output was lost: {error.strerror}"
             self._ended = True

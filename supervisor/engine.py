@@ -27,6 +27,7 @@ from runtime.images.store import ImageStore
 from supervisor import (
     boot,
     end_requests,
+    feeds,
     lifecycle,
     log_trouble,
     names,
@@ -50,6 +51,7 @@ from supervisor.errors import (
     StartFailed,
 )
 from supervisor.events import EngineEvent, EventBus
+from supervisor.feeds import Fed
 from supervisor.generations import Generations
 from supervisor.journal import Journal
 from supervisor.limits import Limits
@@ -58,6 +60,7 @@ from supervisor.recent_ends import RecentEnd, RecentEnds
 from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
+from supervisor.upgrade import Upgrade
 
 log = structlog.get_logger()
 
@@ -92,6 +95,7 @@ class Engine:
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)
         self.boot_id = boot.current()
+        self.upgrade = Upgrade(settings, stages.stalls)
         self._layers: dict[str, RootfsLayers] = {}
 
     @property
@@ -354,12 +358,25 @@ class Engine:
         """What its log waits for or could not take; empty where all is well."""
         return log_trouble.words(self.stages, container)
 
-    def attach(self, container: Container, stdout: bool, stderr: bool) -> Attachment:
-        """Get a container's output from now on; `detach` it when done."""
+    def attach(
+        self, container: Container, stdout: bool, stderr: bool, *, telling: bool = False
+    ) -> tuple[Attachment, Fed | None]:
+        """Get a container's output from now on; `detach` it when done.
+
+        Args:
+            telling: With the places behind its batches (`supervisor.attachments.PLACE`).
+
+        Returns:
+            The attachment, and what came before; None where it does not run, or keeps no log.
+        """
         streams = frozenset(n for n, wanted in ((1, stdout), (2, stderr)) if wanted)
-        attachment = Attachment(self.directory(container), streams, self.stages.mailbox.post)
-        container.attachments.append(attachment)
-        return attachment
+        attachment = Attachment(
+            self.directory(container),
+            streams,
+            self.stages.mailbox.post,
+            functools.partial(feeds.place, container) if telling else None,
+        )
+        return attachment, feeds.join(container, attachment)
 
     def detach(self, container: Container, attachment: Attachment) -> None:
         """Let an attached client go."""

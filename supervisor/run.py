@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +14,7 @@ from supervisor import exits, health_watch, log_trouble
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
+from supervisor.feeds import Feeds
 from supervisor.lifecycle import attributes, end_run
 from supervisor.phases import closed, ended
 from supervisor.pumping import Lane
@@ -55,7 +55,8 @@ async def live(
     health_watch.begin(engine, container, run)
     try:
         try:
-            lane = await engine.stages.lane(run.log, _Feeds(container))
+            feeds = run.feeds = Feeds(container, run.log)
+            lane = await engine.stages.lane(run.log, feeds)
             async with anyio.create_task_group() as group:
                 group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
                 group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
@@ -95,18 +96,6 @@ async def _exit(run: Run) -> None:
     if run.pidfd >= 0 and not run.exited.is_set():
         await anyio.wait_readable(run.pidfd)
     run.exited.set()
-
-
-class _Feeds:
-    """The attachments that a container has at the moment of each look."""
-
-    __slots__ = ("_container",)
-
-    def __init__(self, container: Container) -> None:
-        self._container = container
-
-    def __iter__(self) -> Iterator[Callable[[int, bytes], None]]:
-        return iter([attachment.feed for attachment in self._container.attachments])
 
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:

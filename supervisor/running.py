@@ -15,6 +15,7 @@ from logs.drivers import ContainerLog
 from runtime.cgroups import Cgroups
 
 if TYPE_CHECKING:
+    from supervisor.feeds import Feeds
     from supervisor.stop import Escalation
 
 log = structlog.get_logger()
@@ -28,6 +29,7 @@ class Run:
         exited: Set once the process has ended.
         ended: Set once the end is on record: output drained, exit code known, state written.
         escalation: The stop under way, if any.
+        feeds: Who gets its output; None until it is pumped.
     """
 
     __slots__ = (
@@ -36,6 +38,7 @@ class Run:
         "ended",
         "escalation",
         "exited",
+        "feeds",
         "log",
         "pid",
         "pidfd",
@@ -66,6 +69,7 @@ class Run:
         self.exited = anyio.Event()
         self.ended = anyio.Event()
         self.escalation: Escalation | None = None
+        self.feeds: Feeds | None = None
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the init, by its pidfd; one that has ended already gets nothing."""

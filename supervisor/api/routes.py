@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supervisor.api import (
+    attach,
     containers,
     disk_usage,
     events,
@@ -14,6 +15,7 @@ from supervisor.api import (
     system,
     timeline,
     update,
+    upgrade,
 )
 from supervisor.api.router import Route, Router
 
@@ -24,13 +26,14 @@ _ROUTES: list[Route] = [
     ("GET", "/events", events.events),
     ("GET", "/system/df", disk_usage.disk_usage),
     ("GET", "/metrics", metrics.metrics),
+    ("POST", "/mdocker/upgrade", upgrade.upgrade),
     ("GET", "/containers/json", containers.list_containers),
     ("POST", "/containers/create", containers.create),
     ("POST", "/containers/prune", containers.prune),
     ("GET", "/containers/{id}/json", containers.inspect),
     ("GET", "/containers/{id}/timeline", timeline.timeline),
     ("GET", "/containers/{id}/logs", streams.logs),
-    ("POST", "/containers/{id}/attach", streams.attach),
+    ("POST", "/containers/{id}/attach", attach.attach),
     ("POST", "/containers/{id}/start", containers.start),
     ("POST", "/containers/{id}/stop", containers.stop),
     ("POST", "/containers/{id}/restart", containers.restart),

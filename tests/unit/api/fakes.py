@@ -171,6 +171,7 @@ class FakeEngine:
         self.limits = Limits()
         self.run_dir = root
         self.counts = Counts()
+        self.shim = SimpleNamespace(deaths=0)
         self.generations = Generations(root)
         self.calls = []
         self.attachments = []
@@ -267,10 +268,10 @@ class FakeEngine:
     def log_trouble(self, container):
         return self.trouble_words
 
-    def attach(self, container, stdout, stderr):
+    def attach(self, container, stdout, stderr, *, telling=False):
         self._note("attach", container.name, stdout, stderr)
         self.attachments.append(FakeAttachment())
-        return self.attachments[-1]
+        return self.attachments[-1], None
 
     def detach(self, container, attachment):
         self._note("detach", container.name)

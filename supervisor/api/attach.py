@@ -1,0 +1,151 @@
+"""POST /containers/{id}/attach: a container's live output over a hijacked connection."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio.to_thread
+
+from logs.framing import Stream, frame
+from logs.history import parts_of
+from logs.spots import START, Spot, spot_at
+from supervisor import lifecycle
+from supervisor.api import places
+from supervisor.api.containers import found
+from supervisor.api.messages import Request
+from supervisor.api.parameters import flag
+from supervisor.api.streams import (
+    MULTIPLEXED,
+    RAW,
+    LogRequest,
+    asked_streams,
+    closed_after,
+    history,
+    open_history,
+)
+from supervisor.attachments import Attachment
+from supervisor.container import Container
+from supervisor.engine import Engine
+from supervisor.errors import Conflict
+from supervisor.feeds import Fed, place_word
+from supervisor.states import State
+
+Send = Callable[[Sequence[bytes]], Awaitable[None]]
+
+_frame_head = struct.Struct(">BxxxL").pack
+
+
+async def attach(engine: Engine, request: Request) -> None:
+    """POST /containers/{id}/attach: output only; what the client sends goes nowhere.
+
+    Beyond Docker: `places=1` tells the client where it is, and `resume=PLACE` sends what came
+    behind a place before the live output (`supervisor/api/places.py`). Each byte comes once.
+    """
+    container = found(engine, request)
+    begin = places.resumed(request)
+    if begin is None:
+        _check_state(container)
+    streams = asked_streams(request)
+    telling = places.are_wanted(request)
+    keeps_log = container.config.log_driver != "none"
+    attachment: Attachment | None = None
+    fed: Fed | None = None
+    if flag(request, "stream") and (begin is None or container.run is not None):
+        out, err = Stream.STDOUT in streams, Stream.STDERR in streams
+        attachment, fed = engine.attach(container, out, err, telling=telling and keeps_log)
+    if begin is None and flag(request, "logs"):
+        begin = START
+    connection = request.connection
+    headers: list[tuple[bytes, bytes]] = []
+    try:
+        past = None
+        if begin is not None and keeps_log:
+            upto = None if fed is None else (fed.file, fed.size)
+            past = await open_history(engine, container, LogRequest(streams, begin=begin), upto)
+            if past is not None and past.missed:
+                headers.append(places.MISSED)
+        if telling:
+            headers.append(places.header(await _place(engine, container, fed)))
+        await connection.hijack(_hijack_head(request, headers))
+        engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
+        with connection.hangups.cancelling(connection.stream):
+            send = connection.stream.send_all
+            if past is not None:
+                pieces = history(engine, past)
+                async with closed_after(pieces):
+                    async for piece in pieces:
+                        await send((piece,))
+                if fed is not None:
+                    await send(_begun(fed, streams, telling))
+            if attachment is not None:
+                await _send_live(attachment, send)
+            if telling:
+                await send((places.frame(places.END),))
+    finally:
+        if attachment is not None:
+            engine.detach(container, attachment)
+
+
+def _check_state(container: Container) -> None:
+    if container.state is State.PAUSED:
+        raise Conflict(f"container {container.name} is paused, unpause the container before attach")
+    if container.state is State.RESTARTING:
+        raise Conflict(
+            f"container {container.name} is restarting, wait until the container is running"
+        )
+
+
+async def _place(engine: Engine, container: Container, fed: Fed | None) -> bytes:
+    """Where a client is that begins now."""
+    if container.config.log_driver == "none":
+        return places.UNKNOWN
+    if fed is not None:
+        return fed.word()
+    if not container.life.started_ns:
+        return place_word(START)
+    spot = await anyio.to_thread.run_sync(
+        functools.partial(_end_of_log, container.log_path), limiter=engine.limits.readers
+    )
+    return places.UNKNOWN if spot is None else place_word(spot)
+
+
+def _end_of_log(path: str) -> Spot | None:
+    try:
+        parts = parts_of(path)
+    except FileNotFoundError:
+        return START
+    last = len(parts) - 1
+    return spot_at(parts, last, parts[last].end)
+
+
+def _begun(fed: Fed, streams: frozenset[Stream], telling: bool) -> list[bytes]:
+    """The lines that have begun at a place, as frames."""
+    pieces = []
+    for stream, text in ((Stream.STDOUT, fed.out), (Stream.STDERR, fed.err)):
+        if text and stream in streams:
+            pieces += [_frame_head(stream, len(text)), text]
+    if telling:
+        pieces.append(places.frame(fed.word()))
+    return pieces or [b""]
+
+
+async def _send_live(attachment: Attachment, send: Send) -> None:
+    live = aiter(attachment)
+    async with closed_after(live):
+        async for number, data in live:
+            await send((_frame_head(number, len(data)), data))
+    if attachment.lost:
+        await send((frame(Stream.SYSTEMERR, attachment.lost.encode()),))
+
+
+def _hijack_head(request: Request, headers: list[tuple[bytes, bytes]]) -> bytes:
+    more = b"".join(b"%b: %b\r\n" % header for header in headers)
+    if not request.wants_upgrade:
+        return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n" % (RAW, more)
+    content_type = MULTIPLEXED if request.version >= (1, 42) else RAW
+    return (
+        b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        b"%b\r\n" % (content_type, more)
+    )
