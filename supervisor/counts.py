@@ -62,7 +62,6 @@ class Counts:
         adopted: Containers that were running when this supervisor came.
         ends_unseen: Ends whose cause nobody could learn.
         recovery_s: How long this supervisor took from its start until it had adopted all.
-        shim_deaths: Shims that died and were replaced.
         probes: Health checks by result ("success", "failure", "timeout").
         log_read, log_written, log_dropped: Bytes, of the runs that have ended.
     """
@@ -75,7 +74,6 @@ class Counts:
         self.adopted = 0
         self.ends_unseen = 0
         self.recovery_s = 0.0
-        self.shim_deaths = 0
         self.probes: Counter[str] = Counter()
         self.log_read = 0
         self.log_written = 0

@@ -17,6 +17,7 @@ import structlog
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, change
+from supervisor.phases import Laps
 from supervisor.states import ACTIVE, Event, State, after
 from supervisor.waiting import tell_removal
 
@@ -37,6 +38,7 @@ async def remove(engine: Engine, container: Container) -> None:
     if container.state is State.REMOVING:
         raise Conflict(f"removal of container {container.name} is already in progress")
     async with container.phase_lock:
+        laps = Laps("remove")
         if container.state is State.GONE:
             raise NoSuchContainer(container.name)
         if container.state in ACTIVE:
@@ -74,6 +76,7 @@ async def remove(engine: Engine, container: Container) -> None:
         container.life = msgspec.structs.replace(
             container.life, state=after(State.REMOVING, Event.REMOVED)
         )
+    engine.counts.over(laps.done())
     for attachment in container.attachments:
         attachment.end()
     engine.events.publish("container", "destroy", container.id, attributes(container))

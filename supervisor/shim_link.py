@@ -95,6 +95,7 @@ class ShimLink:
         self._up = anyio.Event()
         self._up_since = 0.0
         self._failures = 0
+        self.deaths = 0
         self._sending = anyio.Lock(fast_acquire=True)
         self._spawns: dict[str, _Question] = {}
         self.execs = ExecLink(self._send, self._reachable)
@@ -507,6 +508,7 @@ class ShimLink:
         if self._quitting:
             self._closed.set()
             return
+        self.deaths += 1
         log.error("shim.died", consequence="a new one is launched; running containers go on")
         await self._replace()
 

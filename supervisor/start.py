@@ -27,7 +27,7 @@ from supervisor.container import Container, Resources
 from supervisor.container_logs import open_log_of
 from supervisor.errors import EngineFault, StartFailed
 from supervisor.lifecycle import attributes, change_patiently
-from supervisor.phases import Laps
+from supervisor.phases import Laps, closed
 from supervisor.run import live
 from supervisor.running import Run
 from supervisor.spawning import spawn
@@ -56,7 +56,7 @@ async def start(engine: Engine, container: Container, again: bool = False) -> No
         StartFailed: The init could not execute the payload; the container stays as it was.
         EngineFault: The machine refused (disk, descriptors, kernel).
     """
-    laps = Laps("start")
+    laps, before = Laps("start"), container.life.timeline
     try:
         await _start(engine, container, laps, again)
     except BaseException:
@@ -65,7 +65,7 @@ async def start(engine: Engine, container: Container, again: bool = False) -> No
         container.life = msgspec.structs.replace(container.life, timeline=timeline)
         raise
     engine.counts.starts += 1
-    engine.counts.over(laps.phases)
+    engine.counts.over([*closed(before, container.life.timeline), *laps.phases])
 
 
 async def _start(engine: Engine, container: Container, laps: Laps, again: bool) -> None:

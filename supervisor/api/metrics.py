@@ -184,7 +184,7 @@ def _recovery(engine: Engine) -> Iterator[Metric]:
     yield _counter(
         "mdocker_containers_end_unseen", "Ends whose cause nobody could learn.", counts.ends_unseen
     )
-    yield _counter("mdocker_shim_deaths", "Shims that died and were replaced.", counts.shim_deaths)
+    yield _counter("mdocker_shim_deaths", "Shims that died and were replaced.", engine.shim.deaths)
 
 
 def _logs(engine: Engine) -> Iterator[Metric]:

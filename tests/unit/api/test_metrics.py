@@ -38,7 +38,7 @@ async def test_everything_that_is_counted_is_shown(engine_and_client, path):
         add(engine, "fish", State.EXITED)
         counts = engine.counts
         counts.starts, counts.restarts, counts.adopted = 5, 2, 3
-        counts.failed_starts, counts.ends_unseen, counts.shim_deaths = 1, 4, 6
+        counts.failed_starts, counts.ends_unseen, engine.shim.deaths = 1, 4, 6
         counts.recovery_s = 0.25
         counts.probes["timeout"] += 1
         counts.ended(Life(exit_code=1), [Phase("run", 0, 3 * 10**9)], log)
