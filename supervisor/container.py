@@ -235,7 +235,7 @@ class Container:
         attachments: Clients that get its live output; they may be there before the first start.
         restarting: A restart is under way: the end that comes now is not its last.
         pause: The waiting for the next automatic restart, if that is what it does.
-        is_written: Whether the record on disk tells of its last end (a full disk may not).
+        is_written: Its last end is on record and the shim was told so (a full disk prevents it).
         next_exit: Told at the end of the run under way, or of the next one.
         removal: Told when it is gone.
         claimed: Its removal waits for this, or for a while: a client may come back for its output.

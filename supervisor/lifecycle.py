@@ -70,7 +70,7 @@ def change_anyway(engine: Engine, container: Container, event: Event, **fields: 
     """Change a container's state for what has happened already, whether or not the disk takes it.
 
     Returns:
-        Whether it is on record. What is not is written before the next start.
+        Whether it is on record.
 
     Raises:
         IllegalTransition: The table does not allow it; nothing has happened.
@@ -82,10 +82,8 @@ def change_anyway(engine: Engine, container: Container, event: Event, **fields: 
         container.life = msgspec.structs.replace(
             container.life, state=after(container.state, event), **fields
         )
-        container.is_written = False
-    else:
-        container.is_written = True
-    return container.is_written
+        return False
+    return True
 
 
 def keep(engine: Engine, container: Container, **fields: object) -> None:
@@ -112,7 +110,7 @@ def end_run(
     `restarting`.
 
     Returns:
-        Whether it is on record.
+        Whether it is on record. What is not is written before the next start.
     """
     life, policy = container.life, container.config.restart
     if life.boot_id and life.boot_id != engine.boot_id:
@@ -124,11 +122,13 @@ def end_run(
     fields |= {"exit_code": exit_code, "finished_ns": finished_ns}
     fields |= {"stopping": None, "restart_asked": False}
     if attempt is None:
-        return change_anyway(
-            engine, container, Event.EXIT, restart_at_ns=0, timeline=timeline, **fields
-        )
-    fields |= awaiting(attempt, timeline)
-    return change_anyway(engine, container, Event.AWAIT_RESTART, **fields)
+        event = Event.EXIT
+        fields |= {"restart_at_ns": 0, "timeline": timeline}
+    else:
+        event = Event.AWAIT_RESTART
+        fields |= awaiting(attempt, timeline)
+    container.is_written = change_anyway(engine, container, event, **fields)
+    return container.is_written
 
 
 def awaiting(attempt: restart_policy.Attempt, timeline: Timeline) -> dict[str, object]:

@@ -20,7 +20,7 @@ from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.container_logs import open_log_of
 from supervisor.errors import Conflict
-from supervisor.lifecycle import as_dead, end_run
+from supervisor.lifecycle import as_dead, end_run, keep
 from supervisor.phases import ended
 from supervisor.remove import REMOVED_SUFFIX
 from supervisor.run import live
@@ -103,22 +103,25 @@ def _set_aside(directory: Path, reason: str) -> None:
 
 def adopt(engine: Engine, container: Container, held: Adopted, container_log: ContainerLog) -> None:
     """Go on with a container that outlived an earlier supervisor."""
+    started_unseen = container.state not in ALIVE
     run = Run(
         container.id,
         engine.cgroups,
         held.pid,
-        container.life.pid_start_ticks,
+        held.start_ticks if started_unseen else container.life.pid_start_ticks,
         held.pidfd,
         held.stdout,
         held.stderr,
         container_log,
     )
-    if container.state not in ALIVE:
+    if started_unseen:
         # It died between the exec and the record of it: the shim knows better than the disk.
-        container.life = msgspec.structs.replace(
-            container.life,
+        keep(
+            engine,
+            container,
             state=State.RUNNING,
             pid=held.pid,
+            pid_start_ticks=held.start_ticks,
             started_ns=time.time_ns(),
             exit_code=0,
             signal=0,

@@ -69,3 +69,23 @@ def test_a_log_that_can_not_be_written_is_reported_once_and_when_it_goes_on(smal
     assert engine.output(container)[0].endswith(
         b"lost here, because the log could not be written\ntwo\n"
     )
+
+
+def test_a_container_whose_end_had_no_room_is_restarted_once_there_is_room(small):
+    engine = small
+    container = engine.run(
+        *("sh", "-c", "until [ -e /dev/shm/go ]; do sleep 0.05; done; exit 3"),
+        HostConfig={"RestartPolicy": {"Name": "always", "DelayMs": 20, "MaxDelayMs": 20}},
+    )
+    fill(engine.root / "pad")
+    go(engine, container, "go")
+    assert "No space left on device" in follow_own_log(engine, "container.restart_failed")
+    shown = engine.inspect(container)
+    assert shown["State"]["Status"] == "restarting"
+    assert shown["State"]["ExitCode"] in (3, 128)
+    (engine.root / "pad").unlink()
+    with engine.stream("GET", "/events?since=1") as events:
+        starts = 0
+        while starts < 2:
+            starts += b'"Action":"start"' in events.readline()
+    assert engine.inspect(container)["State"]["Running"]

@@ -266,6 +266,24 @@ async def test_a_full_disk_does_not_end_the_restarting(world, monkeypatch):
         assert container.state is State.RUNNING
 
 
+async def test_an_end_that_had_no_room_is_still_owed_to_the_shim_when_there_is_room(
+    world, monkeypatch
+):
+    """The shim takes no second process before it was told that the first one's end is on record."""
+    async with world() as (engine, container):
+
+        def full(directory, one):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(store, "save", full)
+            engine.ends(container)
+        engine.fails = [EngineFault("no room")]
+        await anyio.sleep(0.15)
+        assert engine.on_disk(container).error == "no room"
+        assert not container.is_written
+
+
 async def test_no_policy_of_another_kind_and_no_shorter_limit_is_overheard_while_waiting(world):
     async with world(delay_ms=60_000, max_delay_ms=60_000) as (engine, container):
         engine.ends(container)
