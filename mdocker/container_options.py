@@ -70,6 +70,42 @@ class ContainerOptions:
     stop_timeout: Annotated[
         int | None, flag("--stop-timeout", help="Seconds until `stop` kills; -1 is never")
     ] = None
+    health_cmd: Annotated[
+        str,
+        flag(
+            "--health-cmd",
+            help="Shell command run in it from time to time: exit 0 is healthy "
+            "(else the image's HEALTHCHECK, if it has one)",
+        ),
+    ] = ""
+    health_interval: Annotated[
+        str, flag("--health-interval", help="From the end of a check to the next (30s)")
+    ] = ""
+    health_timeout: Annotated[
+        str,
+        flag("--health-timeout", help="A check that takes longer is killed, and failed (30s)"),
+    ] = ""
+    health_retries: Annotated[
+        int, flag("--health-retries", help="So many failures in a row: unhealthy (3)")
+    ] = 0
+    health_start_period: Annotated[
+        str,
+        flag("--health-start-period", help="Failures this soon after the start don't count (0s)"),
+    ] = ""
+    health_start_interval: Annotated[
+        str, flag("--health-start-interval", help="The interval in the start period (5s)")
+    ] = ""
+    health_on_failure: Annotated[
+        str,
+        flag(
+            "--health-on-failure",
+            help="What becomes of it when unhealthy: none (default), kill (then its --restart "
+            "policy says), restart (by whatever policy) or stop",
+        ),
+    ] = ""
+    no_healthcheck: Annotated[
+        bool, flag("--no-healthcheck", help="Don't run the image's HEALTHCHECK")
+    ] = False
     log_driver: Annotated[
         str, flag("--log-driver", help="json-file (default), k8s-file or none")
     ] = ""

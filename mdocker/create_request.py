@@ -10,6 +10,7 @@ from typing import Any
 
 from mdocker.container_options import ContainerOptions
 from mdocker.errors import UsageError
+from mdocker.health_request import health_check
 from mdocker.restart_option import restart_policy
 from mdocker.units import parse_cpus, parse_size
 
@@ -40,6 +41,7 @@ def create_body(
         "Env": environment,
         "Labels": _labels(options),
         "StopSignal": options.stop_signal,
+        "Healthcheck": health_check(options),
         "HostConfig": _host_config(options),
     }
     if command:

@@ -12,7 +12,6 @@ from mdocker.table import Command
 _STDIN = "standard input and terminals come later; the container's stdin is /dev/null"
 _PORTS = "networks and published ports come later; use --network host"
 _VOLUMES = "volumes and mounts come later; bake the files into an image with 'mdocker import'"
-_HEALTH = "health checks come later"
 _PRIVILEGES = "changing capabilities, devices and namespaces comes later"
 _LIMITS = "this limit comes later; there are --memory, --cpus, --cpu-shares and --pids-limit"
 
@@ -26,13 +25,6 @@ _RUN = {
     **dict.fromkeys(("--volume", "-v", "--mount", "--tmpfs", "--volumes-from"), _VOLUMES),
     **dict.fromkeys(("--volume-driver", "--storage-opt"), _VOLUMES),
     "--read-only": "a read-only root file system comes later",
-    **dict.fromkeys(
-        (
-            *("--health-cmd", "--health-interval", "--health-retries", "--no-healthcheck"),
-            *("--health-start-interval", "--health-start-period", "--health-timeout"),
-        ),
-        _HEALTH,
-    ),
     **dict.fromkeys(
         (
             *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),

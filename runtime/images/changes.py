@@ -1,7 +1,8 @@
 """Dockerfile instructions that `import --change` applies to an image's configuration. Pure.
 
-CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, each in the forms of the
-Dockerfile reference: JSON or shell form, quotes, backslashes, and variables set by ENV before.
+CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, each in the
+forms of the Dockerfile reference: JSON or shell form, quotes, backslashes, and variables set by ENV
+before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from runtime.images import healthcheck
 from runtime.images.errors import InvalidChange
 from runtime.images.words import pairs, split, substituted
 
@@ -19,7 +21,7 @@ _SHELL = ["/bin/sh", "-c"]
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _SIGNAL = re.compile(r"\d{1,2}|(?:SIG)?[A-Z]+\d?(?:[+-]\d{1,2})?", re.ASCII | re.IGNORECASE)
 _LINE_JOINT = re.compile(r"\\[ \t]*\n")
-_NOT_YET = frozenset({"HEALTHCHECK", "ONBUILD"})
+_NOT_YET = frozenset({"ONBUILD"})
 
 Config = dict[str, Any]
 
@@ -123,6 +125,10 @@ def _stop_signal(config: Config, text: str) -> None:
     config["StopSignal"] = signal
 
 
+def _health_check(config: Config, text: str) -> None:
+    config["Healthcheck"] = healthcheck.parse(text)
+
+
 def _volume(config: Config, text: str) -> None:
     words = _json_strings(text)
     paths = split(_expanded(config, text)) if words is None else words
@@ -151,6 +157,7 @@ _INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _health_check,
     "LABEL": _label,
     "STOPSIGNAL": _stop_signal,
     "USER": _user,

@@ -188,7 +188,6 @@ def test_name_in_use(engine, mdocker):
         ("--init",),
         ("-v/a:/b",),
         ("--privileged",),
-        ("--health-cmd", "x"),
         ("--ulimit", "nofile=1"),
     ],
 )

@@ -44,6 +44,24 @@ from runtime.images.errors import InvalidChange
         (["VOLUME /data /log"], {"Volumes": {"/data": {}, "/log": {}}}),
         (['VOLUME ["/d a"]'], {"Volumes": {"/d a": {}}}),
         (["STOPSIGNAL SIGINT"], {"StopSignal": "SIGINT"}),
+        (["HEALTHCHECK NONE"], {"Healthcheck": {"Test": ["NONE"]}}),
+        (["HEALTHCHECK cmd up $X"], {"Healthcheck": {"Test": ["CMD-SHELL", "up $X"]}}),
+        (['HEALTHCHECK CMD ["up", "x"]'], {"Healthcheck": {"Test": ["CMD", "up", "x"]}}),
+        (
+            ["HEALTHCHECK --interval=1m30s --timeout=1.5s  --retries=2 CMD up --x"],
+            {
+                "Healthcheck": {
+                    "Test": ["CMD-SHELL", "up --x"],
+                    "Interval": 90 * 10**9,
+                    "Timeout": 1_500_000_000,
+                    "Retries": 2,
+                }
+            },
+        ),
+        (
+            ["HEALTHCHECK --start-period=0 --start-interval=5ms CMD up"],
+            {"Healthcheck": {"Test": ["CMD-SHELL", "up"], "StartInterval": 5 * 10**6}},
+        ),
         (["STOPSIGNAL 15"], {"StopSignal": "15"}),
         (["STOPSIGNAL SIGRTMIN+3"], {"StopSignal": "SIGRTMIN+3"}),
         (["ENV A=1 \\\n  B=2"], {"Env": ["A=1", "B=2"]}),
@@ -59,7 +77,16 @@ def test_applied(changes, config):
         ("RUN make", "RUN is not a valid change command"),
         ("FROM x", "FROM is not a valid change command"),
         ("nonsense", "nonsense is not a valid change command"),
-        ("HEALTHCHECK NONE", "HEALTHCHECK in a change is not supported yet"),
+        ("HEALTHCHECK", "HEALTHCHECK requires at least one argument"),
+        ("HEALTHCHECK NONE x", "takes no arguments"),
+        ("HEALTHCHECK --retries=2 NONE", "takes no arguments"),
+        ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
+        ("HEALTHCHECK curl", "Unknown type 'curl' in HEALTHCHECK (try CMD)"),
+        ("HEALTHCHECK --interval=soon CMD x", "invalid --interval: 'soon'"),
+        ("HEALTHCHECK --interval CMD x", "invalid --interval: ''"),
+        ("HEALTHCHECK --timeout=1us CMD x", "--timeout '1us' cannot be less than 1ms"),
+        ("HEALTHCHECK --retries=-1 CMD x", "invalid --retries: '-1'"),
+        ("HEALTHCHECK --colour=red CMD x", "Unknown flag: colour"),
         ("ONBUILD RUN x", "ONBUILD in a change is not supported yet"),
         ("CMD", "CMD requires at least one argument"),
         ("ENV", "ENV requires at least one argument"),
@@ -87,7 +114,17 @@ def test_refused(change, words):
 
 @given(st.text(max_size=60))
 def test_any_text_is_applied_or_refused(text):
-    for word in ("", "ENV ", "LABEL ", "CMD ", "EXPOSE ", "VOLUME ", "WORKDIR ", "USER "):
+    for word in (
+        "",
+        "HEALTHCHECK ",
+        "ENV ",
+        "LABEL ",
+        "CMD ",
+        "EXPOSE ",
+        "VOLUME ",
+        "WORKDIR ",
+        "USER ",
+    ):
         try:
             apply_changes([word + text])
         except InvalidChange:
