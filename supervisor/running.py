@@ -118,6 +118,9 @@ class Run:
         """
         descriptors = (self.pidfd, self.stdout, self.stderr)
         self.pidfd = self.stdout = self.stderr = -1
+        # Both refer back to us or to the log's file, which must not wait for the collector.
+        self.feeds = None
+        self.escalation = None
         for descriptor in descriptors:
             if descriptor >= 0:
                 os.close(descriptor)
