@@ -34,11 +34,12 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
-from supervisor import engine_log, succession
+from supervisor import engine_log, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
-from supervisor.inherited import Inherited
+from supervisor.errors import EngineError
+from supervisor.inherited import Inherited, passing
 from supervisor.listening import CannotListen, Door, open_door, passed_sockets
 from supervisor.notify import Manager
 from supervisor.pumping import Stages
@@ -66,6 +67,7 @@ def main(
     ready_fd: int | None,
     debug: bool,
     respawn: bool = False,
+    check: bool = False,
 ) -> int:
     """Run the supervisor in the foreground until SIGTERM or SIGINT.
 
@@ -76,6 +78,7 @@ def main(
         ready_fd: Gets `ready` and a newline once the socket listens, or else one line of error.
         debug: Log more.
         respawn: Should it die, have the shim start another.
+        check: Only say whether this version could run here.
 
     Returns:
         0 after a clean shutdown, 1 where it could not start.
@@ -88,11 +91,13 @@ def main(
     try:
         with contextlib.ExitStack() as stack:
             _check_machine(settings)
-            stack.enter_context(_only_one(settings))
+            if check:
+                return 0
+            locks = stack.enter_context(_only_one(settings, inherited))
             _raise_descriptor_limit()
             kernel.set_child_subreaper()
             options: dict[str, Any] = {"use_uvloop": True} if backend == "uvloop" else {}
-            anyio.run(
+            door = anyio.run(
                 _supervise,
                 settings,
                 inherited,
@@ -100,6 +105,9 @@ def main(
                 backend="asyncio" if backend == "uvloop" else backend,
                 backend_options=options,
             )
+            if door is not None:
+                kept = passing(door.socket, ours=door.ours, locks=locks)
+                upgrade.execute(settings, kept)
     except (*REFUSALS, BaseExceptionGroup) as error:
         refusals = list(_leaves(error))
         if not all(isinstance(one, REFUSALS) for one in refusals):
@@ -155,21 +163,25 @@ def _refusing(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_one(settings: Settings) -> Iterator[None]:
+def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
     """Hold the run directory's and the root's lock, and the pid file, for as long as we live."""
     with contextlib.ExitStack() as stack:
         with _refusing("cannot claim the engine's directories"):
             claim_directories(settings)
-            for directory in (settings.run_dir, settings.root):
-                stack.callback(os.close, _lock(directory))
+            locks = [_lock(one, inherited) for one in (settings.run_dir, settings.root)]
+            for lock in locks:
+                stack.callback(os.close, lock)
             pid_file = settings.run_dir / "supervisor.pid"
             pid_file.write_text(f"{os.getpid()}\n")
             stack.callback(pid_file.unlink, missing_ok=True)
-        yield
+        yield locks
 
 
-def _lock(directory: Path) -> int:
+def _lock(directory: Path, inherited: Inherited) -> int:
     """Lock a directory for this process; returns the descriptor that holds the lock."""
+    kept = inherited.lock(directory / "supervisor.lock")
+    if kept is not None:
+        return kept
     lock = os.open(directory / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,10 +214,11 @@ def _end_pumps(stages: Stages) -> None:
         stages.close(None)
 
 
-async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | None) -> None:
+async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | None) -> Door | None:
+    """Supervise until told to end; returns the socket if another version is to take over."""
     began_ns = time.time_ns()
     manager = Manager(os.environ)
-    passed = passed_sockets(os.environ)
+    passed = passed_sockets(os.environ) or inherited.activated()
     with _refusing("cannot open the image store"):
         cgroups = Cgroups.detect(settings.cgroup_parent)
         images = ImageStore(settings.root / "images")
@@ -226,15 +239,22 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
                 door = open_door(settings.socket, passed, inherited.listener(settings.socket))
                 inherited.close()
                 await _serve_until_cancelled(engine, door, manager, ready_fd)
-            manager.stopping()
-            with anyio.CancelScope(shield=True):
-                await shim.say_farewell()
+            upgrading = engine is not None and engine.upgrade.drained.is_set()
+            if not upgrading:
+                manager.stopping()
+                with anyio.CancelScope(shield=True):
+                    await shim.say_farewell()
             alive = engine is not None and engine.any_alive
             tasks.cancel_scope.cancel("shutdown")
-        if not alive:
+        if not alive and not upgrading:
             await shim.quit()
             cgroups.remove_parent()
+    if upgrading:
+        log.info("supervisor.upgrading")
+        manager.reloading()
+        return door
     log.info("supervisor.stopped", containers_left_running=alive)
+    return None
 
 
 async def _cancel_at_signal(
@@ -252,7 +272,11 @@ async def _name_successor(engine: Engine, door: Door) -> None:
     """Have the shim start another supervisor if this one dies, or nobody."""
     if not engine.settings.respawn:
         await engine.shim.say_farewell()
-        return
+    else:
+        await _be_succeeded(engine, door)
+
+
+async def _be_succeeded(engine: Engine, door: Door) -> None:
     with _refusing("cannot name a successor"):
         recipe = succession.recipe(engine.settings)
     await engine.shim.be_succeeded(recipe, sys.stderr.fileno(), door.socket.fileno())
@@ -267,7 +291,8 @@ async def _serve_until_cancelled(
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         async with anyio.create_task_group() as connections:
-            await connections.start(serve, engine, door.socket)
+            await connections.start(_serve, engine, door)
+            await connections.start(_upgrade_at_signal, engine)
             connections.start_soon(manager.watchdog, engine.words)
             log.info(
                 "supervisor.ready",
@@ -278,6 +303,29 @@ async def _serve_until_cancelled(
             await _name_successor(engine, door)
             manager.ready(engine.words())
             _report(ready_fd, "ready")
-            await anyio.sleep_forever()
+            await engine.upgrade.drained.wait()
+            # Should the other version not come up, the shim starts it; and it stays till then.
+            await _be_succeeded(engine, door)
+            connections.cancel_scope.cancel("another version takes over")
     finally:
-        door.close()
+        if not engine.upgrade.drained.is_set():
+            door.close()
+
+
+async def _serve(
+    engine: Engine, door: Door, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    await serve(engine, door.socket, task_status=task_status)
+    engine.upgrade.drained.set()
+
+
+async def _upgrade_at_signal(
+    engine: Engine, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGHUP) as received:
+        task_status.started()
+        async for _ in received:
+            try:
+                await engine.upgrade.ask()
+            except EngineError as refusal:
+                log.error("upgrade.refused", reason=str(refusal))

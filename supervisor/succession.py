@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 from runtime import kernel
+from runtime.succession import INHERITED
 from supervisor.config import Settings
+
+__all__ = ["INHERITED", "PACKAGES", "arguments", "recipe"]
 
 PACKAGES = Path(__file__).parent.parent
 """Where our packages are, installed or a checkout; `python -m` looks there first."""

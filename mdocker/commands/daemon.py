@@ -10,7 +10,7 @@ from typing import Annotated
 from mdocker.client import Engine
 from mdocker.errors import FAILED, UsageError
 from mdocker.options import flag, injected
-from mdocker.settings import Settings
+from mdocker.settings import Settings, resolve
 
 _ENGINE = "supervisor.daemon:main"
 _BACKENDS = ("asyncio", "trio", "uvloop")
@@ -45,6 +45,13 @@ def daemon(
     dry_run: Annotated[
         bool, flag("--dry-run", help="With --install: print the units, change nothing")
     ] = False,
+    upgrade: Annotated[
+        bool,
+        flag("--upgrade", help="Swap the running engine for this version; nothing is refused"),
+    ] = False,
+    check: Annotated[
+        bool, flag("--check", help="Say whether this version could run here; start nothing")
+    ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Run the engine in the foreground. It says on stderr what it does.
@@ -57,6 +64,12 @@ def daemon(
             f'invalid argument "{backend}" for "--backend": must be {" or ".join(_BACKENDS)}',
             FAILED,
         )
+    if upgrade:
+        from mdocker import upgrade as upgrading
+
+        place = resolve(run_dir=run_dir) if run_dir else engine.place
+        upgrading.upgrade(place)
+        return 0
     if install or uninstall or dry_run:
         if install == uninstall or (dry_run and uninstall):
             raise UsageError("--install, --install --dry-run or --uninstall: choose one", FAILED)
@@ -79,7 +92,7 @@ def daemon(
     module, _, function = _ENGINE.partition(":")
     main = getattr(importlib.import_module(module), function)
     os.chdir("/")
-    code: int = main(root, run_dir, backend, ready_fd, debug, not no_respawn)
+    code: int = main(root, run_dir, backend, ready_fd, debug, not no_respawn, check)
     return code
 
 

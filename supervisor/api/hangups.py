@@ -40,6 +40,10 @@ class Hangups:
             anyio.notify_closing(self._epoll.fileno())
             self._epoll.close()
 
+    def watches(self, descriptor: int) -> bool:
+        """Whether a request that takes long is under way on this connection."""
+        return descriptor in self._scopes
+
     @contextlib.contextmanager
     def cancelling(self, connection: ByteSocket) -> Iterator[anyio.CancelScope]:
         """Cancel what runs inside when the client hangs up."""

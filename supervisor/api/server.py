@@ -28,6 +28,7 @@ from supervisor.api.system import BASE_HEADERS
 from supervisor.counts import LAG
 from supervisor.engine import Engine
 from supervisor.errors import EngineError
+from supervisor.upgrade import DRAIN_LIMIT_S
 
 log = structlog.get_logger()
 
@@ -44,7 +45,10 @@ async def serve(
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve the Engine API on a listening socket until cancelled; the socket stays open.
+    """Serve the Engine API on a listening socket; the socket stays open.
+
+    Returns when an upgrade was agreed upon and the requests under way are answered; clients that
+    come meanwhile wait in the backlog.
 
     Args:
         task_status: Told when the first client can be accepted.
@@ -53,8 +57,14 @@ async def serve(
     server = _Server(engine)
     async with anyio.create_task_group() as group:
         group.start_soon(server.hangups.run)
-        task_status.started()
-        await server.accept(listener, group)
+        async with anyio.create_task_group() as accepting:
+            accepting.start_soon(server.accept, listener, group)
+            task_status.started()
+            await engine.upgrade.agreed.wait()
+            accepting.cancel_scope.cancel("another version takes over")
+        with anyio.move_on_after(DRAIN_LIMIT_S):
+            await server.drain()
+        group.cancel_scope.cancel("another version takes over")
 
 
 def most_connections() -> int:
@@ -62,20 +72,35 @@ def most_connections() -> int:
     return max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
 
+class _Client:
+    """A connection that is open.
+
+    Attributes:
+        busy: A request of its is being answered, or its first is still to come.
+    """
+
+    __slots__ = ("busy", "stream")
+
+    def __init__(self, stream: ByteSocket) -> None:
+        self.stream = stream
+        self.busy = True
+
+
 class _Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router: Router = router()
         self.hangups = Hangups()
-        self._open = 0
+        self._clients: set[_Client] = set()
+        self._leaving = False
         self._most = most_connections()
         self._room = anyio.Event()
 
     async def accept(self, listener: socket.socket, group: TaskGroup) -> None:
         """Accept for ever. Clients beyond `most_connections` wait in the backlog."""
         while True:
-            if self._open >= self._most:
-                log.warning("api.full", connections=self._open)
+            if len(self._clients) >= self._most:
+                log.warning("api.full", connections=len(self._clients))
                 self._room = anyio.Event()
                 await self._room.wait()
             try:
@@ -92,17 +117,29 @@ class _Server:
                 if error.errno in _PASSING:
                     continue
                 raise
-            self._open += 1
-            group.start_soon(self._serve_connection, ByteSocket(accepted))
+            client = _Client(ByteSocket(accepted))
+            self._clients.add(client)
+            group.start_soon(self._serve_connection, client)
             # A crowd at the door must not keep those inside waiting.
             began = perf_counter()
             await anyio.lowlevel.checkpoint()
             LAG.note(perf_counter() - began)
 
-    async def _serve_connection(self, stream: ByteSocket) -> None:
+    async def drain(self) -> None:
+        """Answer the requests under way, except those that take long by nature."""
+        self._leaving = True
+        for client in self._clients:
+            if not client.busy:
+                client.stream.end_receiving()
+        while any(not self.hangups.watches(one.stream.fileno()) for one in self._clients):
+            self._room = anyio.Event()
+            await self._room.wait()
+
+    async def _serve_connection(self, client: _Client) -> None:
+        stream = client.stream
         connection = Connection(stream, self.hangups, BASE_HEADERS)
         try:
-            await self._serve_requests(connection)
+            await self._serve_requests(connection, client)
         except ClientGone:
             pass  # there is nobody left to answer
         except Exception:
@@ -110,13 +147,14 @@ class _Server:
             log.exception("api.connection_failed")
         finally:
             stream.close()
-            self._open -= 1
+            self._clients.discard(client)
             self._room.set()
 
-    async def _serve_requests(self, connection: Connection) -> None:
+    async def _serve_requests(self, connection: Connection, client: _Client) -> None:
         while True:
             try:
                 request = await connection.next_request()
+                client.busy = True
             except BrokenRequest as error:
                 await connection.refuse(error, _message(str(error)))
                 return
@@ -125,6 +163,9 @@ class _Server:
             await self._answer(connection, request)
             if not await connection.next_cycle():
                 return
+            client.busy = False
+            if self._leaving:
+                client.stream.end_receiving()
 
     async def _answer(self, connection: Connection, request: Request) -> None:
         try:

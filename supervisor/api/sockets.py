@@ -99,6 +99,11 @@ class ByteSocket:
             # SO_SNDBUFFORCE (33) goes beyond net.core.wmem_max, with CAP_NET_ADMIN: socket(7).
             self._socket.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_SNDBUFFORCE", 33), size)
 
+    def end_receiving(self) -> None:
+        """Take no more than what has arrived; the client's next write fails, and it is told so."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
     def end_sending(self) -> None:
         """Tell the client that nothing more will come; it may still send."""
         with contextlib.suppress(OSError):

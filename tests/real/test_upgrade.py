@@ -1,0 +1,116 @@
+"""The supervisor executes the installed version: the same process, and nobody is refused."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.real.engine_process import EngineProcess, UnixConnection
+
+
+def executed(pid):
+    """Something of a process that changes when it executes a program, and not otherwise."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[23:26]  # startcode, endcode, startstack
+
+
+def command(engine, *words, **more):
+    done = subprocess.run(
+        [sys.executable, "-m", "mdocker", "daemon", *words],
+        env=engine.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        **more,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_no_request_is_refused_and_no_container_notices(tmp_path, backend):
+    engine = EngineProcess(tmp_path / "engine", backend=backend).start()
+    try:
+        counter = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo line $i; done; exit 4"
+        container = engine.run("sh", "-c", counter)
+        pid, shim, before = engine.process.pid, engine.shim_pid, executed(engine.process.pid)
+        over, answers, asked = threading.Event(), [], threading.Barrier(3)
+
+        def ask():
+            # One on connections of their own, the other on one that is kept.
+            asked.wait()
+            while not over.is_set():
+                created = engine.post("/containers/create", {"Image": "host", "Cmd": ["true"]})
+                answers.append(created.status)
+                answers.append(engine.post(f"/containers/{created.json['Id']}/start").status)
+                answers.append(engine.delete(f"/containers/{created.json['Id']}?force=1").status)
+
+        askers = [threading.Thread(target=ask) for _ in range(2)]
+        for asker in askers:
+            asker.start()
+        asked.wait()
+        for _ in range(2):
+            code, said, complained = command(engine, "--upgrade")
+            assert (code, complained) == (0, "")
+            assert f"process {pid}" in said
+        over.set()
+        for asker in askers:
+            asker.join(30)
+        assert set(answers) == {201, 204}
+        assert len(answers) > 6
+        assert engine.wait(container) == 4
+        expected = b"".join(b"line %d\n" % n for n in range(1, 30001))
+        assert engine.output(container)[0] == expected
+        assert (engine.process.poll(), engine.shim_pid) == (None, shim)
+        assert executed(pid) != before
+        assert engine.descriptors()[0] < 60
+    finally:
+        engine.close()
+
+
+def test_sighup_upgrades_too_and_the_orphans_of_a_shim_still_come_to_it(fresh_engine):
+    engine = fresh_engine
+    gate = "until [ -e /tmp/go ]; do sleep 0.02; done; exit 9"
+    container = engine.run("sh", "-c", gate)
+    pid = engine.inspect(container)["State"]["Pid"]
+    before = executed(engine.process.pid)
+    engine.process.send_signal(signal.SIGHUP)
+    with engine.stream("GET", "/events") as told:  # it is cut when the new version takes over
+        with pytest.raises(http.client.IncompleteRead):
+            while True:
+                told.read1(1024)
+    assert engine.inspect(container)["State"]["Running"]
+    assert executed(engine.process.pid) != before
+    os.kill(engine.shim_pid, signal.SIGKILL)
+    open(f"/proc/{pid}/root/tmp/go", "w").close()
+    assert engine.wait(container) == 9
+
+
+def test_a_kept_connection_is_closed_after_its_answer_and_not_before(fresh_engine):
+    engine = fresh_engine
+    container = engine.run("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    with engine.stream("GET", f"/containers/{container}/logs?stdout=1&follow=1") as logs:
+        assert logs.read(14)
+    kept = UnixConnection(engine.socket)
+    kept.request("POST", f"/v1.50/containers/{container}/stop?t=1")
+    assert command(engine, "--upgrade")[0] == 0
+    assert kept.getresponse().status == 204
+    kept.close()
+    assert engine.inspect(container)["State"]["ExitCode"] == 137
+
+
+def test_there_is_nothing_to_upgrade_where_none_runs(tmp_path):
+    engine = EngineProcess(tmp_path / "engine")
+    code, said, complained = command(engine, "--upgrade")
+    assert (code != 0, said) == (True, "")
+    assert "no engine listens" in complained
+
+
+def test_check_starts_nothing(tmp_path):
+    engine = EngineProcess(tmp_path / "engine")
+    assert command(engine, "--check") == (0, "", "")
+    assert not engine.root.exists()
