@@ -6,16 +6,17 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import perf_counter
 
 import structlog
 
 from logs.framing import Stream
-from logs.lines import PIECE, first_long, piece_end
 from logs.log_file import LogFile
+from logs.log_stream import LogStream
 from logs.marks import Slot
 from logs.options import DEFAULTS, LogOptions
 from logs.records import Buffer, RecordWriter
+from logs.ring import Ring
 from logs.rotation import Names, names_of
 from logs.waiting_files import WaitingFiles
 
@@ -24,143 +25,11 @@ log = structlog.get_logger()
 _TORN_SEARCH = 1 << 20
 
 
-class LogStream:
-    """Standard output or standard error of one container, on its way into the log.
-
-    Attributes:
-        log: The log it goes to.
-        stream: Which of the two.
-        held: The beginning of a line whose end has not come yet, less than `lines.PIECE` bytes.
-        grown: Descriptor of the source whose pipe was made larger, or -1. The pump's.
-    """
-
-    __slots__ = ("_lost", "_name", "_piece_ns", "grown", "held", "log", "stream")
-
-    def __init__(self, log: ContainerLog, stream: Stream) -> None:
-        self.log = log
-        self.stream = stream
-        self.held = b""
-        self.grown = -1
-        self._name = b"stderr" if stream is Stream.STDERR else b"stdout"
-        self._piece_ns = 0
-        self._lost = 0
-
-    def append(self, data: bytes, batch: int = 0) -> None:
-        """Log a batch: one write for all lines that it completes, one time for all of them.
-
-        A write that fails never raises. What it was to write is dropped and counted in the log's
-        `dropped_bytes`, and a record that says so is written as soon as a write succeeds again.
-
-        Raises:
-            ValueError: the log is closed.
-        """
-        log = self.log
-        writer = log.writer
-        if writer is None:
-            return
-        now = time_ns()
-        held, end = self.held, data.rfind(b"\n") + 1
-        before = len(held) + len(data)
-        if self._piece_ns or (before >= PIECE and self._has_long(data, end)):
-            buffers = self._pieces(held + data, now)
-        elif end:
-            buffers = writer.lines(self._name, held, data, end, now)
-            self.held = data[end:]
-        else:
-            self.held = held + data
-            buffers = []
-        if buffers:
-            self._write(buffers, before - len(self.held), now, batch)
-        self._mark(batch)
-        if buffers:
-            log.changed()
-
-    def finish(self) -> None:
-        """The stream has ended: write an unfinished line as a record that has no newline."""
-        self.grown = -1
-        log = self.log
-        if not self.held or log.writer is None:
-            self._piece_ns = 0
-            return
-        held, self.held = self.held, b""
-        now = time_ns()
-        piece = log.writer.piece(self._name, held, self._piece_ns or now)
-        self._piece_ns = 0
-        self._write([piece], len(held), now, 0)
-        self._mark(0)
-        log.changed()
-
-    def restore(self, held: bytes, piece_ns: int) -> None:
-        """Take over what a mark remembers."""
-        self.held = held
-        self._piece_ns = piece_ns
-
-    def _has_long(self, data: bytes, end: int) -> bool:
-        """Whether a record of this batch would be longer than a piece."""
-        if not end:
-            return True  # no newline, and the caller has counted
-        return first_long(data, 0, end, len(self.held)) >= 0 or len(data) - end >= PIECE
-
-    def _pieces(self, text: bytes, now: int) -> list[Buffer]:
-        """Records of a batch in which a line is longer than a piece, or goes on from one."""
-        writer = self.log.writer
-        assert writer is not None
-        buffers: list[Buffer] = []
-        pos, size = 0, len(text)
-        while pos < size:
-            if self._piece_ns:
-                # The rest of a divided line keeps the time of its first piece, as Docker has it.
-                newline = text.find(b"\n", pos, pos + PIECE)
-                if newline >= 0:
-                    line = text[pos : newline + 1]
-                    buffers += writer.lines(self._name, b"", line, len(line), self._piece_ns)
-                    self._piece_ns = 0
-                    pos = newline + 1
-                    continue
-            else:
-                last = text.rfind(b"\n", pos) + 1
-                long = first_long(text, pos, last, 0) if last else -1
-                end = long if long >= 0 else last
-                if end > pos:
-                    buffers += writer.lines(self._name, b"", text[pos:end], end - pos, now)
-                    pos = end
-            if size - pos < PIECE:
-                break
-            if not self._piece_ns:
-                self._piece_ns = now
-            cut = piece_end(text, pos)
-            buffers.append(writer.piece(self._name, text[pos:cut], self._piece_ns))
-            pos = cut
-        self.held = text[pos:]
-        return buffers
-
-    def _write(self, buffers: list[Buffer], size: int, now: int, batch: int) -> None:
-        log = self.log
-        if self._lost and not log.write(self._notice(now)):
-            self._lost = 0
-        missing = log.write(buffers, batch)
-        if missing:
-            lost = max(1, size * missing // sum(map(len, buffers)))
-            self._lost += lost
-            log.dropped_bytes += lost
-
-    def _notice(self, now: int) -> list[Buffer]:
-        writer = self.log.writer
-        assert writer is not None
-        # A newline first: what was lost may be the rest of a line whose beginning is there.
-        text = b"\nmdocker: %d bytes of %b were lost here, because the log could not be written\n"
-        text %= (self._lost, self._name)
-        return writer.lines(self._name, b"", text, len(text), now)
-
-    def _mark(self, batch: int) -> None:
-        slot = self.log.slot
-        if slot is not None:
-            index = 1 if self.stream is Stream.STDERR else 0
-            slot.write(batch or slot.batch, self.log.size, index, self.held, self._piece_ns)
-
-
 class ContainerLog:
     """The log of one run of a container. Not safe for two threads at once.
+
+    One whose options say non-blocking has a ring, and a thread of its own that writes; who gives it
+    output never waits then.
 
     Attributes:
         driver: Name of the log driver.
@@ -171,7 +40,9 @@ class ContainerLog:
         file: The file that is written now; None where there is none, or once it is closed.
         size: Bytes of whole records in that file. Readers go so far and no further.
         closed: Nothing more will be written in this run.
-        dropped_bytes: Bytes of output that were lost, since the log could not be written.
+        dropped_bytes: Bytes of output that were lost, since the log could not be written, or not
+            fast enough for its ring.
+        ring: Where output waits to be written; None where it is written at once.
         trouble: The error of the last write if it failed, else None.
         on_trouble: Called with the log when writing begins to fail, and when it succeeds again.
         deliver: Calls something for the subscribers: in their thread, if that isn't the writer's.
@@ -185,6 +56,7 @@ class ContainerLog:
     __slots__ = (
         "_done",
         "_names",
+        "_refused_bytes",
         "_streams",
         "_telling",
         "_unrotated",
@@ -194,12 +66,12 @@ class ContainerLog:
         "container_id",
         "deliver",
         "driver",
-        "dropped_bytes",
         "file",
         "on_trouble",
         "options",
         "path",
         "read_bytes",
+        "ring",
         "rotations",
         "slot",
         "trouble",
@@ -234,7 +106,7 @@ class ContainerLog:
                 self.file.close()
                 raise
         self.closed = False
-        self.dropped_bytes = 0
+        self.ring = None if options.blocking or path is None else Ring(self)
         self.trouble: OSError | None = None
         self.on_trouble: Callable[[ContainerLog], None] | None = None
         self.deliver: Callable[[Callable[[], object]], object] = _at_once
@@ -245,6 +117,7 @@ class ContainerLog:
         self.slot: Slot | None = None
         self._done = (0, 0)
         self._names: Names | None = None
+        self._refused_bytes = 0
         self._telling = False
         self._unrotated = False
         self._waiting: WaitingFiles | None = None
@@ -258,6 +131,14 @@ class ContainerLog:
     @property
     def truncations(self) -> int:
         return 0 if self.file is None else self.file.truncations
+
+    @property
+    def dropped_bytes(self) -> int:
+        return self._refused_bytes + (self.ring.dropped_bytes if self.ring is not None else 0)
+
+    def count_refused(self, size: int) -> None:
+        """Note that so many bytes of output could not be written."""
+        self._refused_bytes += size
 
     @property
     def readable(self) -> bool:
@@ -370,13 +251,13 @@ class ContainerLog:
                 log.error("log.not_rotated", error=error.strerror, **words)
             return False
         self._unrotated = False
+        old.doomed = options.compress or options.max_file == 1
+        old.after = (new, 0)
+        self.file = new
         if slot is not None:
             slot.turn(0, new.inode, batch, done)
         if self._waiting is None:
             self._waiting = WaitingFiles(options)
-        old.doomed = options.compress or options.max_file == 1
-        old.after = (new, 0)
-        self.file = new
         self.rotations += 1
         self._waiting.add(old)
         self._waiting.bound()
@@ -442,20 +323,38 @@ class ContainerLog:
                 self.stream(stream).restore(state.held, state.piece_ns)
         return cut
 
-    def close(self) -> None:
-        """The run has ended: write unfinished lines, free the mark, wake the followers."""
+    def close(self, closed: Callable[[], object] | None = None) -> None:
+        """The run has ended: write unfinished lines, free the mark, wake the followers.
+
+        Args:
+            closed: Called when that is done. With a ring this is later, and in another thread.
+        """
+        if self.ring is not None:
+            self.ring.close(closed)
+            return
+        self.close_now()
+        if closed is not None:
+            closed()
+
+    def close_now(self) -> None:
+        """The same, of what is written already; for the thread that writes."""
         if self.closed:
             return
         for stream in self._streams:
             if stream is not None:
                 stream.finish()
-        self.detach()
+        self._let_go()
         if self.slot is not None:
             self.slot.release()
             self.slot = None
 
     def detach(self) -> None:
         """Let go of the file, but leave the mark: another process will go on writing."""
+        if self.ring is not None:
+            self.ring.leave()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.closed = True
         # The streams refer back to us: unlinked, the file is closed without the collector's help.
         self._streams = (None, None)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from logs.attributes import Subject, attributes
-from logs.container_log import ContainerLog, LogStream
+from logs.container_log import ContainerLog
 from logs.errors import LogDriverUnknown, LogOptionRefused
 from logs.framing import Stream
 from logs.json_file import JsonRecords
 from logs.k8s_file import K8sRecords
+from logs.log_stream import LogStream
 from logs.options import parse
 from logs.records import RecordWriter
 

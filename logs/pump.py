@@ -28,8 +28,9 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from logs.container_log import ContainerLog, LogStream
+from logs.container_log import ContainerLog
 from logs.framing import Stream
+from logs.log_stream import LogStream
 from logs.marks import MarkFile, Slot
 
 __all__ = ["ContainerLog", "LogStream", "MarkFile", "Recovered", "Stage", "Tee"]
@@ -216,7 +217,8 @@ class Stage:
         log = stream.log
         slot = log.slot
         note = self._marks.note(self._number)
-        if waiting and slot is not None and not log.closed and not slot.completed(note.batch):
+        gone = log.closed or log.ring is not None  # a ring has it already
+        if waiting and slot is not None and not gone and not slot.completed(note.batch):
             log.adopt(slot)
             stream.append(self._copy(waiting), note.batch)
         self._drain(waiting)

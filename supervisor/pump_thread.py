@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from logs.container_log import ContainerLog, LogStream
+from logs.container_log import ContainerLog
+from logs.log_stream import LogStream
 from logs.pump import Stage
 from supervisor.mailbox import Letter, Mailbox
 
@@ -238,10 +239,13 @@ class PumpThread:
                         break
                 self._remove(source)
             self._moving = container_log
-            container_log.close()
+            # Non-blocking, it is closed later, by a thread of its own.
+            container_log.close(lambda: self._mailbox.post(after))
+        except BaseException:
+            self._mailbox.post(after)
+            raise
         finally:
             self._forget(container_log)
-            self._mailbox.post(after)
 
     def _leave(self, container_log: ContainerLog, after: Letter) -> None:
         try:

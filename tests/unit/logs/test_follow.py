@@ -8,8 +8,8 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from logs import container_log
 from logs import follow as follow_module
+from logs import log_stream
 from logs.container_log import ContainerLog
 from logs.drivers import Stream, open_log
 from logs.follow import follow
@@ -191,7 +191,7 @@ class TestUntil:
         now = time.time_ns()
         follower = follow(log, until_ns=now + 3600 * 10**9)
         out.append(b"in time\n")
-        monkeypatch.setattr(container_log, "time_ns", lambda: now + 7200 * 10**9)
+        monkeypatch.setattr(log_stream, "time_ns", lambda: now + 7200 * 10**9)
         out.append(b"late\n")
         assert await rest(follower) == b"in time\n"
 
@@ -212,7 +212,7 @@ async def test_since(log, out, monkeypatch):
     out.append(b"old\n")
     follower = follow(log, since_ns=time.time_ns() + 10**9)
     later = time.time_ns() + 2 * 10**9
-    monkeypatch.setattr(container_log, "time_ns", lambda: later)
+    monkeypatch.setattr(log_stream, "time_ns", lambda: later)
     out.append(b"new\n")
     log.close()
     assert await rest(follower) == b"new\n"

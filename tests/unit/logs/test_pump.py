@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from logs import container_log, pump
+from logs import container_log, log_stream, pump
 from logs.drivers import Stream, open_log
 from logs.pump import MarkFile, Stage
 from logs.reader import read
@@ -152,7 +152,7 @@ def crashing(monkeypatch, step):
 
         monkeypatch.setattr(container_log.os, "writev", torn)
     elif step == "mark":
-        monkeypatch.setattr(container_log.LogStream, "_mark", crash)
+        monkeypatch.setattr(log_stream.LogStream, "_mark", crash)
     elif step == "drain":
         monkeypatch.setattr(Stage, "_drain", crash)
     elif step == "drain half":

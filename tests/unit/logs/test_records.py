@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logs import container_log, json_file
+from logs import container_log, json_file, log_stream
 from logs.drivers import (
     DRIVERS,
     LogOptionRefused,
@@ -65,7 +65,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(container_log, "time_ns", made)
+    monkeypatch.setattr(log_stream, "time_ns", made)
     return made
 
 

@@ -1,0 +1,161 @@
+"""Standard output or standard error of one container, cut into records."""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from logs.framing import Stream
+from logs.lines import PIECE, first_long, piece_end
+from logs.records import Buffer
+
+if TYPE_CHECKING:
+    from logs.container_log import ContainerLog
+
+
+class LogStream:
+    """Standard output or standard error of one container, on its way into the log.
+
+    Attributes:
+        log: The log it goes to.
+        stream: Which of the two.
+        held: The beginning of a line whose end has not come yet, less than `lines.PIECE` bytes.
+        grown: Descriptor of the source whose pipe was made larger, or -1. The pump's.
+    """
+
+    __slots__ = ("_lost", "_name", "_piece_ns", "grown", "held", "log", "stream")
+
+    def __init__(self, log: ContainerLog, stream: Stream) -> None:
+        self.log = log
+        self.stream = stream
+        self.held = b""
+        self.grown = -1
+        self._name = b"stderr" if stream is Stream.STDERR else b"stdout"
+        self._piece_ns = 0
+        self._lost = 0
+
+    def append(self, data: bytes, batch: int = 0) -> None:
+        """Log a batch: one write for all lines that it completes, one time for all of them.
+
+        A write that fails never raises. What it was to write is dropped and counted in the log's
+        `dropped_bytes`, and a record that says so is written as soon as a write succeeds again.
+
+        Raises:
+            ValueError: the log is closed.
+        """
+        log = self.log
+        if log.writer is None:
+            return
+        if log.ring is not None:
+            log.ring.put(self, data, batch)
+        else:
+            self.append_now(data, batch, time_ns())
+
+    def append_now(self, data: bytes, batch: int, now: int) -> None:
+        """The same, in the thread that writes, with the time of the output (ns since 1970)."""
+        log = self.log
+        writer = log.writer
+        assert writer is not None
+        held, end = self.held, data.rfind(b"\n") + 1
+        before = len(held) + len(data)
+        if self._piece_ns or (before >= PIECE and self._has_long(data, end)):
+            buffers = self._pieces(held + data, now)
+        elif end:
+            buffers = writer.lines(self._name, held, data, end, now)
+            self.held = data[end:]
+        else:
+            self.held = held + data
+            buffers = []
+        if buffers:
+            self._write(buffers, before - len(self.held), now, batch)
+        self._mark(batch)
+        if buffers:
+            log.changed()
+
+    def finish(self) -> None:
+        """The stream has ended: write an unfinished line as a record that has no newline."""
+        self.grown = -1
+        log = self.log
+        if not self.held or log.writer is None:
+            self._piece_ns = 0
+            return
+        held, self.held = self.held, b""
+        now = time_ns()
+        piece = log.writer.piece(self._name, held, self._piece_ns or now)
+        self._piece_ns = 0
+        self._write([piece], len(held), now, 0)
+        self._mark(0)
+        log.changed()
+
+    def restore(self, held: bytes, piece_ns: int) -> None:
+        """Take over what a mark remembers."""
+        self.held = held
+        self._piece_ns = piece_ns
+
+    def _has_long(self, data: bytes, end: int) -> bool:
+        """Whether a record of this batch would be longer than a piece."""
+        if not end:
+            return True  # no newline, and the caller has counted
+        return first_long(data, 0, end, len(self.held)) >= 0 or len(data) - end >= PIECE
+
+    def _pieces(self, text: bytes, now: int) -> list[Buffer]:
+        """Records of a batch in which a line is longer than a piece, or goes on from one."""
+        writer = self.log.writer
+        assert writer is not None
+        buffers: list[Buffer] = []
+        pos, size = 0, len(text)
+        while pos < size:
+            if self._piece_ns:
+                # The rest of a divided line keeps the time of its first piece, as Docker has it.
+                newline = text.find(b"\n", pos, pos + PIECE)
+                if newline >= 0:
+                    line = text[pos : newline + 1]
+                    buffers += writer.lines(self._name, b"", line, len(line), self._piece_ns)
+                    self._piece_ns = 0
+                    pos = newline + 1
+                    continue
+            else:
+                last = text.rfind(b"\n", pos) + 1
+                long = first_long(text, pos, last, 0) if last else -1
+                end = long if long >= 0 else last
+                if end > pos:
+                    buffers += writer.lines(self._name, b"", text[pos:end], end - pos, now)
+                    pos = end
+            if size - pos < PIECE:
+                break
+            if not self._piece_ns:
+                self._piece_ns = now
+            cut = piece_end(text, pos)
+            buffers.append(writer.piece(self._name, text[pos:cut], self._piece_ns))
+            pos = cut
+        self.held = text[pos:]
+        return buffers
+
+    def _write(self, buffers: list[Buffer], size: int, now: int, batch: int) -> None:
+        log = self.log
+        if self._lost and not log.write(self._notice(now)):
+            self._lost = 0
+        missing = log.write(buffers, batch)
+        if missing:
+            lost = max(1, size * missing // sum(map(len, buffers)))
+            self._lost += lost
+            log.count_refused(lost)
+
+    def note_gap(self, size: int) -> None:
+        """So many bytes of output were dropped before the next batch."""
+        self._lost += size
+
+    def _notice(self, now: int) -> list[Buffer]:
+        writer = self.log.writer
+        assert writer is not None
+        slow = b"too slowly" if self.log.ring is not None and self.log.trouble is None else b""
+        # A newline first: what was lost may be the rest of a line whose beginning is there.
+        text = b"\nmdocker: %d bytes of %b were lost here, because the log could %b\n"
+        text %= (self._lost, self._name, b"only be written " + slow if slow else b"not be written")
+        return writer.lines(self._name, b"", text, len(text), now)
+
+    def _mark(self, batch: int) -> None:
+        slot = self.log.slot
+        if slot is not None:
+            index = 1 if self.stream is Stream.STDERR else 0
+            slot.write(batch or slot.batch, self.log.size, index, self.held, self._piece_ns)
