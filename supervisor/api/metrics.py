@@ -1,8 +1,8 @@
 """GET /metrics: the engine's counters as Prometheus reads them.
 
-prometheus-client is imported at the first scrape, in a thread: it takes 0.1 s and some 6 MiB, which
-nobody shall pay who does not scrape. There are no metrics of single containers: a machine has many
-short-lived ones, and each label value would be a series of its own.
+prometheus-client is imported at the first scrape, in a thread: it takes 0.02 to 0.2 s and 2.5 MiB,
+which nobody shall pay who does not scrape. There are no metrics of single containers: a machine has
+many short-lived ones, and each label value would be a series of its own.
 """
 
 from __future__ import annotations
