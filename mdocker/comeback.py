@@ -13,6 +13,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import TYPE_CHECKING
 
+from mdocker.client import MOST_DEATHS
 from mdocker.connection import Connection, Stream, each_line
 from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
 from mdocker.frames import STDOUT, Demultiplexer
@@ -81,19 +82,17 @@ def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Str
         EngineRefused: It answered 400 or above.
         EngineUnreachable: None came.
     """
-    patience = time.monotonic() + PATIENCE_S
-    while True:
+    for _ in range(MOST_DEATHS):
         connection = Connection(await_engine(engine.dial, why))
         try:
             connection.send(request)
             return connection.stream()
         except EngineCut:
             connection.close()
-            if time.monotonic() >= patience:
-                raise why from None
         except BaseException:
             connection.close()
             raise
+    raise why
 
 
 def each_event(engine: Engine, request: Request, take: Callable[[bytes], int]) -> None:

@@ -10,12 +10,12 @@ import resource
 import select
 import socket
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from mdocker.client import Engine, dial
+from mdocker.client import MOST_DEATHS, Engine
 from mdocker.errors import CliError, EngineRefused, EngineUnreachable
-from mdocker.messages import Reply, ReplyReader, Request
+from mdocker.messages import DO, Reply, ReplyReader, Request
 
 EVERYTHING = 100_000
 """More connections than anybody may have: all requests at once."""
@@ -28,16 +28,29 @@ Answer = Callable[[int, Reply | CliError], Request | None]
 class _Line:
     """A connection and the job that it works on."""
 
-    __slots__ = ("job", "reader", "socket")
+    __slots__ = ("job", "reader", "request", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.job = -1
+        self.request: Request | None = None
         self.reader = ReplyReader()
 
     def send(self, job: int, request: Request) -> None:
         self.job = job
+        self.request = request
         self.socket.sendall(request.spell())
+
+    @property
+    def may_be_gone(self) -> bool:
+        return self.request is not None and self.request.again == DO
+
+    def again(self) -> Request | None:
+        """What to ask of the next engine, now that this one has died; None if nothing may be."""
+        if self.request is None or not self.request.again:
+            return None
+        token = self.reader.head.headers.get("mdocker-resume") if self.reader.head else None
+        return self.request.resuming(token) if token else self.request
 
     def receive(self) -> Reply | None:
         """Take what the socket has; the whole answer if this was its end."""
@@ -52,6 +65,9 @@ def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: i
         jobs: The first request of each job.
         answer: Called with each job's number and its reply (status below 400) or error.
         width: Connections at most. Fewer are used where descriptors run out.
+
+    If the engine dies, what may be asked again is asked of the next one. What is gone by then
+    was done by the first.
 
     Raises:
         EngineUnreachable: There is no engine at all. One that goes away in the middle is told
@@ -70,14 +86,16 @@ class _Fan:
         self._answer = answer
         self._waiting = deque(enumerate(jobs))
         self._lines: dict[int, _Line] = {}
+        self._repeated: Counter[int] = Counter()
+        self._width = 1
         self._poller = select.epoll()
 
     def run(self, width: int) -> None:
+        self._width = width
         try:
             # The first connection is the one that may have to start the engine.
             self._begin(self._engine.open(), *self._waiting.popleft())
-            while self._waiting and len(self._lines) < width and self._dial():
-                pass
+            self._fill()
             while self._lines:
                 for descriptor, _ in self._poller.poll():
                     self._receive(self._lines[descriptor])
@@ -86,13 +104,17 @@ class _Fan:
             for line in self._lines.values():
                 line.socket.close()
 
+    def _fill(self) -> None:
+        while self._waiting and len(self._lines) < self._width and self._dial():
+            pass
+
     def _dial(self) -> bool:
         """Open a line for the job that waits first, if one can be had."""
         try:
-            sock = dial(self._engine.place.socket)
-        except OSError as error:
+            sock = self._engine.dial() if self._lines else self._engine.open()
+        except (OSError, EngineUnreachable) as error:
             # Descriptors have run out, here or there: the lines that there are must do. If
-            # there are none, the engine has gone.
+            # there are none, the engine has gone, and no other has come.
             if not self._lines:
                 for index, _ in self._waiting:
                     self._answer(index, _broken(error))
@@ -125,22 +147,26 @@ class _Fan:
         try:
             follow_up = self._answer(index, reply.check())
         except EngineRefused as error:
-            follow_up = self._answer(index, error)
+            done = error.status == 404 and self._repeated[index] > 0 and line.may_be_gone
+            follow_up = self._answer(index, Reply(204, {}, b"") if done else error)
         if follow_up is not None:
             self._waiting.appendleft((index, follow_up))
         if self._waiting and line.reader.reusable:
             self._send(line, *self._waiting.popleft())
             return
         self._drop(line)
-        if self._waiting:
-            self._dial()
+        self._fill()
 
     def _lose(self, line: _Line, error: Exception) -> None:
-        """A line broke: its job has failed, and the next one needs another line."""
+        """A line broke: its job is for another one, or has failed."""
         self._drop(line)
-        self._answer(line.job, _broken(error))
-        if self._waiting:
-            self._dial()
+        again = line.again() if self._repeated[line.job] < MOST_DEATHS else None
+        if again is None:
+            self._answer(line.job, _broken(error))
+        else:
+            self._repeated[line.job] += 1
+            self._waiting.append((line.job, again))
+        self._fill()
 
     def _drop(self, line: _Line) -> None:
         self._poller.unregister(line.socket)

@@ -20,6 +20,8 @@ Json = Any
 
 WENT_AWAY = "the engine closed the connection in the middle of its answer; see its supervisor.log"
 
+ASK, DO = "ask", "do"
+
 _LONGEST_HEAD = 64 * 1024
 _BODILESS = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
@@ -34,6 +36,8 @@ class Request(NamedTuple):
         body: JSON, or empty.
         upgrade: Whether the connection shall carry raw frames from the answer on.
         chunked: The type of a body that follows in chunks, or empty.
+        again: Whether the next engine may be asked if one dies before it has answered: `ASK`, or
+            `DO` where a container that is gone by then shows that it was done; empty for neither.
     """
 
     method: str
@@ -41,6 +45,7 @@ class Request(NamedTuple):
     body: bytes = b""
     upgrade: bool = False
     chunked: str = ""
+    again: str = ""
 
     @classmethod
     def make(
@@ -56,8 +61,10 @@ class Request(NamedTuple):
 
     def resuming(self, token: str) -> Request:
         """The same request, to go on where an engine that died has left off."""
-        sign = "&" if "?" in self.path else "?"
-        return self._replace(path=f"{self.path}{sign}resume={quote(token)}")
+        path, _, _ = self.path.partition("&resume=")
+        path, _, _ = path.partition("?resume=")
+        sign = "&" if "?" in path else "?"
+        return self._replace(path=f"{path}{sign}resume={quote(token)}")
 
     def spell(self) -> bytes:
         """Return the request's bytes, those of a chunked body aside."""

@@ -8,7 +8,7 @@ from typing import Annotated
 from mdocker.client import Engine
 from mdocker.errors import FAILED, CliError, EngineRefused, UsageError, start_failure_code
 from mdocker.fanout import EVERYTHING, fan_out
-from mdocker.messages import Reply, Request
+from mdocker.messages import ASK, DO, Reply, Request
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
 from mdocker.paths import Query, container_path
@@ -60,7 +60,7 @@ def stop(
     """Stop containers, all at once: a signal first, SIGKILL after the timeout."""
     query = {"t": timeout, "signal": signal or None}
     names = _chosen(engine, "stop", containers, all, everything=False)
-    return each(engine, names, lambda one: _post(one, "stop", query))
+    return each(engine, names, lambda one: _post(one, "stop", query, DO))
 
 
 def kill(
@@ -108,7 +108,7 @@ def rm(
         names = [name for name in names if name not in running]
 
     def request(one: str) -> Request:
-        return Request.make("DELETE", container_path(one), query)
+        return Request.make("DELETE", container_path(one), query)._replace(again=DO)
 
     def failed(error: CliError) -> bool:
         # Docker: with --force, what is gone already is as good as removed (and said so).
@@ -123,7 +123,8 @@ def wait(container: str, /, *more: str, engine: Annotated[Engine, injected()]) -
     def code(_: str, reply: Reply) -> str:
         return str(reply.json()["StatusCode"])
 
-    return each(engine, (container, *more), lambda one: _post(one, "wait"), show=code)
+    names = (container, *more)
+    return each(engine, names, lambda one: _post(one, "wait", again=ASK), show=code)
 
 
 def rename(container: str, new_name: str, /, *, engine: Annotated[Engine, injected()]) -> int:
@@ -132,8 +133,8 @@ def rename(container: str, new_name: str, /, *, engine: Annotated[Engine, inject
     return 0
 
 
-def _post(container: str, verb: str, query: Query | None = None) -> Request:
-    return Request.make("POST", container_path(container, verb), query)
+def _post(container: str, verb: str, query: Query | None = None, again: str = "") -> Request:
+    return Request.make("POST", container_path(container, verb), query)._replace(again=again)
 
 
 def _chosen(

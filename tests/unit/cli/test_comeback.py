@@ -239,6 +239,44 @@ def test_an_engine_that_dies_in_a_start_is_not_asked_twice(foreground, mdocker, 
     assert len(started.queries) == starts
 
 
+def test_a_wait_goes_on_with_the_same_end(engine, mdocker):
+    def answered(call):
+        call.answer(200, {"StatusCode": 9})
+
+    turns = Turns(lambda call: (begin(call, f"{ID}.5"), die(call)), die, answered)
+    engine.on("POST", "/containers/a/wait", turns)
+    engine.json("POST", "/containers/b/wait", {"StatusCode": 0})
+    assert mdocker("wait", "a", "b") == (0, "9\n0\n", "")
+    assert [query.get("resume") for query in turns.queries] == [None, f"{ID}.5", f"{ID}.5"]
+
+
+@pytest.mark.parametrize(
+    ("words", "route"),
+    [(("stop", "a"), ("POST", "/containers/a/stop")), (("rm", "a"), ("DELETE", "/containers/a"))],
+)
+def test_what_is_gone_when_it_is_asked_again_was_done(engine, mdocker, words, route):
+    turns = Turns(die, lambda call: call.refuse(404, "No such container: a"))
+    engine.on(*route, turns)
+    assert mdocker(*words) == (0, "a\n", "")
+    assert len(turns.queries) == 2
+
+
+def test_a_container_to_wait_for_that_nobody_knows_any_more_is_an_error(engine, mdocker):
+    turns = Turns(die, lambda call: call.refuse(404, "No such container: a"))
+    engine.on("POST", "/containers/a/wait", turns)
+    assert mdocker("wait", "a") == (1, "", "mdocker: No such container: a\n")
+
+
+@pytest.mark.parametrize("verb", ["start", "kill", "restart"])
+def test_what_may_have_been_done_is_not_done_twice(engine, mdocker, verb):
+    turns = Turns(die)
+    engine.on("POST", f"/containers/a/{verb}", turns)
+    result = mdocker(verb, "a")
+    assert result.code == 1
+    assert "closed the connection in the middle of its answer" in result.err
+    assert len(turns.queries) == 1
+
+
 def test_none_comes_back(engine, mdocker, monkeypatch):
     monkeypatch.setattr(comeback, "PATIENCE_S", 0.05)
     monkeypatch.setattr(comeback, "_SILENT_S", 0.0)

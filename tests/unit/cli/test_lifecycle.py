@@ -146,11 +146,24 @@ def test_an_engine_that_goes_away_in_the_middle(engine, mdocker):
             call.answer(204)
         call.close_connection = True
 
-    engine.on("POST", "/containers/(.)/stop", stop)
-    result = mdocker("stop", "a", "b")
+    engine.on("POST", "/containers/(.)/kill", stop)
+    result = mdocker("kill", "a", "b")
     assert result.code == 1
     assert result.out == "a\n"
     assert "the engine" in result.err
+
+
+def test_one_that_hangs_up_for_ever_is_given_up(engine, mdocker, monkeypatch):
+    from mdocker import fanout
+
+    def hang_up(call, name):
+        call.close_connection = True
+
+    monkeypatch.setattr(fanout, "MOST_DEATHS", 3)
+    engine.on("POST", "/containers/(.)/stop", hang_up)
+    result = mdocker("stop", "a")
+    assert (result.code, result.out) == (1, "")
+    assert len(engine.requests) == 4
 
 
 def test_an_engine_that_hangs_up_after_each_answer(engine, mdocker):
@@ -173,21 +186,21 @@ def test_an_engine_that_hangs_up_after_each_answer(engine, mdocker):
 
 def test_descriptors_run_out(engine, mdocker, monkeypatch):
     """With room for three connections all requests are made all the same."""
-    from mdocker import fanout
+    from mdocker import client, fanout
 
     monkeypatch.setattr(fanout, "_raise_descriptor_limit", lambda: None)
     engine.json("POST", "/containers/.*/stop", None, 204)
     opened = 0
-    dial = fanout.dial
+    dial = client.dial
 
     def scarce(path):
         nonlocal opened
         opened += 1
-        if opened > 2:
+        if opened > 3:
             raise OSError(24, "Too many open files")
         return dial(path)
 
-    monkeypatch.setattr(fanout, "dial", scarce)
+    monkeypatch.setattr(client, "dial", scarce)
     names = [f"c{number}" for number in range(40)]
     assert mdocker("stop", *names).out.split() == names
     assert engine.connections == 3
