@@ -19,8 +19,11 @@ def main():
     parser.add_argument("--seed", type=int, help="default: one is drawn, and printed")
     parser.add_argument("--slots", type=int, default=200, help="containers at once; default 200")
     parser.add_argument("--every", type=float, default=1.0, help="mean seconds between two kills")
-    parser.add_argument("--supervisor", type=float, default=1.0, help="weight of killing it")
-    parser.add_argument("--shim", type=float, default=0.0, help="weight of killing the shim")
+    parser.add_argument("--supervisor", type=float, default=6.0, help="weight of killing it")
+    parser.add_argument("--shim", type=float, default=1.0, help="weight of killing the shim")
+    parser.add_argument(
+        "--no-respawn", action="store_true", help="start it from here, not the shim"
+    )
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio", "uvloop"))
     parser.add_argument("--keep", action="store_true", help="keep the directory of a failed soak")
     asked = parser.parse_args()
@@ -34,6 +37,7 @@ def main():
         victims={"supervisor": asked.supervisor, "shim": asked.shim},
         every_s=asked.every,
         backend=asked.backend,
+        respawn=not asked.no_respawn,
     )
     soak = Soak(plan, directory, say=lambda words: print(words, flush=True))
     passed = soak.run()

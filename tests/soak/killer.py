@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -63,19 +62,23 @@ class Killer:
 
     def _kill_shim(self):
         self._presence.harmed()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(self._engine.shim_pid, signal.SIGKILL)
+        os.kill(self._engine.shim_pid, signal.SIGKILL)
+        # A start needs a shim: once this is through, the new one has been handed everything, and
+        # the next death is a single one again.
+        self._engine.result("true")
 
     def _kill_both(self):
         self._presence.gone()
         began = time.monotonic()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(self._engine.shim_pid, signal.SIGKILL)
+        os.kill(self._engine.shim_pid, signal.SIGKILL)
         self._engine.kill()
+        self._engine.start()
         self._return(began)
 
     def _return(self, began):
-        self._engine.start()
+        """Wait for the next supervisor; where the shim does not start one, do that."""
+        if not self._engine.respawn:
+            self._engine.start()
         while True:
             try:
                 self._engine.get("/_ping")

@@ -56,15 +56,17 @@ class Plan:
         every_s: Mean time between two kills; 0 for none.
         pause_s: Bounds of how long a client thinks between two requests.
         backend: The supervisor's.
+        respawn: The shim starts the next supervisor; else the soak does.
     """
 
     seconds: float
     seed: int
     slots: int = 200
-    victims: dict[str, float] = field(default_factory=lambda: {"supervisor": 1.0})
+    victims: dict[str, float] = field(default_factory=lambda: {"supervisor": 6, "shim": 1})
     every_s: float = 1.0
     pause_s: tuple[float, float] = (0.1, 4.0)
     backend: str = "asyncio"
+    respawn: bool = True
 
 
 class Soak:
@@ -75,7 +77,7 @@ class Soak:
         self.say = say
         self.tally = Tally()
         self.presence = Presence()
-        self.engine = EngineProcess(directory, backend=plan.backend)
+        self.engine = EngineProcess(directory, backend=plan.backend, respawn=plan.respawn)
         self.patient = Patient(self.engine, self.presence, self.tally)
         self.pause_s = plan.pause_s
         self.split = demultiplexed
@@ -125,12 +127,12 @@ class Soak:
             self.engine.result("true")
 
     def _taken(self):
-        return takes(self.engine.process.pid), takes(self.engine.shim_pid)
+        return takes(self.engine.supervisor_pid), takes(self.engine.shim_pid)
 
     def _taken_at_last(self):
         supervisor, shim = self._before
         return (
-            settled(self.engine.process.pid, supervisor),
+            settled(self.engine.supervisor_pid, supervisor),
             settled(self.engine.shim_pid, shim),
         )
 
@@ -157,7 +159,8 @@ class Soak:
             if not self.tally.faults:
                 self.tally.fault(f"{container['Names'][0]} is still there: {container['Status']}")
             self.engine.delete(f"/containers/{container['Id']}?force=1")
-        self.left = behind(self.engine, self.engine.process.pid, self.engine.shim_pid)
+        pids = self.engine.supervisor_pid, self.engine.shim_pid
+        self.left = behind(self.engine, *pids)
         self._warm_up()
         self._after = self._taken_at_last()
         if self.killer.trouble:
