@@ -187,6 +187,57 @@ def test_kill_and_wait(docker, bird):
     assert "Invalid signal: FOO" in docker("kill", "-s", "FOO", "bird")[2]
 
 
+@pytest.fixture
+def loop(docker):
+    """A container that has failed and waits a minute for its next attempt."""
+    crash = ("sh", "-c", "echo hi; exit 3")
+    docker.ok("create", "--name", "loop", "--restart", "on-failure:5", "host", *crash)
+    delays = {"RestartPolicy": {"DelayMs": 60_000, "MaxDelayMs": 60_000}}
+    assert docker.engine.post("/containers/loop/update", delays).status == 200
+    assert docker("start", "-a", "loop") == (3, "hi\n", "")
+
+
+def test_a_container_that_waits_for_its_restart(docker, loop):
+    policy = json.loads(docker.ok("inspect", "-f", "{{json .HostConfig.RestartPolicy}}", "loop"))
+    assert (policy["Name"], policy["MaximumRetryCount"]) == ("on-failure", 5)
+    shown = docker.ok("inspect", "-f", "{{.RestartCount}} {{.State.Restarting}}", "loop")
+    assert shown == "1 true"
+    assert re.search(r" Restarting \(3\) .* ago ", docker.ok("ps"))
+    assert docker.ok("ps", "-q", "--filter", "status=restarting") != ""
+    assert "container is restarting: stop the container" in docker("rm", "loop")[2]
+    with docker.engine.stream("POST", "/containers/loop/wait?condition=next-exit") as ending:
+        assert docker.ok("start", "loop") == "loop"
+        assert json.loads(ending.read())["StatusCode"] == 3
+    assert docker.ok("stop", "loop") == "loop"
+    assert "Exited (3) " in docker.ok("ps", "-a")
+    assert docker.ok("logs", "loop") == "hi\nhi"
+
+
+def test_update_of_the_restart_policy(docker, loop):
+    assert docker.ok("update", "--restart", "no", "loop") == "loop"
+    assert "Exited (3) " in docker.ok("ps", "-a")
+    assert docker.ok("update", "--restart", "on-failure:7", "loop") == "loop"
+    template = "{{.HostConfig.RestartPolicy.MaximumRetryCount}}"
+    assert docker.ok("inspect", "-f", template, "loop") == "7"
+    code, _, err = docker("update", "--restart", "ever", "loop")
+    assert (code, "unknown policy 'ever'" in err) == (1, True)
+    code, _, err = docker("update", "--memory", "64m", "loop")
+    assert (code, "does not support Update.Memory" in err) == (1, True)
+
+
+def test_restart_policies_that_can_not_be(docker):
+    code, _, err = docker("run", "--restart", "always:3", "host", "true")
+    assert code == 125
+    assert "maximum retry count can only be used with 'on-failure'" in err
+    body = {
+        "Image": "host",
+        "HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}},
+    }
+    answer = docker.engine.post("/containers/create", body)
+    assert answer.status == 400
+    assert answer.message == "can't create 'AutoRemove' container with restart policy"
+
+
 def test_start_restart_and_rename(docker, bird):
     docker.ok("rename", "bird", "raven")
     docker.ok("restart", "-t", "0", "raven")

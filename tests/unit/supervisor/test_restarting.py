@@ -193,6 +193,50 @@ async def test_a_signal_that_asks_for_no_end_does_not_end_the_waiting(world):
         assert container.state is State.RUNNING
 
 
+class FakeRun:
+    """A run whose process ends at the signal; its end is put on record as `live` does."""
+
+    def __init__(self, engine, container):
+        self.exited, self.ended = anyio.Event(), anyio.Event()
+        self.escalation = None
+        self.signals = []
+        self._engine, self._container = engine, container
+
+    def send_signal(self, number):
+        self.signals.append(number)
+        self._engine.begin(self._end, 128 + number)
+
+    async def _end(self, code):
+        self.exited.set()
+        await anyio.sleep(1)
+        self._container.run = None
+        self._engine.ends(self._container, code)
+        self.ended.set()
+
+
+async def test_an_unhealthy_one_is_ended_and_started_again_whatever_its_policy(world):
+    async with world("no") as (engine, container):
+        run = container.run = FakeRun(engine, container)
+        await end_requests.restart_unhealthy(engine, container)
+        assert run.signals == [15]
+        assert container.state is State.RESTARTING
+        await anyio.sleep(1)
+        assert container.state is State.RUNNING
+        assert not container.life.restart_asked
+        engine.ends(container, 1)
+        assert container.state is State.EXITED, "once, and no policy for ever"
+
+
+async def test_a_stop_that_comes_while_an_unhealthy_one_ends_is_stronger(world):
+    async with world("no") as (engine, container):
+        container.run = FakeRun(engine, container)
+        async with anyio.create_task_group() as both:
+            both.start_soon(end_requests.restart_unhealthy, engine, container)
+            await anyio.sleep(0.5)
+            both.start_soon(end_requests.stop, engine, container, None, None)
+        assert container.state is State.EXITED
+
+
 async def test_a_start_ends_the_waiting_and_begins_the_counts_anew(world):
     async with world(delay_ms=60_000, max_delay_ms=60_000) as (engine, container):
         engine.ends(container)
