@@ -101,6 +101,8 @@ async def _escalated(
     escalation = run.escalation
     under_way = escalation is not None and not escalation.done.is_set()
     earlier = container.life.stopping if under_way else None
+    if not under_way:
+        wish["timeline"] = phases.signalled(container.life.timeline, number, stopping=True)
     lifecycle.keep(engine, container, stopping=pending(number, limit, earlier), **wish)
     if escalation is None or escalation.done.is_set():
         escalation = run.escalation = Escalation(run, number, limit)

@@ -146,16 +146,19 @@ def signalled(timeline: Timeline, number: int, *, stopping: bool) -> Timeline:
 
     Args:
         number: Its number.
-        stopping: By a stop: the first one begins its grace, SIGKILL ends that.
+        stopping: By a stop: the first one begins its grace, SIGKILL ends that. What is under way
+            already does not begin again: a stop is noted before its signal is sent, too.
     """
     now, name = time.time_ns(), signal_name(number)
     if not stopping:
         return timeline.moment("signal", now, name)
-    under_way = any(phase.name == "stop" for phase in timeline.under_way)
-    begun = timeline if under_way else timeline.open("stop", now, name)
-    if number == signal.SIGKILL:
-        return begun.end(now, "stop.term").open("stop.kill", now, name)
-    return begun if under_way else begun.open("stop.term", now, name)
+    under_way = {phase.name for phase in timeline.under_way}
+    begun = timeline if "stop" in under_way else timeline.open("stop", now, name)
+    if number != signal.SIGKILL:
+        return begun if "stop" in under_way else begun.open("stop.term", now, name)
+    if "stop.kill" in under_way:
+        return begun
+    return begun.end(now, "stop.term").open("stop.kill", now, name)
 
 
 def signal_name(number: int) -> str:

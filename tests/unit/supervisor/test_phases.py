@@ -114,6 +114,12 @@ def test_a_kill_that_finds_no_stop_on_record_begins_one():
     assert names(timeline) == [("stop", "SIGKILL", False), ("stop.kill", "SIGKILL", False)]
 
 
+def test_what_was_noted_before_the_signal_is_not_noted_twice():
+    for number in (15, 9):
+        before = signalled(Timeline(), number, stopping=True)
+        assert signalled(before, number, stopping=True) == before
+
+
 def test_a_kill_is_a_moment():
     assert names(signalled(Timeline(), 40, stopping=False)) == [("signal", "signal 40", True)]
 
