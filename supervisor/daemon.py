@@ -34,7 +34,7 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
-from supervisor import engine_log, succession, upgrade
+from supervisor import engine_log, holder, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
@@ -171,6 +171,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
             locks = [_lock(one, inherited) for one in (settings.run_dir, settings.root)]
             for lock in locks:
                 stack.callback(os.close, lock)
+                holder.sign(lock, settings.run_dir)
             pid_file = settings.run_dir / "supervisor.pid"
             pid_file.write_text(f"{os.getpid()}\n")
             stack.callback(pid_file.unlink, missing_ok=True)
@@ -186,11 +187,12 @@ def _lock(directory: Path, inherited: Inherited) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        who = holder.words_about(lock)
         os.close(lock)
         if not isinstance(error, BlockingIOError):
             raise
         raise CannotStart(
-            f"another supervisor uses {directory}: stop it, or choose other "
+            f"{who} uses {directory}: stop it, or choose other "
             "directories by --root and --run-dir"
         ) from None
     return lock

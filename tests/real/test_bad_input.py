@@ -181,7 +181,8 @@ def test_a_second_supervisor_is_refused(engine):
         *("--root", str(engine.root), "--run-dir", str(engine.run_dir)), env=engine.environment
     )
     assert told.returncode == 1
-    assert "another supervisor uses" in told.stderr
+    holder = f"another supervisor (pid {engine.process.pid}, run directory {engine.run_dir}: "
+    assert holder in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
     assert engine.get("/_ping").body == b"OK"
 
