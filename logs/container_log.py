@@ -189,7 +189,9 @@ class ContainerLog:
         for callback in self._watchers:
             callback()
 
-    def write(self, buffers: Sequence[Buffer], batch: int = 0) -> int:
+    def write(
+        self, buffers: Sequence[Buffer], batch: int = 0, notice: Sequence[Buffer] = ()
+    ) -> int:
         """Append whole records, in one write while they fit into the file.
 
         A file that is full is rotated before the next record; it holds one record more than it
@@ -198,9 +200,10 @@ class ContainerLog:
         Args:
             buffers: The records.
             batch: Number of the pump's batch that they are.
+            notice: Records to be written before them, which are none of the batch's.
 
         Returns:
-            How many bytes of them could not be written: whole records.
+            How many bytes of all these could not be written: whole records, the last ones.
 
         Raises:
             ValueError: the log is closed.
@@ -210,19 +213,27 @@ class ContainerLog:
             raise ValueError(f"the log of {self.container_id} is closed")
         if batch and self._done[0] == batch:
             buffers = _without(buffers, self._done[1])
+        if notice:
+            buffers = [*notice, *buffers]
         wanted = sum(map(len, buffers))
         limit = self.options.max_size
         if limit and file.size + wanted > limit:
-            return self._write_over(b"".join(buffers), limit, batch)
+            foreign = b"".join(notice).count(b"\n")
+            return self._write_over(b"".join(buffers), limit, batch, foreign)
         return 0 if self._append(file, buffers, wanted) else wanted
 
-    def _write_over(self, records: bytes, limit: int, batch: int) -> int:
-        """Append records that don't fit into the file: what does, then the rest to the next."""
+    def _write_over(self, records: bytes, limit: int, batch: int, foreign: int) -> int:
+        """Append records that don't fit into the file: what does, then the rest to the next.
+
+        The first `foreign` ones are none of the batch's.
+        """
         pos, size = 0, len(records)
         while pos < size:
             file = self.file
             assert file is not None
-            if file.size >= limit and not self._rotate(batch, records, pos):
+            if file.size >= limit and not self._rotate(
+                batch, records.count(b"\n", 0, pos) - foreign
+            ):
                 cut = size
             else:
                 assert self.file is not None
@@ -234,12 +245,12 @@ class ContainerLog:
             pos = cut
         return 0
 
-    def _rotate(self, batch: int, records: bytes, pos: int) -> bool:
+    def _rotate(self, batch: int, written: int) -> bool:
         """Begin a new file. Both marks say how many records of the batch are written already."""
         old, slot, options = self.file, self.slot, self.options
         assert old is not None
         before = self._done[1] if self._done[0] == batch else 0
-        done = (before + records.count(b"\n", 0, pos)) if batch else 0
+        done = before + max(0, written) if batch else 0
         if slot is not None:
             slot.turn(old.size, old.inode, batch, done)
         try:

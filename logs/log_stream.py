@@ -133,11 +133,14 @@ class LogStream:
 
     def _write(self, buffers: list[Buffer], size: int, now: int, batch: int) -> None:
         log = self.log
-        if self._lost and not log.write(self._notice(now)):
+        # In one write with the notice: else a disk with room for just that would take it each time.
+        notice = self._notice(now) if self._lost else []
+        missing = log.write(buffers, batch, notice)
+        wanted = sum(map(len, buffers))
+        if missing <= wanted:
             self._lost = 0
-        missing = log.write(buffers, batch)
         if missing:
-            lost = max(1, size * missing // sum(map(len, buffers)))
+            lost = min(size, max(1, size * missing // wanted))
             self._lost += lost
             log.count_refused(lost)
 
