@@ -1,8 +1,10 @@
 """What /metrics and the timeline tell of real containers, also after deaths of the supervisor."""
 
-import os
+import contextlib
+import http.client
 import re
 import signal
+import threading
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -123,16 +125,17 @@ def test_the_timeline_outlives_supervisors(mortal):
 
 def test_a_stop_under_way_when_the_supervisor_dies_is_one_stop(mortal):
     container = mortal.run("sh", "-c", "trap 'echo got it' TERM; while :; do sleep 0.1; done")
+
+    def stop():
+        with contextlib.suppress(http.client.HTTPException, OSError):
+            mortal.post(f"/containers/{container}/stop?t=1000")
+
     with mortal.stream("GET", f"/containers/{container}/logs?follow=1&stdout=1") as follow:
-        stopping = os.fork()
-        if not stopping:
-            try:
-                mortal.post(f"/containers/{container}/stop?t=1000")
-            finally:
-                os._exit(0)
+        stopping = threading.Thread(target=stop)
+        stopping.start()
         follow.read(8 + len("got it\n"))
     mortal.kill()
-    os.waitpid(stopping, 0)
+    stopping.join()
     mortal.start()
     assert under_way(mortal, container) == ["run", "stop", "stop.term"]
     assert mortal.post(f"/containers/{container}/kill").status == 204
