@@ -148,16 +148,16 @@ class PumpThread:
     # ── the thread ──────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
-        poll, bell, sources, move = self._epoll.poll, self._bell, self._sources, self._move
+        poll, bell, move = self._epoll.poll, self._bell, self._move
+        # No variable of ours may refer to a source while we wait: it would keep its log open.
+        source_of: Callable[[int], Source | None] = self._sources.get
         while not self._stopping:
             for fd, _ in poll():
                 if fd == bell:
                     os.eventfd_read(bell)
                     self._obey()
                 else:
-                    source = sources.get(fd)
-                    if source is not None:
-                        move(source)
+                    move(source_of(fd))
 
     def _obey(self) -> None:
         while self._orders:
@@ -171,8 +171,10 @@ class PumpThread:
                 self._moving_since = 0.0
                 self._moving = None
 
-    def _move(self, source: Source) -> bool:
+    def _move(self, source: Source | None) -> bool:
         """One batch; False where there is no more for now, or for ever."""
+        if source is None:
+            return False  # it was given up in this very round
         stream = source.stream
         self._moving = container_log = stream.log
         self._moving_since = time.monotonic()
@@ -185,6 +187,7 @@ class PumpThread:
             return False
         finally:
             self._moving_since = 0.0
+            self._moving = None
         if container_log.write_s > SLOW_WRITE_S or self._slow:
             self._note_speed(container_log)
         if not data:

@@ -18,7 +18,7 @@ def command(*words):
 class LoopDisk:
     """An ext4 file system of its own, mounted at `path`."""
 
-    def __init__(self, base, megabytes=64):
+    def __init__(self, base, megabytes=512):
         self.base = Path(base)
         self.path = self.base / "mount"
         self._mounts = []
@@ -40,7 +40,8 @@ class LoopDisk:
     def release(self, directory):
         """Take it back from `hold`."""
         self._mounts.remove(directory)
-        command("umount", str(directory))
+        # Lazily: what holds it for a moment longer is none of this test's business.
+        command("umount", "-l", str(directory))
 
     @contextlib.contextmanager
     def frozen(self):

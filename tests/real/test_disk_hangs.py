@@ -112,6 +112,7 @@ def test_an_end_meanwhile_is_known_at_once_and_written_later(engine, disk):
         assert engine.get("/_ping").status == 200
     starting.join()
     assert answers[0].status == 204
+    follow(engine, held, 10)
     engine.post(f"/containers/{held}/kill")
     first, again, second = engine.output(held)[0].partition(b"\n1\n")
     assert again
