@@ -9,7 +9,7 @@ import fcntl
 import os
 import resource
 
-from runtime import capabilities, flags, native
+from runtime import capabilities, flags, native, oom_score
 from runtime.becoming import Host
 from runtime.init import FIRST_FREE_FD
 from runtime.kernel import DOOR
@@ -48,7 +48,7 @@ def fit_out() -> Host:
         bounding=capabilities.status_mask(status, "CapBnd"),
         permitted=capabilities.status_mask(status, "CapPrm"),
         nofile=(min(_PAYLOAD_SOFT_NOFILE, hard), hard),
-        oom_score_adj=_be_spared(),
+        oom_score_adj=oom_score.spare_us(),
     )
 
 
@@ -65,22 +65,6 @@ def _leave_session_keyring() -> None:
             return  # a kernel without keys
         raise
     DOOR.keyctl(flags.KEYCTL_SETPERM, flags.KEY_SPEC_SESSION_KEYRING, 0)
-
-
-def _be_spared() -> bytes:
-    """Ask the kernel to kill others first when memory is short; returns what inits must set back.
-
-    Needs CAP_SYS_RESOURCE, without which it stays as it was.
-    """
-    path = "/proc/self/oom_score_adj"
-    with open(path, "rb", 0) as file:
-        before = bytes(file.read().strip())
-    try:
-        with open(path, "wb", 0) as file:
-            file.write(b"-900")
-    except OSError:
-        return b""
-    return before
 
 
 def reserve_low_descriptors(listener_fd: int) -> tuple[int, int]:

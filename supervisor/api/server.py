@@ -93,6 +93,7 @@ class _Server:
         self.hangups = Hangups()
         self._clients: set[_Client] = set()
         self._leaving = False
+        self._refusing = False
         self._most = most_connections()
         self._room = anyio.Event()
 
@@ -110,13 +111,18 @@ class _Server:
                 continue
             except OSError as error:
                 if error.errno in OUT_OF_RESOURCES:
-                    log.error("api.cannot_accept", error=error.strerror)
+                    if not self._refusing:
+                        self._refusing = True
+                        log.error("api.cannot_accept", error=error.strerror)
                     # Nothing tells when a descriptor becomes free: a pause is all there is.
                     await anyio.sleep(PAUSE_SECONDS)
                     continue
                 if error.errno in _PASSING:
                     continue
                 raise
+            if self._refusing:
+                self._refusing = False
+                log.info("api.accepts_again")
             client = _Client(ByteSocket(accepted))
             self._clients.add(client)
             group.start_soon(self._serve_connection, client)

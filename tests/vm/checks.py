@@ -312,6 +312,14 @@ def no_single_death_costs_an_exit_code(engine):
 
 
 @check
+def the_engine_is_spared_when_memory_is_short_and_containers_are_not(engine):
+    for pid in (engine.process.pid, engine.shim_pid):
+        same(Path(f"/proc/{pid}/oom_score_adj").read_text(), "-900\n")
+    for options in ({}, {"HostConfig": {"Memory": 64 * MEBIBYTE}}):  # both ways to start an init
+        same(engine.result("cat", "/proc/self/oom_score_adj", **options)[:2], (0, "0\n"))
+
+
+@check
 def nothing_is_left_at_the_end(engine):
     """The last one: it ends the engine."""
     shim = engine.shim_pid
