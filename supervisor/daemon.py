@@ -29,12 +29,12 @@ import structlog
 from anyio.abc import TaskStatus
 
 from logs.pump import MarkFile
-from runtime import kernel, kernel_check
+from runtime import kernel, kernel_check, oom_score
 from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
-from supervisor import engine_log, holder, succession, upgrade
+from supervisor import engine_log, holder, state_version, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
@@ -45,6 +45,7 @@ from supervisor.notify import Manager
 from supervisor.pumping import Stages
 from supervisor.recovery import recover
 from supervisor.shim_link import ShimLink
+from supervisor.state_version import NewerState
 
 log = structlog.get_logger()
 
@@ -56,7 +57,14 @@ class CannotStart(Exception):
     """The daemon refuses to start; the text says why and what to do."""
 
 
-REFUSALS = (CannotStart, CannotListen, RefusedDirectory, RuntimeRefused, ImageError)
+REFUSALS = (
+    CannotStart,
+    CannotListen,
+    RefusedDirectory,
+    NewerState,
+    RuntimeRefused,
+    ImageError,
+)
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
 
@@ -95,6 +103,7 @@ def main(
                 return 0
             locks = stack.enter_context(_only_one(settings, inherited))
             _raise_descriptor_limit()
+            oom_score.spare_us()  # the shim sees to it that containers are not spared
             kernel.set_child_subreaper()
             options: dict[str, Any] = {"use_uvloop": True} if backend == "uvloop" else {}
             door = anyio.run(
@@ -172,6 +181,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
             for lock in locks:
                 stack.callback(os.close, lock)
                 holder.sign(lock, settings.run_dir)
+            state_version.check(settings.root)
             pid_file = settings.run_dir / "supervisor.pid"
             pid_file.write_text(f"{os.getpid()}\n")
             stack.callback(pid_file.unlink, missing_ok=True)
@@ -192,8 +202,7 @@ def _lock(directory: Path, inherited: Inherited) -> int:
         if not isinstance(error, BlockingIOError):
             raise
         raise CannotStart(
-            f"{who} uses {directory}: stop it, or choose other "
-            "directories by --root and --run-dir"
+            f"{who} uses {directory}: stop it, or choose other directories by --root and --run-dir"
         ) from None
     return lock
 
@@ -306,8 +315,9 @@ async def _serve_until_cancelled(
             manager.ready(engine.words())
             _report(ready_fd, "ready")
             await engine.upgrade.drained.wait()
-            # Should the other version not come up, the shim starts it; and it stays till then.
-            await _be_succeeded(engine, door)
+            if not manager.there:
+                # Should the other version not come up, the shim starts it; and it stays till then.
+                await _be_succeeded(engine, door)
             connections.cancel_scope.cancel("another version takes over")
     finally:
         if not engine.upgrade.drained.is_set():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,7 +15,7 @@ import structlog
 
 from logs.drivers import ContainerLog
 from runtime import endings, spawner
-from supervisor import end_requests, exits, restarting, store
+from supervisor import end_requests, exits, restarting, set_aside, store
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.container_logs import open_log_of
@@ -44,6 +44,9 @@ REBOOTED = "the machine went down while it ran: how it ended, nobody can tell"
 OUTPUT_CUT = "supervisor and shim had both died: its last output may be missing"
 
 
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     """Read what is on disk, sweep what a crash left, and go on with what still runs."""
     engine.images.sweep()
@@ -51,10 +54,13 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
         if directory.name.endswith(REMOVED_SUFFIX):
             shutil.rmtree(directory, ignore_errors=True)
             continue
+        if not _ID.fullmatch(directory.name) or not directory.is_dir():
+            log.warning("container.foreign_file", path=str(directory))
+            continue
         try:
             engine.containers.add(store.load(directory))
         except (store.UnreadableRecord, Conflict) as error:
-            _set_aside(directory, str(error))
+            set_aside.put(engine.root, directory, str(error))
     held = {one.id: one for one in adopted}
     known = {c.id: c for c in engine.containers if c.id in held and not is_on_record(c, held[c.id])}
     logs = {c.id: open_log_of(c, engine.directory(c)) for c in known.values()}
@@ -90,15 +96,6 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
 async def _remove_after_comeback(engine: Engine, container: Container) -> None:
     await before_removal(engine, container)
     await engine.remove_quietly(container)
-
-
-def _set_aside(directory: Path, reason: str) -> None:
-    if not any(directory.iterdir()) or not (directory / store.CONFIG_FILE).exists():
-        # A create that a kill -9 cut in half: nobody was told of it.
-        shutil.rmtree(directory, ignore_errors=True)
-        log.info("container.half_created_removed", directory=str(directory))
-        return
-    log.error("container.unreadable", reason=reason, directory=str(directory))
 
 
 def adopt(engine: Engine, container: Container, held: Adopted, container_log: ContainerLog) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from supervisor import disk
 from supervisor.container import Container, ContainerConfig, Life
+from supervisor.state_version import VERSION, NewerState
 
 CONFIG_FILE = "config.json"
 
@@ -38,9 +39,24 @@ class UnreadableRecord(Exception):
     """A config.json can't be used; the text names the file and says what is wrong with it."""
 
 
-VERSION = 1
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+
+
+class _Versioned(msgspec.Struct):
+    """The one field that every version's record has."""
+
+    version: int
+
+
+def _check_version(path: Path, data: bytes) -> None:
+    """Tell a record that we don't understand for being newer from one that nobody would."""
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return
+    if version > VERSION:
+        raise NewerState(path, version)
 
 
 async def make(directory: Path, container: Container, settle: Callable[[], None]) -> None:
@@ -143,19 +159,21 @@ def load(directory: Path) -> Container:
     """Read a container's record.
 
     Raises:
-        UnreadableRecord: The file is missing, torn, foreign, or of a later version.
+        UnreadableRecord: The file is missing, torn or foreign.
+        NewerState: It is of a later version.
     """
     path = directory / CONFIG_FILE
     try:
-        record = _decoder.decode(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise UnreadableRecord(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    try:
+        record = _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _check_version(path, data)
         raise UnreadableRecord(f"{path} is not a container's record: {error}") from error
     if record.version > VERSION:
-        raise UnreadableRecord(
-            f"{path} was written by a later mdocker (record version {record.version})"
-        )
+        raise NewerState(path, record.version)
     if record.id != directory.name:
         raise UnreadableRecord(f"{path} belongs to container {record.id}")
     return Container(

@@ -232,11 +232,54 @@ def test_a_broken_record_is_set_aside_and_said(fresh_engine):
     broken = fresh_engine.root / "containers" / ("f" * 64)
     broken.mkdir()
     (broken / "config.json").write_text("{torn")
+    bare = fresh_engine.root / "containers" / ("e" * 64)
+    bare.mkdir()
+    (bare / "ctr.log").write_text("all that is left\n")
+    half_made = fresh_engine.root / "containers" / ("d" * 64)
+    (half_made / "upper").mkdir(parents=True)
+    foreign = fresh_engine.root / "containers" / "lost+found"
+    foreign.mkdir()
+    (fresh_engine.root / "containers" / "README").write_text("mine\n")
     fresh_engine.start()
     shown = fresh_engine.get("/containers/json?all=1").json
     assert [c["Id"] for c in shown] == [keep]
-    assert "is not a container's record" in fresh_engine.log_text()
-    assert (broken / "config.json").exists()
+    aside = fresh_engine.root / "containers.set-aside"
+    assert (aside / broken.name / "config.json").read_text() == "{torn"
+    assert (aside / bare.name / "ctr.log").read_text() == "all that is left\n"
+    assert "is not a container's record" in (aside / broken.name / "set-aside.txt").read_text()
+    assert not half_made.exists()
+    assert foreign.is_dir()
+    told = "\n".join(fresh_engine.get("/info").json["Warnings"])
+    for name in (broken.name, bare.name):
+        assert f"a container was set aside as {aside / name}: " in told
+    # The same again at the next start: it is set aside beside the first.
+    fresh_engine.terminate()
+    broken.mkdir()
+    (broken / "config.json").write_text("")
+    fresh_engine.start()
+    assert (aside / f"{broken.name}.2").is_dir()
+
+
+def test_a_newer_state_directory_is_refused_in_words_and_left_as_it_is(fresh_engine):
+    container = fresh_engine.run("sleep", "60")
+    record = fresh_engine.root / "containers" / container / "config.json"
+    for path, old, new in (
+        (fresh_engine.root / "version", "1\n", "7\n"),
+        (record, '"version":1', '"version":7'),
+    ):
+        fresh_engine.terminate()
+        before = path.read_text()
+        assert old in before
+        path.write_text(before.replace(old, new, 1))
+        with pytest.raises(
+            RuntimeError, match=r"newer mdocker \(state version 7, this one knows 1"
+        ):
+            fresh_engine.start()
+        assert fresh_engine.process.returncode == 1
+        assert new in path.read_text()
+        path.write_text(before)
+        fresh_engine.start()
+        assert fresh_engine.inspect(container)["State"]["Running"]
 
 
 def test_a_full_disk_refuses_and_leaves_nothing(tmp_path):

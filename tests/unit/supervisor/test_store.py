@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from supervisor import store
 from supervisor.container import Container, ContainerConfig, Life, Resources
+from supervisor.state_version import NewerState
 from supervisor.states import State
 
 ID = "ab" * 32
@@ -97,9 +98,10 @@ def test_a_record_of_a_later_version_or_of_somebody_else_is_refused(tmp_path):
     directory.mkdir()
     store.save(directory, container())
     path = directory / "config.json"
-    path.write_text(path.read_text().replace('"version":1', '"version":99'))
-    with pytest.raises(store.UnreadableRecord, match="later mdocker"):
-        store.load(directory)
+    for text in (path.read_text().replace('"version":1', '"version":99'), '{"version":99,"x":[]}'):
+        path.write_text(text)
+        with pytest.raises(NewerState, match=r"written by a newer mdocker \(state version 99"):
+            store.load(directory)
     store.save(directory, container())
     moved = directory.rename(tmp_path / ("cd" * 32))
     with pytest.raises(store.UnreadableRecord, match="belongs to container"):

@@ -1,0 +1,83 @@
+"""Containers whose record can't be used: put aside whole, with the reason, where nothing is lost.
+
+One container's broken record must not keep the others from coming up, and its files may be all
+that somebody has left of it. They lie in `ROOT/containers.set-aside/NAME` until somebody deletes
+them; `info` tells of them as long as they are there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import structlog
+
+from supervisor import store
+
+log = structlog.get_logger()
+
+REASON_FILE = "set-aside.txt"
+
+_MAKING = frozenset({"upper", "work", store.CONFIG_FILE + ".new"})
+"""What a create has made before its record is there."""
+
+
+def folder(root: Path) -> Path:
+    """Where they are."""
+    return root / "containers.set-aside"
+
+
+def put(root: Path, directory: Path, reason: str) -> None:
+    """Take a container's directory out of the way; one that was never whole is deleted.
+
+    What the disk refuses is logged, and left where it is.
+    """
+    try:
+        if _half_made(directory):
+            # A create that a kill -9 cut in half: nobody was told of it.
+            shutil.rmtree(directory, ignore_errors=True)
+            log.info("container.half_created_removed", directory=str(directory))
+            return
+        place = _free_place(folder(root), directory.name)
+        os.rename(directory, place)
+        (place / REASON_FILE).write_text(reason + "\n")
+    except OSError as error:
+        log.error(
+            "container.not_set_aside",
+            directory=str(directory),
+            reason=reason,
+            error=error.strerror,
+        )
+    else:
+        log.error("container.set_aside", reason=reason, directory=str(place))
+
+
+def warnings(root: Path) -> list[str]:
+    """One line for each that is there, with the reason."""
+    lines = []
+    try:
+        places = sorted(folder(root).iterdir())
+    except OSError:
+        return []
+    for place in places:
+        try:
+            reason = (place / REASON_FILE).read_text(errors="replace").strip()
+        except OSError:
+            reason = "its reason is not on record"
+        lines.append(f"WARNING: a container was set aside as {place}: {reason}")
+    return lines
+
+
+def _half_made(directory: Path) -> bool:
+    found = set(os.listdir(directory))
+    return found <= _MAKING and not ("upper" in found and os.listdir(directory / "upper"))
+
+
+def _free_place(parent: Path, name: str) -> Path:
+    parent.mkdir(mode=0o700, exist_ok=True)
+    place, number = parent / name, 1
+    while place.exists():
+        number += 1
+        place = parent / f"{name}.{number}"
+    return place

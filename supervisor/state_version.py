@@ -1,0 +1,38 @@
+"""Which version of the state directory's layout this is; a newer one is refused, not guessed at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+VERSION = 1
+FILE = "version"
+
+
+class NewerState(Exception):
+    """The state directory was written by a later mdocker; the text says what to do."""
+
+    def __init__(self, where: Path, version: int) -> None:
+        super().__init__(
+            f"{where} was written by a newer mdocker (state version {version}, this one knows "
+            f"{VERSION}): install that mdocker again, or choose another directory by --root"
+        )
+
+
+def check(root: Path) -> None:
+    """Refuse a newer layout; note ours where none is noted.
+
+    Raises:
+        NewerState: It is newer.
+        OSError: The file can't be read or written.
+    """
+    path = root / FILE
+    try:
+        text = path.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        text = ""
+    if text.isascii() and text.isdigit():
+        if int(text) > VERSION:
+            raise NewerState(root, int(text))
+        return
+    # Missing, or torn by a power cut: each record tells its own version, too.
+    path.write_text(f"{VERSION}\n")
