@@ -269,7 +269,7 @@ def several_at_once_with_limits(engine):
 
 
 @check
-def containers_outlive_their_supervisor(engine):
+def containers_outlive_supervisor_and_shim(engine):
     script = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.2; done"
     container = engine.run("sh", "-c", script, HostConfig={"Memory": 64 * MEBIBYTE})
     follow_until(engine, container, b"ready")
@@ -279,44 +279,12 @@ def containers_outlive_their_supervisor(engine):
     engine.start()
     after = engine.inspect(container)["State"]
     same((after["Status"], after["Pid"]), ("running", before["Pid"]))
+    # This supervisor is not above the shim: now the container goes to PID 1, which reaps it at
+    # once, and before 6.15 only the proc connector tells how it ended.
+    os.kill(engine.shim_pid, signal.SIGKILL)
     same(stop(engine, container, 60), 5)
     same(engine.output(container), (b"ready\nbye\n", b""))
     remove(engine, container)
-
-
-@check
-def no_single_death_costs_an_exit_code(engine):
-    """On a kernel before 6.15 nobody tells a status once PID 1 has reaped the process."""
-    base = engine.base.with_name("mortal")
-    mortal = EngineProcess(base, respawn=True).start()
-    script = "until [ -e /tmp/go ]; do sleep 0.1; done; exit {}"
-    codes = (7, 8, 9)
-    containers = [mortal.run("sh", "-c", script.format(code)) for code in codes]
-    gates = [f"/proc/{mortal.inspect(one)['State']['Pid']}/root/tmp/go" for one in containers]
-    # The supervisor that follows is no parent of anybody: when the shim dies too, the inits go to
-    # PID 1, which reaps them at once here.
-    mortal.kill()
-    same(mortal.answers(), True)
-    shim = mortal.shim_pid
-    os.kill(shim, signal.SIGKILL)
-    Path(gates[0]).touch()
-    same(mortal.wait(containers[0]), codes[0])
-    mortal.run("true")  # a start waits for the new shim, to which all was handed
-    assert mortal.shim_pid != shim
-    Path(gates[1]).touch()
-    same(mortal.wait(containers[1]), codes[1])
-    mortal.kill()
-    Path(gates[2]).touch()
-    same(mortal.wait(containers[2]), codes[2])
-    mortal.close()
-
-
-@check
-def the_engine_is_spared_when_memory_is_short_and_containers_are_not(engine):
-    for pid in (engine.process.pid, engine.shim_pid):
-        same(Path(f"/proc/{pid}/oom_score_adj").read_text(), "-900\n")
-    for options in ({}, {"HostConfig": {"Memory": 64 * MEBIBYTE}}):  # both ways to start an init
-        same(engine.result("cat", "/proc/self/oom_score_adj", **options)[:2], (0, "0\n"))
 
 
 @check
