@@ -87,8 +87,8 @@ class Stages:
         while self._orphans:
             number, stage = self._orphans.pop()
             told.append(stage.recover(find_log))
-            stage.close()
             await self._hold(_stage_name(number), ())
+            stage.close()
             self._free.append(number)
         return told
 
@@ -147,8 +147,8 @@ class Stages:
         del self._threads[device]
         thread.stop()
         thread.join(None)  # it waits for nothing but orders
-        thread.stage.close()
         await self._hold(_stage_name(thread.number), ())
+        thread.stage.close()
         self._free.append(thread.number)
 
     def note_unsettled(self, container_id: str) -> Callable[[], None]:
