@@ -168,12 +168,15 @@ class PendingStop(msgspec.Struct, frozen=True, omit_defaults=True):
     """A stop under way, on record so that the next supervisor goes on with it.
 
     Attributes:
-        signal: The stop signal, which was sent already.
+        signal: The stop signal.
         deadline_boot_ns: When SIGKILL is due, on CLOCK_BOOTTIME; None for never.
+        sent: The signal has been sent. A supervisor that dies between that and this record leaves
+            its successor to send it again: twice in a blue moon, but never not at all.
     """
 
     signal: int
     deadline_boot_ns: int | None = None
+    sent: bool = False
 
 
 class Life(msgspec.Struct, omit_defaults=True, kw_only=True):

@@ -85,7 +85,7 @@ def go_on(engine: Engine, container: Container, run: Run) -> None:
     if stop is None or run.pidfd < 0:
         return
     left = remaining_s(stop)
-    run.escalation = Escalation(run, stop.signal, left, sent=True)
+    run.escalation = Escalation(run, stop.signal, left, sent=stop.sent)
     log.info("stop.resumed", container=container.short_id, left_s=round(left, 3))
     engine.begin(_escalate, engine, container, run, run.escalation)
 
@@ -130,7 +130,12 @@ def _publish_stop(engine: Engine, container: Container) -> None:
 
 def _sent(engine: Engine, container: Container, number: int, *, stopping: bool = False) -> None:
     timeline = phases.signalled(container.life.timeline, number, stopping=stopping)
-    container.life = msgspec.structs.replace(container.life, timeline=timeline)
+    pending_stop = container.life.stopping
+    if stopping and pending_stop is not None and not pending_stop.sent:
+        told = msgspec.structs.replace(pending_stop, sent=True)
+        lifecycle.keep(engine, container, timeline=timeline, stopping=told)
+    else:
+        container.life = msgspec.structs.replace(container.life, timeline=timeline)
     engine.events.publish(
         "container", "kill", container.id, lifecycle.attributes(container, signal=str(number))
     )

@@ -121,7 +121,7 @@ def pending(signal_number: int, timeout: float, earlier: PendingStop | None = No
     if earlier is None:
         return PendingStop(signal_number, deadline)
     deadlines = [one for one in (deadline, earlier.deadline_boot_ns) if one is not None]
-    return PendingStop(earlier.signal, min(deadlines, default=None))
+    return PendingStop(earlier.signal, min(deadlines, default=None), earlier.sent)
 
 
 def remaining_s(stop: PendingStop) -> float:
