@@ -70,13 +70,25 @@ async def stop(
     return True
 
 
-async def restart_unhealthy(engine: Engine, container: Container) -> None:
-    """End a run so that another one follows; see `Engine.restart_unhealthy`."""
+async def end_for_restart(
+    engine: Engine, container: Container, timeout: float | None, signal: str | None
+) -> None:
+    """End a run as `stop` does, for the sake of the next one.
+
+    That is on record before the signal is sent: a supervisor that dies between the two runs leaves
+    the next one to its successor. Nothing happens where it does not run.
+
+    Raises:
+        BadParameter: The timeout or the signal makes no sense.
+        EngineFault: It outlived SIGKILL.
+    """
+    number, limit = _stop_signal(container, signal), _limit(container, timeout)
+    await settled(container)
     run = container.run
-    if run is None or container.state not in ALIVE or container.life.stopped_by_request:
+    if run is None or container.state not in ALIVE:
         return
-    number, limit = _stop_signal(container, None), _limit(container, None)
-    await _escalated(engine, container, run, number, limit, restart_asked=True)
+    wish = {"restart_asked": True, "stopped_by_request": False}
+    await _escalated(engine, container, run, number, limit, **wish)
 
 
 def go_on(engine: Engine, container: Container, run: Run) -> None:

@@ -50,7 +50,7 @@ from supervisor.errors import (
     NoSuchImage,
     StartFailed,
 )
-from supervisor.events import EngineEvent, EventBus
+from supervisor.events import IN_A_FILE, EngineEvent, EventBus
 from supervisor.feeds import Fed
 from supervisor.generations import Generations
 from supervisor.journal import Journal
@@ -87,7 +87,7 @@ class Engine:
         self.stages = stages
         tasks.start_soon(stages.run)
         self.containers = Registry()
-        self.events = EventBus(Journal(settings.run_dir / "events", EngineEvent))
+        self.events = EventBus(Journal(settings.run_dir / "events", EngineEvent, IN_A_FILE))
         self.ends = RecentEnds(Journal(settings.run_dir / "ends", RecentEnd))
         self.limits = Limits()
         self.counts = Counts()
@@ -256,7 +256,8 @@ class Engine:
         Raises:
             EngineFault: It outlived SIGKILL.
         """
-        await end_requests.restart_unhealthy(self, container)
+        if not container.life.stopped_by_request:
+            await end_requests.end_for_restart(self, container, None, None)
 
     def update(self, container: Container, policy: RestartPolicy) -> None:
         """Give a container another restart policy.
@@ -286,7 +287,7 @@ class Engine:
         """
         container.restarting = True
         try:
-            await self.stop(container, timeout, signal)
+            await end_requests.end_for_restart(self, container, timeout, signal)
             await self.start(container)
         finally:
             container.restarting = False

@@ -4,7 +4,9 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -13,6 +15,10 @@ import pytest
 from tests.real.engine_process import cgroups_of
 
 FAR = 60_000
+
+SLOW_TO_STOP = (
+    "trap 'until [ -e /tmp/go ]; do sleep 0.02; done; exit 4' TERM; while :; do sleep 0.02; done"
+)
 
 
 def policy(name="always", retries=0, delay=1, longest=None):
@@ -140,7 +146,10 @@ def test_restart_of_one_that_waits(engine):
     container = restarting(engine)
     assert engine.post(f"/containers/{container}/restart").status == 204
     seen = actions_until(engine, container, "die", 2)
-    assert [action for action, _ in seen[3:5]] == ["stop", "start"]
+    assert [one for one, _ in seen if one != "restart"] == [
+        *("create", "start", "die"),
+        *("start", "die"),
+    ]
     assert engine.output(container) == (b"run\nrun\n", b"")
 
 
@@ -217,16 +226,16 @@ def test_attach_to_one_that_waits_is_refused(engine):
     assert (answer.status, "wait until the container is running" in answer.message) == (409, True)
 
 
-def test_a_hundred_restarts_leave_nothing(engine):
+def test_fifty_restarts_leave_nothing(engine):
     warm = engine.run("false", HostConfig=policy("on-failure", 5))
     actions_until(engine, warm, "die", 6)
     before = engine.descriptors()
-    container = engine.run("sh", "-c", "echo run; exit 1", HostConfig=policy("on-failure", 100))
-    actions_until(engine, container, "die", 101)
+    container = engine.run("sh", "-c", "echo run; exit 1", HostConfig=policy("on-failure", 50))
+    actions_until(engine, container, "die", 51)
     assert engine.inspect(container)["State"]["Status"] == "exited"
-    assert engine.output(container) == (b"run\n" * 101, b"")
+    assert engine.output(container) == (b"run\n" * 51, b"")
     assert cgroups_of(container) == []
-    # The connections of this test come and go: a few, not a hundred.
+    # The connections of this test come and go: a few, not fifty.
     assert all(now <= then + 2 for now, then in zip(engine.descriptors(), before, strict=True))
 
 
@@ -252,13 +261,7 @@ def test_a_stop_is_remembered_over_a_death(fresh_engine):
 
 def test_a_stop_that_a_death_cut_off_is_remembered(fresh_engine):
     engine = fresh_engine
-    container = engine.run(
-        "sh",
-        "-c",
-        "trap 'until [ -e /tmp/go ]; do sleep 0.02; done; exit 4' TERM; "
-        "while :; do sleep 0.02; done",
-        HostConfig=policy(),
-    )
+    container = engine.run("sh", "-c", SLOW_TO_STOP, HostConfig=policy())
     pid = engine.inspect(container)["State"]["Pid"]
 
     def stop():
@@ -274,6 +277,43 @@ def test_a_stop_that_a_death_cut_off_is_remembered(fresh_engine):
     Path(f"/proc/{pid}/root/tmp/go").touch()
     assert engine.wait(container) == 4
     assert engine.inspect(container)["State"]["Status"] == "exited"
+
+
+def test_a_restart_that_a_death_cut_off_is_done_by_the_next_supervisor(fresh_engine):
+    engine = fresh_engine
+    container = engine.run("sh", "-c", SLOW_TO_STOP)
+    pid = engine.inspect(container)["State"]["Pid"]
+
+    def restart():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            engine.post(f"/containers/{container}/restart?t=60")
+
+    asker = threading.Thread(target=restart)
+    asker.start()
+    actions_until(engine, container, "kill")
+    engine.kill()
+    asker.join(20)
+    engine.start()
+    Path(f"/proc/{pid}/root/tmp/go").touch()
+    assert actions_until(engine, container, "start", 2)[-2:] == [("stop", None), ("start", None)]
+    assert engine.inspect(container)["State"]["Running"]
+
+
+def test_every_attempt_is_made_once_whenever_the_supervisor_dies(fresh_engine):
+    engine, seed = fresh_engine, random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    crash = ("sh", "-c", "echo run; exit 3")
+    containers = [engine.run(*crash, HostConfig=policy("on-failure", 30)) for _ in range(2)]
+    while any(engine.inspect(c)["State"]["Running"] for c in containers):
+        # Not a wait for anything: the moment of death is what is tried out.
+        time.sleep(chance.random() * 0.2)
+        engine.kill()
+        engine.start()
+    for container in containers:
+        assert engine.wait(container) == 3
+        assert engine.inspect(container)["RestartCount"] == 30
+        assert engine.output(container) == (b"run\n" * 31, b"")
 
 
 def test_the_waiting_goes_on_after_a_death(fresh_engine):

@@ -214,10 +214,10 @@ class FakeRun:
         self.ended.set()
 
 
-async def test_an_unhealthy_one_is_ended_and_started_again_whatever_its_policy(world):
+async def test_one_that_is_ended_for_a_restart_is_started_again_whatever_its_policy(world):
     async with world("no") as (engine, container):
         run = container.run = FakeRun(engine, container)
-        await end_requests.restart_unhealthy(engine, container)
+        await end_requests.end_for_restart(engine, container, None, None)
         assert run.signals == [15]
         assert container.state is State.RESTARTING
         await anyio.sleep(1)
@@ -227,11 +227,11 @@ async def test_an_unhealthy_one_is_ended_and_started_again_whatever_its_policy(w
         assert container.state is State.EXITED, "once, and no policy for ever"
 
 
-async def test_a_stop_that_comes_while_an_unhealthy_one_ends_is_stronger(world):
+async def test_a_stop_that_comes_while_one_ends_for_a_restart_is_stronger(world):
     async with world("no") as (engine, container):
         container.run = FakeRun(engine, container)
         async with anyio.create_task_group() as both:
-            both.start_soon(end_requests.restart_unhealthy, engine, container)
+            both.start_soon(end_requests.end_for_restart, engine, container, None, None)
             await anyio.sleep(0.5)
             both.start_soon(end_requests.stop, engine, container, None, None)
         assert container.state is State.EXITED
