@@ -25,7 +25,7 @@ def main():
         "--no-respawn", action="store_true", help="start it from here, not the shim"
     )
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio", "uvloop"))
-    parser.add_argument("--keep", action="store_true", help="keep the directory of a failed soak")
+    parser.add_argument("--keep", action="store_true", help="keep its directory, with the engine's log")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
     directory = Path(tempfile.mkdtemp(prefix="mdocker-soak-"))
@@ -42,7 +42,7 @@ def main():
     soak = Soak(plan, directory, say=lambda words: print(words, flush=True))
     passed = soak.run()
     print(soak.closing_count(), flush=True)
-    if passed or not asked.keep:
+    if not asked.keep:
         shutil.rmtree(directory, ignore_errors=True)
     return 0 if passed else 1
 

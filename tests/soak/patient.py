@@ -18,18 +18,38 @@ class GaveUp(Exception):
 
 
 class Presence:
-    """Whether the engine is there, and how many deaths there have been."""
+    """Whether the engine is there, and how many deaths there have been.
+
+    Attributes:
+        deaths: Grows at each; whoever sees another number than before knows of a reason.
+        away_s: How long no request was answered, for each time.
+    """
 
     def __init__(self):
         self._there = threading.Event()
+        self._killed = 0.0
         self.deaths = 0
+        self.away_s = []
 
     def gone(self):
         """About to be killed: what fails from now on has a reason."""
         self._there.clear()
         self.deaths += 1
 
+    def killed(self):
+        """It is dead: whatever is asked from now on, another one answers."""
+        self._killed = time.monotonic()
+        self.deaths += 1
+
+    def answered(self, deaths):
+        """A request was answered that began when there had been so many deaths."""
+        if deaths == self.deaths and self._killed and not self._there.is_set():
+            self.away_s.append(time.monotonic() - self._killed)
+            self.back()
+
     def back(self):
+        """It is there (or nobody needs to wait for it any more)."""
+        self._killed = 0.0
         self._there.set()
 
     def harmed(self):
@@ -72,6 +92,7 @@ class Patient:
             except CUT as error:
                 self._cut(f"{method} {path[:60]}", error, deaths, until)
                 continue
+            self._presence.answered(deaths)
             if answer.status in allowed:
                 return answer, asked
             if answer.status in excused and self._presence.deaths != deaths:

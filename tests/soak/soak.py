@@ -84,6 +84,7 @@ class Soak:
         self.killer = Killer(
             self.engine,
             self.presence,
+            self.patient,
             random.Random(f"{plan.seed} kills"),
             plan.victims,
             plan.every_s,
@@ -196,7 +197,7 @@ class Soak:
     def closing_count(self):
         """The count, as lines of text."""
         tally, findings, deaths = self.tally, self.tally.findings, self.killer.deaths
-        away = sorted(deaths.away_s) or [0.0]
+        away = sorted(self.presence.away_s) or [0.0]
         lines = [
             f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.slots} slots",
             f"containers {tally.containers}, exits {tally.exits}, removed {tally.removed}: "
