@@ -19,16 +19,16 @@ class ContainerOptions:
         str,
         flag(
             "--restart",
-            help="Start it again when it ends: no (default), on-failure[:MAX], always, or "
-            "unless-stopped (always, but not after a reboot if it was stopped)",
+            help="Start it again when it ends: no (default), on-failure[:MAX] (its exit code "
+            "is not 0; MAX times), always, unless-stopped (not after a reboot if it was stopped)",
         ),
     ] = ""
     restart_delay: Annotated[
         str,
-        flag("--restart-delay", help="Wait so long before; twice as long each time (100ms)"),
+        flag("--restart-delay", help="First wait before a restart; doubles each time (100ms)"),
     ] = ""
     restart_max_delay: Annotated[
-        str, flag("--restart-max-delay", help="But never longer than this (1m)")
+        str, flag("--restart-max-delay", help="Longest wait before a restart (1m)")
     ] = ""
     env: Annotated[
         tuple[str, ...], flag("--env", "-e", help="Set an environment variable, NAME=VALUE")

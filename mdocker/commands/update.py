@@ -21,10 +21,10 @@ def update(
         str, flag("--restart", help="no, on-failure[:MAX], always or unless-stopped")
     ] = "",
     restart_delay: Annotated[
-        str, flag("--restart-delay", help="Wait so long before; twice as long each time")
+        str, flag("--restart-delay", help="First wait before a restart; doubles each time")
     ] = "",
     restart_max_delay: Annotated[
-        str, flag("--restart-max-delay", help="But never longer than this")
+        str, flag("--restart-max-delay", help="Longest wait before a restart")
     ] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:
