@@ -89,7 +89,7 @@ def describe(place: Settings, options: tuple[str, ...], systemd: Systemd) -> Ser
         group = "root"
     return Service(
         command=(*ours, "--no-respawn", "--root", root, "--run-dir", run_dir, *options),
-        upgrade=(*ours, "--upgrade", "--run-dir", run_dir),
+        upgrade=(*ours, "--upgrade", "--no-wait", "--run-dir", run_dir),
         directory=str(PACKAGES),
         root=root,
         socket=f"{run_dir}/mdocker.sock",

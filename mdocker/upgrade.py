@@ -10,8 +10,12 @@ from mdocker.output import say
 from mdocker.settings import Settings
 
 
-def upgrade(place: Settings) -> None:
+def upgrade(place: Settings, *, wait: bool) -> None:
     """Ask for it, wait until the new version answers, and say which it is.
+
+    Args:
+        wait: A service manager must not: should the new version fail when it has taken over, the
+            manager starts it again only once its reload, which we are, has ended.
 
     Raises:
         EngineUnreachable: No engine runs; there is nothing to upgrade.
@@ -20,6 +24,8 @@ def upgrade(place: Settings) -> None:
     with Engine(place._replace(may_start=False)) as engine:
         before = _version(engine)
         engine.call("POST", "/mdocker/upgrade")
+    if not wait:
+        return
     # Another connection: it waits at the door until the new version opens it.
     with Engine(place._replace(may_start=False)) as engine:
         after = _version(engine)

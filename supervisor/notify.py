@@ -45,6 +45,11 @@ class Manager:
         if self._address and for_whom == str(os.getpid()) and usec.isdecimal():
             self.watchdog_s = int(usec) / 1e6
 
+    @property
+    def there(self) -> bool:
+        """Whether somebody manages us, and so starts another one of us after our death."""
+        return bool(self._address)
+
     def ready(self, words: str) -> None:
         """The socket listens and every container is known; also said after a reload."""
         self._send(f"READY=1\nSTATUS={words}\nMAINPID={os.getpid()}", SEND_LIMIT_S)

@@ -49,6 +49,9 @@ def daemon(
         bool,
         flag("--upgrade", help="Swap the running engine for this version; nothing is refused"),
     ] = False,
+    no_wait: Annotated[
+        bool, flag("--no-wait", help="With --upgrade: leave as soon as it is agreed upon")
+    ] = False,
     check: Annotated[
         bool, flag("--check", help="Say whether this version could run here; start nothing")
     ] = False,
@@ -68,7 +71,7 @@ def daemon(
         from mdocker import upgrade as upgrading
 
         place = resolve(run_dir=run_dir) if run_dir else engine.place
-        upgrading.upgrade(place)
+        upgrading.upgrade(place, wait=not no_wait)
         return 0
     if install or uninstall or dry_run:
         if install == uninstall or (dry_run and uninstall):

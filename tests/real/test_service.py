@@ -1,5 +1,7 @@
 """The engine as a service of a real systemd: socket, readiness, restart, watchdog, stop, reload."""
 
+import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -19,8 +21,19 @@ FOR_TESTS = """
 [Service]
 StandardError=append:{log}
 TimeoutAbortSec=1
+Environment=PYTHONPATH={base}
 """
 """The unit as it is installed, but for its log (no journal runs here) and a quicker end."""
+
+BREAKABLE = """
+import os, sys
+if "--check" in sys.orig_argv and os.path.exists("{base}/broken"):
+    sys.exit("it is broken")
+if "MDOCKER_INHERITED" in os.environ and os.path.exists("{base}/broken-later"):
+    os.unlink("{base}/broken-later")
+    sys.exit("it is broken after all")
+"""
+"""What Python imports first of all: a version of mdocker that doesn't start when a test says so."""
 
 
 class Served(EngineProcess):
@@ -57,7 +70,8 @@ def served(manager):
     described = service.describe(place, ("--debug",), service.Systemd())
     for name, text in service.units(described).items():
         (manager.units / name).write_text(text)
-    engine.drop_in("tests", FOR_TESTS.format(log=engine.base / "supervisor.log"))
+    (engine.base / "sitecustomize.py").write_text(BREAKABLE.format(base=engine.base))
+    engine.drop_in("tests", FOR_TESTS.format(log=engine.base / "supervisor.log", base=engine.base))
     manager.ctl("enable", SOCKET, SERVICE)
     manager.ctl("start", SOCKET)
     yield engine
@@ -127,3 +141,49 @@ def test_stopped_and_started_the_containers_go_on(served, manager, bird):
     os.kill(payload, 0)
     assert pid_of(served, bird) == payload
     assert served.pid != before
+
+
+def reload(served):
+    """Returns when the old version is no more; who asks then is answered by its successor."""
+    with served.stream("GET", "/events") as cut:
+        served.manager.ctl("reload", SERVICE)
+        with contextlib.suppress(http.client.HTTPException, OSError):
+            cut.read()
+
+
+def test_reloaded_it_is_the_same_process_and_no_client_notices(served, manager, bird):
+    payload, before = pid_of(served, bird), served.pid
+    reload(served)
+    assert pid_of(served, bird) == payload
+    assert served.pid == before
+    told = manager.show(SERVICE, "ActiveState", "NRestarts", "Result")
+    assert (told["ActiveState"], told["Result"]) == ("active", "success")
+    supervisors = served.get(f"/containers/{bird}/timeline").json["Supervisors"]
+    assert [one["Pid"] for one in supervisors] == [before]
+    assert supervisors[-1]["DurationNs"] < 60 * 10**9
+
+
+def test_a_version_that_does_not_start_is_refused_and_the_old_one_stays(served, manager, bird):
+    """`systemctl reload` fails, and the service goes on."""
+    before, payload = served.pid, pid_of(served, bird)
+    (served.base / "broken").touch()
+    try:
+        assert manager.ctl("reload", SERVICE, check=False).returncode != 0
+    finally:
+        (served.base / "broken").unlink()
+    assert "the installed version does not start: SystemExit: it is broken" in served.log_text()
+    assert served.pid == before
+    assert pid_of(served, bird) == payload
+    assert manager.show(SERVICE, "ActiveState") == {"ActiveState": "active"}
+
+
+def test_a_version_that_fails_when_it_has_taken_over_is_replaced_by_systemd(served, bird):
+    """By systemd alone: what the shim started would hold the locks, and systemd try for ever."""
+    before, payload = served.pid, pid_of(served, bird)
+    (served.base / "broken-later").touch()
+    reload(served)
+    assert pid_of(served, bird) == payload
+    assert "it is broken after all" in served.log_text()
+    assert served.pid != before
+    assert str(served.pid) == (served.run_dir / "supervisor.pid").read_text().strip()
+    assert served.manager.show(SERVICE, "ActiveState") == {"ActiveState": "active"}

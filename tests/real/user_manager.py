@@ -107,7 +107,15 @@ class UserManager:
         if self._process is not None and self._process.poll() is None:
             # SIGRTMIN+24 ends a user's manager at once (systemd(1)).
             self._process.send_signal(signal.SIGRTMIN + 24)
-            self._process.wait(20)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for group in self._groups:
+            # What a failed test has left in a service.
+            for kill in group.glob("cgroup.kill"):
+                kill.write_text("1")
         for group in self._groups:
             for folder, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(FileNotFoundError):
