@@ -23,6 +23,11 @@ REMEMBERED = 4096
 """How many events `since` can reach back over, at least."""
 
 
+IN_A_FILE = 2048
+"""How many of them are kept in one file of the journal: so many outlive us, and twice as many at
+most. Each supervisor reads them when it starts."""
+
+
 class EngineEvent(msgspec.Struct, frozen=True):
     """Something that happened.
 

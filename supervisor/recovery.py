@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -15,12 +16,12 @@ import structlog
 
 from logs.drivers import ContainerLog
 from runtime import endings, spawner
-from supervisor import end_requests, exits, restarting, set_aside, store
+from supervisor import end_requests, exits, missed_events, restarting, set_aside, store
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.container_logs import open_log_of
 from supervisor.errors import Conflict
-from supervisor.lifecycle import as_dead, end_run, keep
+from supervisor.lifecycle import as_dead, attributes, end_run, keep
 from supervisor.phases import ended
 from supervisor.remove import REMOVED_SUFFIX
 from supervisor.run import live
@@ -61,6 +62,8 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
             engine.containers.add(store.load(directory))
         except (store.UnreadableRecord, Conflict) as error:
             set_aside.put(engine.root, directory, str(error))
+    is_gone = functools.partial(set_aside.is_gone, engine.root, engine.settings.containers)
+    missed_events.publish(engine.events, engine.containers, is_gone)
     held = {one.id: one for one in adopted}
     known = {c.id: c for c in engine.containers if c.id in held and not is_on_record(c, held[c.id])}
     logs = {c.id: open_log_of(c, engine.directory(c)) for c in known.values()}
@@ -128,6 +131,7 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
             restart_at_ns=0,
             boot_id=engine.boot_id,
         )
+        engine.events.publish("container", "start", container.id, attributes(container))
     container.run = run
     engine.begin(live, engine, container, run)
     end_requests.go_on(engine, container, run)

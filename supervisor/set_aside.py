@@ -28,6 +28,11 @@ def folder(root: Path) -> Path:
     return root / "containers.set-aside"
 
 
+def is_gone(root: Path, containers: Path, container_id: str) -> bool:
+    """Whether nothing is left of a container that has no record: it was removed."""
+    return not (containers / container_id).exists() and not (folder(root) / container_id).exists()
+
+
 def put(root: Path, directory: Path, reason: str) -> None:
     """Take a container's directory out of the way; one that was never whole is deleted.
 
