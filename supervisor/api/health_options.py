@@ -55,6 +55,8 @@ def checked_health(
             )
         return None
     _check_test(words)
+    if words[0] == "NONE":
+        return HealthCheck(test=("NONE",))
     return HealthCheck(
         test=tuple(words),
         interval=values["Interval"],

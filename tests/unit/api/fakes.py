@@ -171,6 +171,7 @@ class FakeEngine:
         self.limits = Limits()
         self.run_dir = root
         self.counts = Counts()
+        self.upgrade = SimpleNamespace(agreed=anyio.Event(), drained=anyio.Event())
         self.shim = SimpleNamespace(deaths=0)
         self.generations = Generations(root)
         self.calls = []

@@ -183,7 +183,6 @@ async def test_a_host_option_in_use_that_we_lack_is_named(engine_and_client, opt
         ("Tty", True),
         ("OpenStdin", True),
         ("AttachStdin", True),
-        ("Healthcheck", {"Test": ["CMD", "true"]}),
         ("Volumes", {"/data": {}}),
         ("ExposedPorts", {"80/tcp": {}}),
         ("MacAddress", "aa:bb:cc:dd:ee:ff"),
