@@ -143,10 +143,10 @@ def test_stopped_and_started_the_containers_go_on(served, manager, bird):
     assert served.pid != before
 
 
-def reload(served):
+def reload(served, check=True):
     """Returns when the old version is no more; who asks then is answered by its successor."""
     with served.stream("GET", "/events") as cut:
-        served.manager.ctl("reload", SERVICE)
+        served.manager.ctl("reload", SERVICE, check=check)
         with contextlib.suppress(http.client.HTTPException, OSError):
             cut.read()
 
@@ -181,7 +181,8 @@ def test_a_version_that_fails_when_it_has_taken_over_is_replaced_by_systemd(serv
     """By systemd alone: what the shim started would hold the locks, and systemd try for ever."""
     before, payload = served.pid, pid_of(served, bird)
     (served.base / "broken-later").touch()
-    reload(served)
+    # systemctl may or may not see the failure, which comes when all was agreed upon.
+    reload(served, check=False)
     assert pid_of(served, bird) == payload
     assert "it is broken after all" in served.log_text()
     assert served.pid != before
