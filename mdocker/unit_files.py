@@ -15,6 +15,7 @@ Every line of them that is no matter of course has its reason here:
 - `OOMPolicy=continue`, `TasksMax=infinity`: on cgroup v1 a container without a limit of its own is
   in the unit's memory and pids cgroup. Its end must not be the service's, nor may its processes
   count as the service's.
+- `OOMScoreAdjust`: what the supervisor would do itself a little later; containers get 0.
 - `WatchdogSec`: the event loop answers for itself. A supervisor that hangs is replaced; containers
   do not notice.
 """
@@ -91,6 +92,7 @@ TimeoutStopSec=30
 KillMode=process
 Delegate=yes
 OOMPolicy=continue
+OOMScoreAdjust=-900
 TasksMax=infinity
 LimitNOFILE=1048576
 LimitNPROC=infinity
