@@ -118,7 +118,7 @@ def _attempt_failed(engine: Engine, container: Container, error: StartFailed | E
     )
     if attempt is None:
         lifecycle.change_anyway(engine, container, Event.GIVE_UP, restart_at_ns=0, **fields)
-        tell_exit(container, ExitResult(code, str(error)))
+        _tell(engine, container, ExitResult(code, str(error)))
         return
     fields |= lifecycle.awaiting(attempt, life.timeline)
     lifecycle.change_anyway(engine, container, Event.AWAIT_RESTART, **fields)
@@ -144,7 +144,13 @@ def give_up(engine: Engine, container: Container, *, by_request: bool) -> None:
         timeline=life.timeline.end(time.time_ns()),
     )
     log.info("container.restarting_ended", container=container.short_id, by_request=by_request)
-    tell_exit(container, ExitResult(life.exit_code))
+    _tell(engine, container, ExitResult(life.exit_code))
+
+
+def _tell(engine: Engine, container: Container, result: ExitResult) -> None:
+    """Tell those who wait for an end that there will be none but this one."""
+    engine.ends.note(container.id, result.code, time.time_ns(), result.error)
+    tell_exit(container, result)
 
 
 def change_policy(engine: Engine, container: Container, policy: RestartPolicy) -> None:

@@ -1,12 +1,16 @@
 """The waiting between two runs, under a virtual clock, with the disk and without a kernel."""
 
 import contextlib
+import tempfile
 import time
+from pathlib import Path
 
 import anyio
 import msgspec
 import pytest
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from supervisor import end_requests, lifecycle, restarting, store
 from supervisor.container import Container, ContainerConfig, Life, RestartPolicy
@@ -14,6 +18,7 @@ from supervisor.counts import Counts
 from supervisor.errors import Conflict, EngineFault, StartFailed
 from supervisor.events import EventBus
 from supervisor.limits import Limits
+from supervisor.recent_ends import RecentEnds
 from supervisor.states import Event, State
 from supervisor.waiting import waiter
 
@@ -37,6 +42,7 @@ class FakeEngine:
         self.events = EventBus()
         self.limits = Limits()
         self.counts = Counts()
+        self.ends = RecentEnds()
         self.boot_id = BOOT
         self.starts = []
         self.fails = []
@@ -81,7 +87,7 @@ class FakeEngine:
             container.pause.end()
             container.pause = None
 
-    def ends(self, container, code=1, ran_s=0.0):
+    def run_ends(self, container, code=1, ran_s=0.0):
         """A run ends."""
         lifecycle.end_run(
             self,
@@ -131,7 +137,7 @@ async def test_it_is_started_again_after_its_delay_and_the_delay_doubles(world):
     async with world(delay_ms=100, max_delay_ms=10_000) as (engine, container):
         waits = []
         for _ in range(4):
-            engine.ends(container)
+            engine.run_ends(container)
             assert container.state is State.RESTARTING
             assert engine.on_disk(container).restart_at_ns > time.time_ns()
             before = anyio.current_time()
@@ -150,10 +156,10 @@ async def test_it_is_started_again_after_its_delay_and_the_delay_doubles(world):
 async def test_the_count_of_on_failure_ends_it(world):
     async with world("on-failure", 2) as (engine, container):
         for _ in range(2):
-            engine.ends(container, 5)
+            engine.run_ends(container, 5)
             await anyio.sleep(1)
             assert container.state is State.RUNNING
-        engine.ends(container, 5)
+        engine.run_ends(container, 5)
         assert container.state is State.EXITED
         assert (container.life.restart_count, container.life.exit_code) == (2, 5)
 
@@ -162,14 +168,14 @@ async def test_one_that_was_asked_to_end_stays_ended(world):
     async with world() as (engine, container):
         lifecycle.keep(engine, container, stopped_by_request=True)
         assert engine.on_disk(container).stopped_by_request, "a dying supervisor would forget it"
-        engine.ends(container, 143)
+        engine.run_ends(container, 143)
         assert container.state is State.EXITED
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "SIGTERM"])
 async def test_stop_and_kill_end_the_waiting_and_are_remembered(world, how):
     async with world() as (engine, container):
-        engine.ends(container, 7)
+        engine.run_ends(container, 7)
         notice = waiter(container, "not-running")
         if how == "stop":
             assert await end_requests.stop(engine, container, None, None)
@@ -178,6 +184,7 @@ async def test_stop_and_kill_end_the_waiting_and_are_remembered(world, how):
             await end_requests.kill(engine, container, "SIGKILL" if how == "kill" else how)
         assert (container.state, container.life.exit_code) == (State.EXITED, 7)
         assert (await notice.result()).code == 7
+        assert engine.ends.last(container.id).code == 7
         assert engine.on_disk(container).stopped_by_request
         await anyio.sleep(5)
         assert engine.starts == []
@@ -186,7 +193,7 @@ async def test_stop_and_kill_end_the_waiting_and_are_remembered(world, how):
 
 async def test_a_signal_that_asks_for_no_end_does_not_end_the_waiting(world):
     async with world() as (engine, container):
-        engine.ends(container, 7)
+        engine.run_ends(container, 7)
         with pytest.raises(Conflict, match="is restarting"):
             await end_requests.kill(engine, container, "SIGHUP")
         await anyio.sleep(1)
@@ -210,7 +217,7 @@ class FakeRun:
         self.exited.set()
         await anyio.sleep(1)
         self._container.run = None
-        self._engine.ends(self._container, code)
+        self._engine.run_ends(self._container, code)
         self.ended.set()
 
 
@@ -223,7 +230,7 @@ async def test_one_that_is_ended_for_a_restart_is_started_again_whatever_its_pol
         await anyio.sleep(1)
         assert container.state is State.RUNNING
         assert not container.life.restart_asked
-        engine.ends(container, 1)
+        engine.run_ends(container, 1)
         assert container.state is State.EXITED, "once, and no policy for ever"
 
 
@@ -239,7 +246,7 @@ async def test_a_stop_that_comes_while_one_ends_for_a_restart_is_stronger(world)
 
 async def test_a_start_ends_the_waiting_and_begins_the_counts_anew(world):
     async with world(delay_ms=60_000, max_delay_ms=60_000) as (engine, container):
-        engine.ends(container)
+        engine.run_ends(container)
         async with container.phase_lock:
             await engine.start(container, again=False)
         assert container.life.restart_count == 0
@@ -251,7 +258,7 @@ async def test_a_start_ends_the_waiting_and_begins_the_counts_anew(world):
 
 async def test_a_start_by_hand_that_fails_leaves_the_waiting(world):
     async with world() as (engine, container):
-        engine.ends(container)
+        engine.run_ends(container)
         engine.fails = [StartFailed("no", 127)]
         with pytest.raises(StartFailed):
             async with container.phase_lock:
@@ -264,7 +271,7 @@ async def test_a_start_by_hand_that_fails_leaves_the_waiting(world):
 async def test_attempts_that_fail_go_on_with_growing_delays_and_say_why(world):
     async with world(delay_ms=1000, max_delay_ms=4000) as (engine, container):
         engine.fails = [StartFailed("not found", 127), EngineFault("no descriptors"), None]
-        engine.ends(container)
+        engine.run_ends(container)
         await anyio.sleep(1.3)
         assert container.state is State.RESTARTING
         assert (container.life.exit_code, container.life.error) == (127, "not found")
@@ -279,7 +286,7 @@ async def test_attempts_that_fail_go_on_with_growing_delays_and_say_why(world):
 async def test_attempts_that_fail_count_for_on_failure_and_waiters_are_told(world):
     async with world("on-failure", 2) as (engine, container):
         engine.fails = [StartFailed("not found", 127)] * 5
-        engine.ends(container, 1)
+        engine.run_ends(container, 1)
         notice = waiter(container, "next-exit")
         await anyio.sleep(1)
         assert len(engine.starts) == 2
@@ -300,7 +307,7 @@ async def test_a_full_disk_does_not_end_the_restarting(world, monkeypatch):
 
         monkeypatch.setattr(store, "save", saving)
         engine.fails = [EngineFault("no room")] * 2
-        engine.ends(container)
+        engine.run_ends(container)
         assert container.state is State.RESTARTING
         assert not container.is_written
         await anyio.sleep(0.15)
@@ -321,7 +328,7 @@ async def test_an_end_that_had_no_room_is_still_owed_to_the_shim_when_there_is_r
 
         with monkeypatch.context() as disk:
             disk.setattr(store, "save", full)
-            engine.ends(container)
+            engine.run_ends(container)
         engine.fails = [EngineFault("no room")]
         await anyio.sleep(0.15)
         assert engine.on_disk(container).error == "no room"
@@ -330,11 +337,11 @@ async def test_an_end_that_had_no_room_is_still_owed_to_the_shim_when_there_is_r
 
 async def test_no_policy_of_another_kind_and_no_shorter_limit_is_overheard_while_waiting(world):
     async with world(delay_ms=60_000, max_delay_ms=60_000) as (engine, container):
-        engine.ends(container)
+        engine.run_ends(container)
         restarting.change_policy(engine, container, RestartPolicy("always", 0, 1000, 1000))
         await anyio.sleep(1.1)
         assert container.state is State.RUNNING
-        engine.ends(container)
+        engine.run_ends(container)
         restarting.change_policy(engine, container, RestartPolicy("no"))
         assert container.state is State.EXITED
         assert store.load(engine.directory(container)).config.restart.name == "no"
@@ -363,7 +370,7 @@ async def test_one_that_removes_itself_takes_no_policy(world):
 
 async def test_a_new_supervisor_goes_on_with_what_is_left_of_the_delay(world):
     async with world(delay_ms=30_000, max_delay_ms=30_000) as (engine, container):
-        engine.ends(container)
+        engine.run_ends(container)
         # As if the supervisor had died then, and 20 seconds had passed.
         container.pause.end()
         container.pause = None
@@ -414,7 +421,7 @@ async def test_after_a_reboot_those_come_back_whose_policy_says_so(
 async def test_what_ran_when_the_machine_went_down(world, name):
     async with world(name) as (engine, container):
         engine.boot_id = "boot-two"
-        engine.ends(container, 255)
+        engine.run_ends(container, 255)
         await anyio.sleep(1)
         assert container.state is (State.EXITED if name == "no" else State.RUNNING)
 
@@ -437,6 +444,131 @@ async def test_many_restarts_at_once_leave_starts_to_others(world):
             other = Container(f"{number:064x}", f"c{number}", container.config, 1, Life())
             other.life = Life(state=State.RUNNING, boot_id=BOOT)
             engine.directory(other).mkdir()
-            engine.ends(other)
+            engine.run_ends(other)
         await anyio.sleep(1.5)
         assert (most, taken) == (2, 0), "each is followed by a rest of its own length"
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("end"), st.sampled_from([0, 1, 137])),
+        st.tuples(st.just("fail"), st.integers(1, 3)),
+        st.tuples(st.just("pass"), st.sampled_from([0.05, 0.3, 5.0])),
+        st.tuples(st.sampled_from(["stop", "kill", "start", "die", "reboot"]), st.none()),
+        st.tuples(
+            st.just("update"),
+            st.sampled_from(
+                [
+                    RestartPolicy("no"),
+                    RestartPolicy("always", **EXACT),
+                    RestartPolicy("on-failure", 2, 10, 1000),
+                    RestartPolicy("unless-stopped", 0, 1000, 3000),
+                ]
+            ),
+        ),
+    ),
+    max_size=14,
+)
+
+
+@given(steps)
+@settings(max_examples=80, deadline=None)
+def test_whatever_happens_while_it_loops(steps):
+    """After each step: one waiting or none, what is told is true, and a stop is obeyed."""
+
+    async def main(root):
+        async with anyio.create_task_group() as tasks:
+            engine = FakeEngine(root, tasks)
+            config = ContainerConfig(
+                image="host", image_id="sha256:00", restart=RestartPolicy("always", **EXACT)
+            )
+            life = Life(state=State.RUNNING, started_ns=time.time_ns(), boot_id=BOOT)
+            container = Container("ab" * 32, "finch", config, 1, life)
+            engine.directory(container).mkdir()
+            lifecycle.keep(engine, container)
+
+            async def start(_engine, one, again=False):
+                await engine.start(one, again)
+
+            restarting.start.start = start
+            forbidden = False
+            for what, value in steps:
+                starts = len(engine.starts)
+                await take(engine, container, what, value)
+                await trio.testing.wait_all_tasks_blocked()
+                if what in ("stop", "kill") and container.state is State.EXITED:
+                    forbidden = True
+                elif what in ("start", "reboot"):
+                    forbidden = False
+                assert not (forbidden and len(engine.starts) > starts)
+                check(engine, container)
+            engine.fails.clear()
+            await anyio.sleep(20)
+            check(engine, container)
+            assert container.state is not State.RESTARTING
+            assert engine.running == 0
+            tasks.cancel_scope.cancel()
+
+    original = restarting.start.start
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            anyio.run(
+                main,
+                Path(folder),
+                backend="trio",
+                backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)},
+            )
+        finally:
+            restarting.start.start = original
+
+
+async def take(engine, container, what, value):
+    """One step of the test above."""
+    alive = container.state is State.RUNNING
+    match what:
+        case "end" if alive:
+            engine.run_ends(container, value)
+        case "fail":
+            engine.fails = [StartFailed("no", 127)] * value
+        case "pass":
+            await anyio.sleep(value)
+        case "stop" | "kill" if not alive:
+            with contextlib.suppress(Conflict):
+                if what == "stop":
+                    await end_requests.stop(engine, container, None, None)
+                else:
+                    await end_requests.kill(engine, container, "SIGKILL")
+        case "start" if not alive:
+            with contextlib.suppress(StartFailed):
+                async with container.phase_lock:
+                    await engine.start(container, again=False)
+        case "update":
+            restarting.change_policy(engine, container, value)
+        case "die" | "reboot":
+            # What a new supervisor knows is what is on disk.
+            if container.pause is not None:
+                container.pause.end()
+                container.pause = None
+            if what == "reboot":
+                engine.boot_id = engine.boot_id + "'"
+            known = store.load(engine.directory(container))
+            assert known.life.state is container.state
+            container.life, container.config = known.life, known.config
+            if container.state is State.RUNNING and what == "reboot":
+                engine.run_ends(container, 255)
+            else:
+                restarting.resume(engine, container)
+
+
+def check(engine, container):
+    """What holds between any two steps."""
+    waits = container.state is State.RESTARTING
+    assert (container.pause is not None) == waits
+    assert (container.life.restart_at_ns > 0) == waits
+    assert engine.on_disk(container).state is container.state
+    # One that has just restarted rests; no other task is there without a waiting.
+    assert engine.running <= 1 + waits
+    policy = container.config.restart
+    if waits:
+        assert policy.name != "no"
+        assert container.life.restart_count <= (policy.max_retries or 10**6)
