@@ -9,6 +9,7 @@ line was lost or repeated, an exit code is wrong, or anything is left behind.
 | `account.py` | a container's log held against its account |
 | `patient.py` | a client that outlives the supervisor |
 | `lives.py` | the ways a container lives and ends, and what must be true of each |
+| `kept_alive.py` | the same for those that the engine keeps alive: policies, health checks |
 | `killer.py` | kill -9 at moments that the seed chooses |
 | `chronicle.py` | the event stream held against the lives |
 | `leftovers.py` | what is left, and whether memory and descriptors are flat |

@@ -25,7 +25,7 @@ def main():
         "--no-respawn", action="store_true", help="start it from here, not the shim"
     )
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio", "uvloop"))
-    parser.add_argument("--keep", action="store_true", help="keep its directory, with the engine's log")
+    parser.add_argument("--keep", action="store_true", help="keep its directory and its log")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
     directory = Path(tempfile.mkdtemp(prefix="mdocker-soak-"))

@@ -78,6 +78,9 @@ def judge(account, runs, filling, out, err, *, tail_only=False):
         tail_only: The log was rotated: its oldest lines may be missing, but no others.
     """
     findings = Findings(bytes=len(out) + len(err))
+    if tail_only and not out and not err:
+        findings.lost = 1
+        findings.words.append("rotation has left nothing")
     for name, data, errors in (("stdout", out, False), ("stderr", err, True)):
         wanted, allowed = due(account, filling, errors)
         allowed |= {f"{run} 1 {filling}" for run in range(1, runs + 1)} - set(wanted)
@@ -94,9 +97,9 @@ def _compare(findings, name, wanted, allowed, found, tail_only):
     counted = Counter(found)
     known = set(wanted)
     kept = [line for line in found if line in known]
-    if tail_only and kept:
-        # Rotation takes the oldest.
-        wanted = wanted[wanted.index(kept[0]) :]
+    if tail_only:
+        # Rotation takes the oldest, perhaps all that one stream had.
+        wanted = wanted[wanted.index(kept[0]) :] if kept else []
         known = set(wanted)
     lost = known - counted.keys()
     repeated = sum(count - 1 for count in counted.values())

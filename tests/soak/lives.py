@@ -27,9 +27,11 @@ class Life:
 
     # What it does, step by step
 
-    def create(self, payload, **host):
+    def create(self, payload, **options):
         self.payload = payload
-        body = payload.config | ({"HostConfig": host} if host else {})
+        self.create_of(payload.config | options)
+
+    def create_of(self, body):
         answer, _ = self.world.patient.ask(
             "POST", f"/containers/create?name={self.name}", body, allowed=(201, 409)
         )
@@ -49,10 +51,18 @@ class Life:
             raise GaveUp(f"{method} {verb} of {self.name}, asked once: {answer}")
         return asked
 
-    def start(self):
-        asked = self.ask_for("POST", "/start", done=204, again=(304,), excused=(500,))
+    def start(self, runs=1, gone=()):
+        """Start it.
+
+        Args:
+            runs: How many runs follow by its policy, the first counted.
+            gone: The status of one that had its run and has removed itself.
+        """
+        again = (304, *gone)
+        asked = self.ask_for("POST", "/start", done=204, again=again, excused=(500,))
         # One that was asked twice may have run, ended, and been started again.
-        self.runs = [self.runs[0] + 1, self.runs[1] + asked]
+        self.runs = [self.runs[0] + runs, self.runs[1] + runs * asked]
+        return asked
 
     def first_line(self):
         """Wait until its traps are set, which its first line tells."""
@@ -67,6 +77,15 @@ class Life:
         answer, _ = self.ask("POST", "/wait?condition=not-running", allowed=(200,))
         self.check_code("wait", answer.json["StatusCode"], code)
         self.world.tally.exits += 1
+
+    def wait_for_the_last(self):
+        """Wait for the end after which no policy starts it again; returns its code."""
+        while True:
+            self.ask("POST", "/wait?condition=not-running", allowed=(200,))
+            self.world.tally.exits += 1
+            answer, _ = self.ask("GET", "/json", allowed=(200,))
+            if answer.json["State"]["Status"] == "exited":
+                return answer.json["State"]["ExitCode"]
 
     def check_code(self, who, told, code):
         if told != code:
@@ -92,6 +111,12 @@ class Life:
         if not findings.clean:
             findings.words = [f"{self.name} ({self.id[:12]}): {word}" for word in findings.words]
         self.world.tally.log(findings)
+
+    def verify_if_begun(self, code):
+        """The same of one that may have been killed before it began its account."""
+        upper = self.world.engine.root / "containers" / self.id / "upper"
+        if (upper / "account").exists():
+            self.verify(code)
 
     def remove(self, force=False):
         verb = "?force=1" if force else ""
@@ -132,6 +157,37 @@ def long_lines(life):
     life.remove()
 
 
+def is_rotated(life):
+    """It prints more than its log may keep: the oldest lines go, and none but those."""
+    options = {"max-size": "40k", "max-file": life.choose.choice("1234")}
+    if options["max-file"] != "1" and life.choose.random() < 0.5:
+        options["compress"] = "true"
+    driver = life.choose.choice(("json-file", "k8s-file"))
+    lines = life.choose.randint(500, 3000)
+    life.create(
+        Payload(lines=lines, burst=lines // 4, nap_s=0.2, code=1, pad=60),
+        HostConfig={"LogConfig": {"Type": driver, "Config": options}},
+    )
+    life.start()
+    life.wait(1)
+    life.verify(1, tail_only=True)
+    life.remove()
+
+
+def removes_itself(life):
+    """--rm: it goes by itself, and whoever waits is told its code all the same."""
+    code = life.choose.choice((0, 8))
+    lines = life.choose.randint(1, 40)
+    payload = Payload(lines=lines, burst=5, nap_s=0.3, code=code)
+    life.create(payload, HostConfig={"AutoRemove": True})
+    life.start(gone=(404,))
+    answer, _ = life.ask("POST", "/wait?condition=removed", allowed=(200,))
+    life.check_code("wait", answer.json["StatusCode"], code)
+    life.ask("GET", "/json", allowed=(404,))
+    life.world.tally.exits += 1
+    life.world.tally.removed += 1
+
+
 def is_stopped(life):
     """It ends when it is asked to, with a last word and its own code."""
     code = life.choose.choice((0, 5))
@@ -164,19 +220,8 @@ def is_killed(life):
     life.think()
     life.ask_for("POST", "/kill", done=204, again=(409,))
     life.wait(137)
-    if not is_there(life):
-        return
-    life.verify(137)
+    life.verify_if_begun(137)
     life.remove()
-
-
-def is_there(life):
-    """Whether it lived long enough to begin its account; one that did not is removed."""
-    upper = life.world.engine.root / "containers" / life.id / "upper"
-    if (upper / "account").exists():
-        return True
-    life.remove()
-    return False
 
 
 def gets_a_signal(life):
@@ -223,15 +268,7 @@ def is_removed_by_force(life):
 
 def fails_to_start(life):
     """Its command does not exist."""
-    life.payload = Payload()
-    body = {"Image": "host", "Cmd": ["no-such-command"]}
-    answer, _ = life.world.patient.ask(
-        "POST", f"/containers/create?name={life.name}", body, allowed=(201, 409)
-    )
-    if answer.status == 409:
-        answer, _ = life.ask("GET", "/json", by_name=True, allowed=(200,))
-    life.id = answer.json["Id"]
-    life.world.tally.containers += 1
+    life.create_of({"Image": "host", "Cmd": ["no-such-command"]})
     life.ask("POST", "/start", allowed=(400, 404), excused=(500, 304))
     answer, _ = life.ask("GET", "/json", allowed=(200,))
     life.check_code("inspect", answer.json["State"]["ExitCode"], 127)
@@ -239,10 +276,12 @@ def fails_to_start(life):
     life.remove()
 
 
-WAYS = (
+PLAIN = (
     (counts, 5),
     (floods, 2),
     (long_lines, 1),
+    (is_rotated, 2),
+    (removes_itself, 1),
     (is_stopped, 3),
     (is_stubborn, 2),
     (is_killed, 3),

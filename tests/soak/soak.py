@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 from tests.real.engine_process import EngineProcess, demultiplexed
 from tests.soak.account import Findings
+from tests.soak.kept_alive import KEPT_ALIVE
 from tests.soak.killer import Killer
 from tests.soak.leftovers import behind, settled, takes
-from tests.soak.lives import WAYS, Life
+from tests.soak.lives import PLAIN, Life
 from tests.soak.patient import GaveUp, Patient, Presence
 
+WAYS = (*PLAIN, *KEPT_ALIVE)
 MEGABYTE = 1 << 20
 SHIM_GROWTH = 2 * MEGABYTE
 SUPERVISOR_GROWTH = 12 * MEGABYTE
