@@ -191,6 +191,27 @@ async def test_stop_and_kill_end_the_waiting_and_are_remembered(world, how):
         assert engine.running == 0
 
 
+@pytest.mark.parametrize("holder", ["lane", "lock"])
+async def test_a_stop_is_obeyed_when_the_delay_is_over_and_the_attempt_waits_for_its_turn(
+    world, holder
+):
+    async with world() as (engine, container), contextlib.AsyncExitStack() as busy:
+        if holder == "lane":
+            for _ in range(2):
+                await busy.enter_async_context(engine.limits.restarts)
+        else:
+            await busy.enter_async_context(container.phase_lock)
+        engine.run_ends(container)
+        await anyio.sleep(1)
+        assert engine.starts == []
+        restarting.give_up(engine, container, by_request=True)
+        await busy.aclose()
+        await anyio.sleep(1)
+        assert engine.starts == []
+        assert container.state is State.EXITED
+        assert engine.running == 0
+
+
 async def test_a_signal_that_asks_for_no_end_does_not_end_the_waiting(world):
     async with world() as (engine, container):
         engine.run_ends(container, 7)
