@@ -33,7 +33,7 @@ BEGINS = "mdocker-begins"
 PATIENCE_S = 30.0
 """How long to wait for the next engine."""
 
-_SILENT_S = 1.0
+_SILENT_S = 2.0
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.25
 

@@ -1,11 +1,17 @@
-"""Waiters and followers outlive the supervisor: it is killed under them, and nothing comes twice."""
+"""Waiters and followers outlive the supervisor: killed under them, nothing is lost or repeated."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import select
+import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +60,11 @@ def watch(process):
     return lines, thread
 
 
+def without_notices(lines):
+    """What stderr said, besides that it took long: here that is for the machine to decide."""
+    return [line for line in lines if not line.startswith("mdocker: the engine ")]
+
+
 def until(ready, seconds=20):
     """Wait until something is true that no descriptor tells."""
     deadline = time.monotonic() + seconds
@@ -76,4 +87,171 @@ def test_a_followed_log_has_each_line_once(fresh_engine, spawn):
     thread.join()
     reader.join()
     assert lines == [f"{number}\n" for number in range(1, 4001)]
-    assert errors == [f"err{number}\n" for number in range(1, 4001)]
+    assert without_notices(errors) == [f"err{number}\n" for number in range(1, 4001)]
+
+
+def test_several_logs_at_once(fresh_engine, spawn):
+    for name in ("one", "two"):
+        fresh_engine.run("sh", "-c", COUNTS.replace("4000", "600"), name=name)
+    follower = spawn("logs", "-f", "one", "two")
+    drain = threading.Thread(target=follower.stderr.read)
+    drain.start()
+    lines, thread = watch(follower)
+    until(lambda: len(lines) > 50)
+    die(fresh_engine)
+    assert follower.wait(30) == 0
+    thread.join()
+    drain.join()
+    for name in ("one", "two"):
+        mine = [line for line in lines if line.startswith(name)]
+        assert mine == [f"{name} | {number}\n" for number in range(1, 601)]
+
+
+TALKS = """
+printf 'begun '
+while [ ! -e /tmp/go ]; do sleep 0.02; done
+echo went
+i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done
+printf 'no newline'
+exit 7
+"""
+
+
+def go(engine, container):
+    """Let a container that TALKS go on."""
+    pid = engine.inspect(container)["State"]["Pid"]
+    open(f"/proc/{pid}/root/tmp/go", "w").close()
+
+
+def connections(pid):
+    """How many sockets a client has that have got an answer's head, or wait for it."""
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(link).startswith("socket:")
+    return found
+
+
+def happened(engine):
+    """The actions of all events so far."""
+    body = engine.get(f"/events?since=1&until={time.time():.3f}").body
+    return [json.loads(line)["Action"] for line in body.splitlines()]
+
+
+def the_one(engine):
+    (container,) = engine.get("/containers/json?all=1").json
+    return container["Id"]
+
+
+def received(process, text):
+    """Read stdout up to a text."""
+    data = ""
+    while not data.endswith(text):
+        piece = process.stdout.read(1)
+        assert piece, f"it ended: {data!r} {process.stderr.read()!r}"
+        data += piece
+    return data
+
+
+def the_rest(process):
+    """What stdout and stderr still bring, behind what was read of them."""
+    rest = process.stdout.read()
+    errors = process.stderr.read()
+    process.wait(10)
+    return rest, errors
+
+
+EXPECTED = "begun went\n" + "".join(f"{number}\n" for number in range(1, 3001)) + "no newline"
+
+
+@pytest.mark.parametrize("rm", [(), ("--rm",)], ids=["kept", "removed"])
+def test_a_container_in_the_foreground(fresh_engine, spawn, rm):
+    process = spawn("run", *rm, "host", "sh", "-c", TALKS)
+    said = received(process, "begun ")
+    die(fresh_engine)
+    go(fresh_engine, the_one(fresh_engine))
+    said += received(process, "500\n")
+    die(fresh_engine)
+    rest, errors = the_rest(process)
+    assert said + rest == EXPECTED
+    assert (process.returncode, without_notices(errors.splitlines())) == (7, [])
+    left = fresh_engine.get("/containers/json?all=1").json
+    assert len(left) == (0 if rm else 1)
+
+
+def test_one_that_ended_and_removes_itself_waits_for_its_client(fresh_engine, spawn):
+    """Nobody supervised when it ended: its log goes with it, but not before it was read."""
+    process = spawn("run", "--rm", "host", "sh", "-c", TALKS)
+    said = received(process, "begun ")
+    container = the_one(fresh_engine)
+    pid = fresh_engine.inspect(container)["State"]["Pid"]
+    ended = os.pidfd_open(pid)
+    fresh_engine.kill()
+    open(f"/proc/{pid}/root/tmp/go", "w").close()
+    select.select([ended], [], [])
+    os.close(ended)
+    fresh_engine.start()
+    rest, errors = the_rest(process)
+    assert said + rest == EXPECTED
+    assert (process.returncode, without_notices(errors.splitlines())) == (7, [])
+    assert fresh_engine.get("/containers/json?all=1").json == []
+    # And for clients that can't come back by themselves the answer is there by its id.
+    assert fresh_engine.wait(container) == 7
+    assert fresh_engine.wait(container[:12], "removed") == 7
+
+
+def test_output_that_no_log_keeps(fresh_engine, spawn):
+    process = spawn("run", "--log-driver", "none", "host", "sh", "-c", TALKS)
+    said = received(process, "begun ")
+    die(fresh_engine)
+    container = the_one(fresh_engine)
+    errors = process.stderr.readline()
+    assert "is not known here, as its log driver keeps nothing" in errors
+    until(lambda: happened(fresh_engine).count("attach") == 2)
+    go(fresh_engine, container)
+    rest, _ = the_rest(process)
+    assert process.returncode == 7
+    assert said + rest == EXPECTED
+
+
+def test_waits_are_answered_with_the_end_that_was_waited_for(fresh_engine, spawn):
+    gone = fresh_engine.run("sh", "-c", TALKS, name="gone", HostConfig={"AutoRemove": True})
+    again = fresh_engine.run("sh", "-c", TALKS, name="again")
+    process = spawn("wait", "gone", "again")
+    until(lambda: connections(process.pid) == 2)
+    fresh_engine.kill()
+    pids = []
+    for container in (gone, again):
+        record = fresh_engine.root / "containers" / container / "config.json"
+        pids.append(json.loads(record.read_text())["life"]["pid"])
+    fds = [os.pidfd_open(pid) for pid in pids]
+    for pid, fd in zip(pids, fds, strict=True):
+        open(f"/proc/{pid}/root/tmp/go", "w").close()
+        select.select([fd], [], [])
+        os.close(fd)
+    fresh_engine.start()
+    fresh_engine.post(f"/containers/{again}/start")
+    out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "7\n7\n")
+    assert without_notices(errors.splitlines()) == []
+
+
+def test_events_come_once_each_and_none_is_missing(fresh_engine, spawn):
+    process = spawn("events", "--filter", "event=create", "--format", "{{.Actor.Attributes.name}}")
+    until(lambda: fresh_engine.get("/info").json["NEventsListener"] == 1)
+    lines, thread = watch(process)
+    for number in range(12):
+        fresh_engine.create("true", name=f"c{number}")
+        if number % 4 == 1:
+            die(fresh_engine)
+    until(lambda: len(lines) >= 12)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    thread.join()
+    assert lines == [f"c{number}\n" for number in range(12)]
+    past = fresh_engine.get("/events?since=1&until=1")
+    assert past.body == b""
+    body = fresh_engine.get(f"/events?since=1&until={time.time():.3f}").body
+    times = [json.loads(line)["timeNano"] for line in body.splitlines()]
+    assert times == sorted(set(times))
+    assert len([line for line in body.splitlines() if b'"create"' in line]) == 12
