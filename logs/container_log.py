@@ -11,7 +11,7 @@ from time import perf_counter
 import structlog
 
 from logs.framing import Stream
-from logs.log_file import LogFile
+from logs.log_file import QUICKLY_DELETED, LogFile
 from logs.log_stream import LogStream
 from logs.marks import Slot
 from logs.options import DEFAULTS, LogOptions
@@ -227,21 +227,20 @@ class ContainerLog:
 
         The first `foreign` ones are none of the batch's.
         """
-        pos, size = 0, len(records)
+        pos, size, written = 0, len(records), -foreign
         while pos < size:
             file = self.file
             assert file is not None
-            if file.size >= limit and not self._rotate(
-                batch, records.count(b"\n", 0, pos) - foreign
-            ):
+            if file.size >= limit and not self._rotate(batch, written):
                 cut = size
             else:
-                assert self.file is not None
                 file = self.file
+                assert file is not None
                 room = max(1, limit - file.size)
                 cut = records.find(b"\n", min(pos + room, size) - 1) + 1 or size
             if not self._append(file, [memoryview(records)[pos:cut]], cut - pos):
                 return size - pos
+            written += records.count(b"\n", pos, cut)
             pos = cut
         return 0
 
@@ -262,7 +261,8 @@ class ContainerLog:
                 log.error("log.not_rotated", error=error.strerror, **words)
             return False
         self._unrotated = False
-        old.doomed = options.compress or options.max_file == 1
+        gone = options.compress or options.max_file == 1
+        old.doomed = gone and old.size > QUICKLY_DELETED
         old.after = (new, 0)
         self.file = new
         if slot is not None:

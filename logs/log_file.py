@@ -8,6 +8,9 @@ from logs import background
 
 WRITE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
+QUICKLY_DELETED = 1 << 20
+"""Bytes of a file whose blocks are freed in no time."""
+
 
 class LogFile:
     """A descriptor of a log file, closed when nobody refers to it.

@@ -25,7 +25,7 @@ from typing import BinaryIO
 import structlog
 
 from logs import background
-from logs.log_file import WRITE_FLAGS, LogFile
+from logs.log_file import QUICKLY_DELETED, WRITE_FLAGS, LogFile
 
 log = structlog.get_logger()
 
@@ -48,6 +48,7 @@ class Names:
         "_directory",
         "_lock",
         "_name",
+        "_numbered",
         "_packing",
         "_swept",
         "path",
@@ -59,6 +60,7 @@ class Names:
         self._lock = threading.Lock()
         self._packing = False
         self._swept = False
+        self._numbered: dict[int, str] | None = None
         self._dead = 0
 
     def numbered(self) -> dict[int, str]:
@@ -81,23 +83,26 @@ class Names:
             OSError: it could not be done, and the old file is still the one to write.
         """
         with self._lock:
-            self._sweep()
-            numbered = self.numbered()
+            numbered, self._numbered = self._numbered, None
+            if numbered is None:
+                self._sweep()
+                numbered = self.numbered()
             free = next((n for n in range(1, keep + 1) if n not in numbered), keep + 1)
             for number in [n for n in numbered if n > keep or n == keep < free]:
                 self._bury(numbered.pop(number))
             new = self.path + _NEW
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            file = LogFile(os.open(new, WRITE_FLAGS | os.O_EXCL, 0o640))
+            file = _new_file(new)
             try:
                 for number in range(min(free, keep) - 1, 0, -1):
-                    old = numbered[number]
+                    old = numbered.pop(number)
                     packed = ".gz" if old.endswith(".gz") else ""
-                    self._rename(old, f"{self.path}.{number + 1}{packed}")
+                    with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
+                        numbered[number + 1] = f"{self.path}.{number + 1}{packed}"
+                        self._rename(old, numbered[number + 1])
                 first = f"{self.path}.1"
                 if keep:
-                    with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
+                    with contextlib.suppress(FileNotFoundError):
+                        numbered[1] = first
                         self._rename(self.path, first)
                 try:
                     self._rename(new, self.path)
@@ -110,6 +115,7 @@ class Names:
                 with contextlib.suppress(OSError):
                     os.unlink(new)
                 raise
+            self._numbered = numbered
             return file
 
     def snapshot(self) -> contextlib.AbstractContextManager[object]:
@@ -164,6 +170,7 @@ class Names:
         """Put a compressed file in its plain one's place. Returns what is to be deleted then."""
         for number, path in self.numbered().items():
             if os.stat(path).st_ino == inode:
+                self._numbered = None
                 os.rename(packed, f"{self.path}.{number}.gz")
                 dead = self._dead_name()
                 os.rename(path, dead)
@@ -172,9 +179,14 @@ class Names:
 
     def _bury(self, path: str) -> None:
         """Take a file's name away at once, and its blocks when there is time."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_size <= QUICKLY_DELETED:
+                os.unlink(path)
+                return
         dead = self._dead_name()
-        os.rename(path, dead)
-        background.submit(lambda: _delete(dead))
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, dead)
+            background.submit(lambda: _delete(dead))
 
     def _dead_name(self) -> str:
         self._dead += 1
@@ -232,6 +244,14 @@ def _pack(source: BinaryIO, path: str) -> None:
                 packed = packer.compress(chunk)
             target.write(packed)
         target.write(packer.flush())
+
+
+def _new_file(path: str) -> LogFile:
+    try:
+        return LogFile(os.open(path, WRITE_FLAGS | os.O_EXCL, 0o640))
+    except FileExistsError:  # of a rotation that failed
+        os.unlink(path)
+        return LogFile(os.open(path, WRITE_FLAGS | os.O_EXCL, 0o640))
 
 
 def _private(path: str, flags: int) -> int:

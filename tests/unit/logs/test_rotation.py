@@ -126,7 +126,7 @@ class Crash(BaseException):
     """The process dies here."""
 
 
-STEPS = ["mark", "sweep", "open", "move", "first", "second", "rename", "turn", "write", "batch"]
+STEPS = ["mark", "begin", "open", "move", "first", "second", "rename", "turn", "write", "batch"]
 
 
 def crash_at(monkeypatch, step):
@@ -146,8 +146,8 @@ def crash_at(monkeypatch, step):
 
     if step == "mark":
         monkeypatch.setattr(Slot, "turn", die)
-    elif step == "sweep":
-        monkeypatch.setattr(Names, "_sweep", die)
+    elif step == "begin":
+        monkeypatch.setattr(Names, "rotate", die)
     elif step == "open":
         monkeypatch.setattr(rotation, "LogFile", die)
     elif step == "turn":
