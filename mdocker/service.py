@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import os
 import select
 import shutil
 import signal
-import socket
 import stat
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mdocker.client import dial
 from mdocker.errors import CliError
 from mdocker.output import say, warn
 from mdocker.settings import Settings
@@ -134,7 +132,8 @@ def install(service: Service, systemd: Systemd) -> None:
     systemd.ctl("enable", SOCKET, SERVICE)
     if moved:
         systemd.ctl("stop", SERVICE, SOCKET)
-    _end_other_engine(service.socket)
+    main_pid = systemd.ctl("show", "--property=MainPID", "--value", SERVICE).strip()
+    _end_other_engine(os.path.dirname(service.socket), int(main_pid or 0))
     systemd.ctl("start", SOCKET)
     systemd.ctl("restart", SERVICE)
     say(f"{SERVICE} and {SOCKET} are in {systemd.units}, enabled and running")
@@ -196,28 +195,25 @@ def _write(path: Path, text: str) -> None:
         raise ServiceRefused(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _end_other_engine(path: str) -> None:
-    """End an engine that was not started by systemd; its containers wait for the service.
+def _end_other_engine(run_dir: str, main_pid: int) -> None:
+    """End an engine that systemd has not started; its containers wait for the service.
+
+    Args:
+        main_pid: The service's own supervisor, which stays; 0 where there is none.
 
     Raises:
         ServiceRefused: It does not end.
     """
-    try:
-        connection = dial(path)
-    except OSError:
+    pid = _running_engine(run_dir)
+    if pid in (0, main_pid):
         return
-    with connection:
-        credentials = connection.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-        )
-        pid: int = struct.unpack("3i", credentials)[0]
-        if pid in (0, 1):
-            return  # systemd has bound it, so it is the service's already (unix(7))
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
     try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if _running_engine(run_dir) != pid:
+            return  # the pid was somebody else's by the time we had it by the pidfd
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
@@ -231,6 +227,28 @@ def _end_other_engine(path: str) -> None:
     finally:
         os.close(pidfd)
     say(f"the engine that ran already (pid {pid}) has ended; its containers go on")
+
+
+def _running_engine(run_dir: str) -> int:
+    """Return the pid of the engine that holds this run directory, 0 for none.
+
+    It holds the lock for as long as it lives, and has written its pid behind that.
+    """
+    try:
+        lock = os.open(f"{run_dir}/supervisor.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return 0
+    except BlockingIOError:
+        try:
+            with open(f"{run_dir}/supervisor.pid") as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            return 0  # it is only just starting, or ending: systemd tells if that is in its way
+    finally:
+        os.close(lock)
 
 
 def _writable_by_others() -> Iterator[str]:

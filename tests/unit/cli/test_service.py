@@ -143,6 +143,7 @@ def systemd(tmp_path, monkeypatch):
         f'#!/bin/sh\necho "$*" >> {tmp_path}/told\n'
         f'if [ "$1" = "$(cat {tmp_path}/fails 2>/dev/null)" ]; then echo "Unit is masked." >&2; '
         "exit 4; fi\n"
+        f'[ "$1" != show ] || cat {tmp_path}/main-pid 2>/dev/null || echo 0\n'
         "[ \"$1\" != --version ] || echo 'systemd 252 (252.38-1)'\n"
     )
     program.chmod(0o755)
@@ -169,13 +170,14 @@ def test_install_and_uninstall(systemd, tmp_path, capsys):
     assert told(systemd) == [
         "daemon-reload",
         f"enable {SOCKET} {SERVICE}",
+        f"show --property=MainPID --value {SERVICE}",
         f"start {SOCKET}",
         f"restart {SERVICE}",
     ]
     assert "enabled and running" in capsys.readouterr().out
     service.uninstall(systemd)
     assert list(systemd.units.iterdir()) == []
-    assert told(systemd)[4:] == [f"disable --now {SERVICE} {SOCKET}", "daemon-reload"]
+    assert told(systemd)[5:] == [f"disable --now {SERVICE} {SOCKET}", "daemon-reload"]
     with pytest.raises(ServiceRefused, match="nothing to take away"):
         service.uninstall(systemd)
 
@@ -226,27 +228,47 @@ def test_only_root_installs(systemd, tmp_path, monkeypatch):
         service.install(described(tmp_path), systemd)
 
 
-LISTENER = """
-import socket, sys
-with socket.socket(socket.AF_UNIX) as listener:
-    listener.bind(sys.argv[1])
-    listener.listen()
-    print("listens", flush=True)
-    sys.stdin.read()
+ENGINE = """
+import fcntl, os, sys
+lock = os.open(sys.argv[1] + "/supervisor.lock", os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+open(sys.argv[1] + "/supervisor.pid", "w").write(str(os.getpid()))
+print("holds it", flush=True)
+sys.stdin.read()
 """
 
 
-def test_an_engine_that_runs_already_is_ended(systemd, tmp_path, capsys):
-    path = tmp_path / "mdocker.sock"
+@pytest.fixture
+def holder(tmp_path):
+    """Something that holds the run directory as an engine does."""
     with subprocess.Popen(
-        [sys.executable, "-c", LISTENER, path],
+        [sys.executable, "-c", ENGINE, tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as engine:
         engine.stdout.readline()
-        service.install(described(tmp_path), systemd)
-        assert engine.wait(20) == -signal.SIGTERM
-    assert f"(pid {engine.pid}) has ended; its containers go on" in capsys.readouterr().out
+        yield engine
+        engine.kill()
+
+
+def test_an_engine_that_runs_already_is_ended(systemd, tmp_path, holder, capsys):
+    service.install(described(tmp_path), systemd)
+    assert holder.wait(20) == -signal.SIGTERM
+    assert f"(pid {holder.pid}) has ended; its containers go on" in capsys.readouterr().out
+
+
+def test_the_services_own_engine_is_systemds_to_restart(systemd, tmp_path, holder):
+    (tmp_path / "main-pid").write_text(str(holder.pid))
+    service.install(described(tmp_path), systemd)
+    assert holder.poll() is None
+
+
+def test_a_pid_that_nobody_holds_the_lock_for_is_left_alone(systemd, tmp_path, holder):
+    """The file of an engine that was killed names a process that may be anybody's by now."""
+    (tmp_path / "supervisor.lock").unlink()
+    (tmp_path / "supervisor.lock").touch()
+    service.install(described(tmp_path), systemd)
+    assert holder.poll() is None
 
 
 def test_what_others_can_change_is_warned_of(systemd, tmp_path, monkeypatch, capsys):
