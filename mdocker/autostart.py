@@ -7,6 +7,7 @@ directory lets one in; the other waits, looks again, and finds the first one's e
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import subprocess
 import sys
@@ -14,10 +15,22 @@ from pathlib import Path
 from socket import socket
 
 from mdocker import client
+from mdocker.comeback import await_engine
 from mdocker.errors import EngineUnreachable
 from mdocker.settings import Settings
 
 DAEMON = (sys.executable, "-m", "mdocker", "daemon")
+
+
+RESPAWN_S = 2.0
+"""How long the next engine may take to follow one that was killed, before we start one."""
+
+ANOTHER = "another supervisor"
+"""The first words of an engine that is refused because there is one."""
+
+
+class AnotherRuns(EngineUnreachable):
+    """An engine was not needed: there is one already, though it does not answer yet."""
 
 
 def start(place: Settings) -> socket:
@@ -46,13 +59,20 @@ def start(place: Settings) -> socket:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        dial = functools.partial(client.dial, place.socket)
+        died = EngineUnreachable(f"the engine at {place.socket} died, and none came back")
+        # The shim starts the next one at once: the first try is the only one where none died.
+        patience = RESPAWN_S if _has_died(run_dir) else 0.0
         try:
-            return client.dial(place.socket)
-        except OSError:
-            # Still none: it is ours to start.
-            _start(place, run_dir)
+            return await_engine(dial, died, patience)
+        except EngineUnreachable:
+            try:
+                _start(place, run_dir)
+            except AnotherRuns:
+                # It was quicker than we were, and is about to listen.
+                return await_engine(dial, died)
         try:
-            return client.dial(place.socket)
+            return dial()
         except OSError as error:
             raise EngineUnreachable(
                 f"the engine was started and does not answer at {place.socket} "
@@ -79,6 +99,16 @@ def _check_ours(run_dir: Path) -> None:
     raise EngineUnreachable(
         f"unable to use {run_dir} as the run directory: {reason}, or name another by --run-dir"
     )
+
+
+def _has_died(run_dir: Path) -> bool:
+    """Whether an engine ended there without having been asked to: its pid file is left."""
+    try:
+        pid = int((run_dir / "supervisor.pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError) as error:
+        return isinstance(error, ProcessLookupError)
+    return True
 
 
 def _start(place: Settings, run_dir: Path) -> None:
@@ -117,7 +147,8 @@ def _start(place: Settings, run_dir: Path) -> None:
     else:
         process.wait()
         reason = word or _last_line(log_path, before) or "it ended without a word"
-        raise EngineUnreachable(f"unable to start the engine: {reason} (log: {log_path})")
+        kind = AnotherRuns if reason.startswith(ANOTHER) else EngineUnreachable
+        raise kind(f"unable to start the engine: {reason} (log: {log_path})")
 
 
 def _open(path: Path, flags: int) -> int:

@@ -38,16 +38,20 @@ _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.25
 
 
-def await_engine(dial: Callable[[], socket], why: EngineUnreachable) -> socket:
+def await_engine(
+    dial: Callable[[], socket], why: EngineUnreachable, patience_s: float | None = None
+) -> socket:
     """Connect to the engine that follows one that died.
 
     Args:
         dial: Connects; raises OSError where nobody listens.
         why: What is to be said if none comes.
+        patience_s: How long to wait, in seconds; None for `PATIENCE_S`.
 
     Raises:
-        EngineUnreachable: None came within `PATIENCE_S`.
+        EngineUnreachable: None came in that time.
     """
+    patience = PATIENCE_S if patience_s is None else patience_s
     began = time.monotonic()
     pause = _FIRST_PAUSE_S
     told = False
@@ -58,13 +62,13 @@ def await_engine(dial: Callable[[], socket], why: EngineUnreachable) -> socket:
             raise why from None
         except OSError:
             waited = time.monotonic() - began
-            if waited >= PATIENCE_S:
+            if waited >= patience:
                 raise EngineUnreachable(
-                    f"the engine went away, and none came back within {PATIENCE_S:.0f} s: "
+                    f"the engine went away, and none came back within {patience:.0f} s: "
                     "containers go on running; start it with 'mdocker daemon'"
                 ) from why
             if waited >= _SILENT_S and not told:
-                complain(f"the engine went away; waiting up to {PATIENCE_S:.0f} s for the next one")
+                complain(f"the engine went away; waiting up to {patience:.0f} s for the next one")
                 told = True
             # Nothing tells when a socket begins to listen: to try is all there is.
             time.sleep(pause)

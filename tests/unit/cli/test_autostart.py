@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,70 @@ def test_nothing_is_left_in_a_directory_that_is_not_ours(tmp_path, trouble):
     assert "unable to use" in done.stderr
     assert list(run_dir.iterdir()) == []
     assert not (tmp_path / "root").exists()
+
+
+def listen_later(place, after):
+    """Let somebody else's engine listen once something has happened."""
+    listener = socket.socket(socket.AF_UNIX)
+
+    def begin():
+        after()
+        listener.bind(place.socket)
+        listener.listen(5)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    return listener, thread
+
+
+def dead_pid():
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def test_the_engine_that_follows_one_that_was_killed_is_waited_for(place, scripted, monkeypatch):
+    scripted(ENGINE)
+    Path(place.run_dir, "supervisor.pid").write_text(f"{dead_pid()}\n")
+    tried = threading.Event()
+    dial = client.dial
+
+    def noting(path):
+        try:
+            return dial(path)
+        except OSError:
+            tried.set()
+            raise
+
+    monkeypatch.setattr(client, "dial", noting)
+    listener, thread = listen_later(place, tried.wait)
+    autostart.start(place).close()
+    thread.join()
+    listener.close()
+    assert starts(place) == []
+
+
+def test_one_that_was_killed_and_not_followed_is_replaced(place, scripted, monkeypatch):
+    scripted(ENGINE)
+    monkeypatch.setattr(autostart, "RESPAWN_S", 0.05)
+    Path(place.run_dir, "supervisor.pid").write_text(f"{dead_pid()}\n")
+    autostart.start(place).close()
+    assert len(starts(place)) == 1
+
+
+def test_who_is_refused_because_another_was_quicker_takes_that_one(place, scripted):
+    refused = Path(place.run_dir, "refused")
+    scripted(
+        "import os, sys\n"
+        f"open({str(refused)!r}, 'w').close()\n"
+        "os.write(int(sys.argv[-1]), b'another supervisor (pid 5) uses /run/x\\n')"
+    )
+
+    def after():
+        while not refused.exists():
+            time.sleep(0.001)
+
+    listener, thread = listen_later(place, after)
+    autostart.start(place).close()
+    thread.join()
+    listener.close()
