@@ -133,13 +133,14 @@ class Cgroups:
     def below(self, container_id: str, name: str) -> CgroupPlan:
         """A fresh v2 directory below the container's, for a command that enters it.
 
-        `f"{container_id}/{name}"` names it to `kill`, `pids` and `remove`.
+        `f"{container_id}/{name}"` names it to `kill`, `pids` and `remove_below`.
 
         Raises:
             OSError: the container's own is gone, or the kernel refused; EBUSY where one of the same
                 name is in use.
         """
-        directory = self._unified / container_id / name
+        # No pathlib here: this is done for each health check.
+        directory = f"{self._unified}/{container_id}/{name}"
         try:
             os.mkdir(directory)
         except FileExistsError:
@@ -147,9 +148,21 @@ class Cgroups:
             # by kernels that compare the wrong cgroup's count of kills (seen on 6.18).
             os.rmdir(directory)
             os.mkdir(directory)
-        own = (tree / self.parent / container_id for tree in self.trees.v1.values())
-        joins = tuple(dict.fromkeys(str(path) for path in own if path.is_dir()))
-        return CgroupPlan(str(directory), joins)
+        own = dict.fromkeys(
+            f"{tree}/{self.parent}/{container_id}" for tree in self.trees.v1.values()
+        )
+        return CgroupPlan(directory, tuple(path for path in own if os.path.isdir(path)))
+
+    def remove_below(self, place: str) -> None:
+        """Remove what `below` has made, if it is there.
+
+        Raises:
+            OSError: EBUSY while a process is in it.
+        """
+        try:
+            os.rmdir(f"{self._unified}/{place}")
+        except FileNotFoundError:
+            return
 
     def kill(self, container_id: str) -> None:
         """SIGKILL to all that is in the container's cgroup; does not wait for their end.

@@ -24,7 +24,7 @@ from supervisor import network_files
 from supervisor.container import Container
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
-from supervisor.strays import bury_orphans, clear_cgroup
+from supervisor.strays import bury_orphans, clear_below
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
@@ -103,7 +103,7 @@ class Execution:
         execs.forget(self.id)
         try:
             if not self.stuck:
-                await clear_cgroup(self._engine.cgroups, self._place)
+                await clear_below(self._engine.cgroups, self._place)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -150,7 +150,7 @@ async def entered(
                     pidfd = await engine.shim.execs.start(exec_id, container.id, ends)
             except (ExecRefused, ExecLost) as error:
                 # Where nobody could tell us of it, it may be there all the same.
-                await clear_cgroup(engine.cgroups, place)
+                await clear_below(engine.cgroups, place)
                 if isinstance(error, ExecLost):
                     bury_orphans(engine.cgroups, place)
                 raise

@@ -18,7 +18,7 @@ from supervisor.container import Container, Health, HealthCheck
 from supervisor.errors import EngineError
 from supervisor.running import Run
 from supervisor.states import State
-from supervisor.strays import clear_cgroup
+from supervisor.strays import clear_below
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
@@ -56,7 +56,7 @@ async def _watch(engine: Engine, container: Container, run: Run, check: HealthCh
 async def _sweep(engine: Engine, place: str) -> None:
     """End what a supervisor that was killed had under way; as a rule the shim has ended it."""
     try:
-        await clear_cgroup(engine.cgroups, place)
+        await clear_below(engine.cgroups, place)
     except OSError as error:
         log.error("health.probe_stuck", error=str(error))
 

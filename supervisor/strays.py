@@ -39,6 +39,25 @@ async def clear_cgroup(cgroups: Cgroups, container_id: str) -> None:
     cgroups.remove(container_id)
 
 
+async def clear_below(cgroups: Cgroups, place: str) -> None:
+    """Kill all that is in a cgroup below a container's, wait (bounded) for its end, remove it.
+
+    Args:
+        place: `ID/NAME`, as `Cgroups.below` has made it; it may be gone already.
+
+    Raises:
+        OSError: It is still in use (EBUSY): something outlives SIGKILL.
+    """
+    try:
+        cgroups.remove_below(place)  # nearly always it is empty
+        return
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    await kill_strays(cgroups, place)
+    cgroups.remove_below(place)
+
+
 async def kill_strays(cgroups: Cgroups, place: str) -> None:
     """Kill all that is in a cgroup, and wait (bounded) for its end.
 

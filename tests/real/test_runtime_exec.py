@@ -223,6 +223,12 @@ def test_nobody_in_the_container_can_look_into_one_that_enters(driver, stage):
         one.status()
 
 
+def test_the_program_that_enters_cannot_be_overwritten(driver):
+    """CVE-2019-5736: while a shim runs, its executable is busy, whoever has it open."""
+    with pytest.raises(OSError, match="Text file busy"):
+        os.open(f"/proc/{driver.pid}/exe", os.O_WRONLY)
+
+
 def test_hundreds_of_execs_leave_the_shim_as_it_was(driver, sleeper):
     def resident():
         return int(field(Path(f"/proc/{driver.pid}/status").read_text(), "VmRSS").split()[0])

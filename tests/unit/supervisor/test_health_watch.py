@@ -36,7 +36,7 @@ class Bed:
         self.limits = Limits()
         self.counts = Counts()
         self.events = EventBus()
-        self.cgroups = SimpleNamespace(remove=self._remove)
+        self.cgroups = SimpleNamespace(remove_below=self._remove)
         self.began = anyio.current_time()
         life = Life(state=State.RUNNING, started_ns=EPOCH - started_ago_s * S, health=health)
         config = ContainerConfig(image="host", image_id="sha256:1", health=check)
