@@ -124,8 +124,9 @@ def test_a_kill_is_a_moment():
     assert names(signalled(Timeline(), 40, stopping=False)) == [("signal", "signal 40", True)]
 
 
-def test_output_that_goes_on_after_the_end_is_told_apart():
+def test_output_that_goes_on_after_the_end_is_told_apart(monkeypatch):
     now = phases.time.time_ns()
+    monkeypatch.setattr(phases.time, "time_ns", lambda: now)
     quick = ended(Timeline().open("run", 1), now, "exit 0")
     slow = ended(Timeline().open("run", 1), now - 5_000_000_000, "exit 0")
     assert [phase.name for phase in quick.phases] == ["run"]
