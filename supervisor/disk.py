@@ -77,10 +77,16 @@ class _Job(Generic[Result]):
         return True
 
     def result(self) -> Result:
-        """What came of it, once it is done."""
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+        """What came of it, once it is done. Ask once."""
+        if self._error is None:
+            return self._result[0]
+        error, self._error = self._error, None
+        try:
+            raise error
+        finally:
+            # Its traceback refers to this frame and to us: in a circle it would live on, and with
+            # it all that our callers hold, open logs for one.
+            del error
 
 
 class Disk:

@@ -1,8 +1,10 @@
 """The engine's own small writes: done, refused, or given up and set right later."""
 
 import errno
+import gc
 import os
 import threading
+import weakref
 
 import anyio
 import anyio.to_thread
@@ -61,6 +63,27 @@ def test_results_and_refusals_come_back(one, monkeypatch):
     assert one.call(lambda: threading.current_thread().name) == "disk-test"
     with pytest.raises(OSError, match="No space left"):
         one.call(full)
+
+
+def test_a_refusal_keeps_nothing_alive(one, monkeypatch):
+    """Its frames hold logs, and those descriptors: none of it may wait for the collector."""
+    monkeypatch.setattr(disk, "SYNC_LIMIT_S", 30)
+
+    class Held:
+        pass
+
+    def ask():
+        held = Held()
+        try:
+            one.call(full)
+        except OSError:
+            return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert ask()() is None
+    finally:
+        gc.enable()
 
 
 def test_what_hangs_is_given_up_and_set_right_when_it_is_done(one):
