@@ -45,7 +45,8 @@ def checked_health(
     _check_numbers(values, retries)
     if on_failure not in _ACTIONS:
         raise BadParameter(
-            f"invalid OnFailure in Healthcheck '{on_failure[:64]}': use one of {', '.join(_ACTIONS)}"
+            f"invalid OnFailure in Healthcheck '{on_failure[:64]}': "
+            f"use one of {', '.join(_ACTIONS)}"
         )
     if not words:
         if any(values.values()) or retries or wanted.OnFailure:
