@@ -101,7 +101,7 @@ class ContainerLog:
         self.file = None if path is None else LogFile.for_writing(self.path)
         if self.file is not None:
             try:
-                self.file.size = _whole_records(self.file.fd)
+                self.file.end = self.file.size = _whole_records(self.file.fd)
             except OSError:
                 self.file.close()
                 raise
@@ -178,6 +178,11 @@ class ContainerLog:
 
         return unsubscribe
 
+    def publish(self) -> None:
+        """Show what is written to the readers: it is marked now."""
+        if self.file is not None:
+            self.file.size = self.file.end
+
     def changed(self) -> None:
         """Tell all who have subscribed; several changes in a row may be told as one."""
         if self._watchers and not self._telling:
@@ -217,7 +222,7 @@ class ContainerLog:
             buffers = [*notice, *buffers]
         wanted = sum(map(len, buffers))
         limit = self.options.max_size
-        if limit and file.size + wanted > limit:
+        if limit and file.end + wanted > limit:
             foreign = b"".join(notice).count(b"\n")
             return self._write_over(b"".join(buffers), limit, batch, foreign)
         return 0 if self._append(file, buffers, wanted) else wanted
@@ -231,12 +236,12 @@ class ContainerLog:
         while pos < size:
             file = self.file
             assert file is not None
-            if file.size >= limit and not self._rotate(batch, written):
+            if file.end >= limit and not self._rotate(batch, written):
                 cut = size
             else:
                 file = self.file
                 assert file is not None
-                room = max(1, limit - file.size)
+                room = max(1, limit - file.end)
                 cut = records.find(b"\n", min(pos + room, size) - 1) + 1 or size
             if not self._append(file, [memoryview(records)[pos:cut]], cut - pos):
                 return size - pos
@@ -251,7 +256,8 @@ class ContainerLog:
         before = self._done[1] if self._done[0] == batch else 0
         done = before + max(0, written) if batch else 0
         if slot is not None:
-            slot.turn(old.size, old.inode, batch, done)
+            slot.turn(old.end, old.inode, batch, done)
+        old.size = old.end
         try:
             new = self.names.rotate(options.max_file - 1)
         except OSError as error:
@@ -294,9 +300,10 @@ class ContainerLog:
             return False
         finally:
             self.write_s = perf_counter() - started
-        if end - wanted < file.size:
+        if end - wanted < file.end:
+            file.size = 0
             file.truncations += 1
-        file.size = end
+        file.end = end
         self.written_bytes += wanted
         if self.trouble is not None:
             self.trouble = None
@@ -324,7 +331,7 @@ class ContainerLog:
             size = os.fstat(file.fd).st_size
             # A file that is not the marked one was begun after the mark.
             whole = mark.size if mark.inode in (0, file.inode) else 0
-            file.size = min(size, whole)
+            file.end = file.size = min(size, whole)
             if size > whole:
                 cut = size - whole
                 os.ftruncate(file.fd, whole)

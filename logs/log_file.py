@@ -22,14 +22,16 @@ class LogFile:
     Attributes:
         fd: The descriptor, -1 once it is closed.
         inode: The file's.
-        size: Bytes of whole records in it. Readers go so far and no further.
+        end: Bytes of whole records in it, as its writer knows.
+        size: The same as far as it is marked: readers go so far and no further. What is behind it
+            would be written anew after a kill, with other times.
         truncations: How often somebody else has cut it.
         after: The file that followed it, and how many bytes were let go of between the two; None
             while it is the newest. Set once `size` is final.
         doomed: Its name is gone or will be: its last close frees its blocks, which takes time.
     """
 
-    __slots__ = ("__weakref__", "after", "doomed", "fd", "inode", "size", "truncations")
+    __slots__ = ("__weakref__", "after", "doomed", "end", "fd", "inode", "size", "truncations")
 
     def __init__(self, fd: int) -> None:
         """Take a descriptor over. Raises OSError."""
@@ -41,7 +43,7 @@ class LogFile:
             self.close()
             raise
         self.inode = status.st_ino
-        self.size = status.st_size
+        self.end = self.size = status.st_size
         self.truncations = 0
         self.after: tuple[LogFile, int] | None = None
 
@@ -83,7 +85,7 @@ class Remembered(LogFile):
         self.fd = -1
         self.inode = file.inode
         self._data = os.pread(file.fd, file.size, 0)
-        self.size = len(self._data)
+        self.end = self.size = len(self._data)
         self.truncations = 0
         self.after = file.after
         self.doomed = False

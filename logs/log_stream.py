@@ -158,7 +158,10 @@ class LogStream:
         return writer.lines(self._name, b"", text, len(text), now)
 
     def _mark(self, batch: int) -> None:
-        slot = self.log.slot
+        log = self.log
+        slot, file = log.slot, log.file
         if slot is not None:
             index = 1 if self.stream is Stream.STDERR else 0
-            slot.write(batch or slot.batch, self.log.size, index, self.held, self._piece_ns)
+            end = 0 if file is None else file.end
+            slot.write(batch or slot.batch, end, index, self.held, self._piece_ns)
+        log.publish()

@@ -11,6 +11,7 @@ import pytest
 
 from logs import container_log, log_stream, pump
 from logs.drivers import Stream, open_log
+from logs.marks import Slot
 from logs.pump import MarkFile, Stage
 from logs.reader import read
 from runtime import kernel
@@ -45,8 +46,8 @@ def pipe():
         os.close(end)
 
 
-def text(log, **options):
-    return b"".join(read(log.path, log.driver, **options))
+def text(which, **options):
+    return b"".join(read(which.path, which.driver, **options))
 
 
 def staged(stage):
@@ -267,6 +268,28 @@ def test_batch_without_a_mark_goes_into_nobody_else_s_log(marks, pipe, tmp_path,
 
 def test_recover_of_nothing(stage):
     assert stage.recover(lambda _: None) == pump.Recovered()
+
+
+def test_readers_see_nothing_that_is_not_marked(marks, pipe, driver, tmp_path, monkeypatch):
+    """After a kill it would be written anew: with another time, so perhaps another length."""
+    stage = Stage(marks, kernel.tee)
+    log = open_log(driver, tmp_path, ID)
+    os.write(pipe[1], b"one\n")
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    seen, size = [], log.size
+    real = Slot.write
+
+    def write(self, *mark):
+        seen.append((log.size, text(log, log=log)))
+        real(self, *mark)
+
+    monkeypatch.setattr(Slot, "write", write)
+    os.write(pipe[1], b"two\n")
+    stage.pump(pipe[0], log.stream(Stream.STDOUT))
+    assert seen == [(size, b"one\n")]
+    assert text(log, log=log) == b"one\ntwo\n"
+    log.close()
+    stage.close()
 
 
 def test_log_cut_by_somebody_after_its_mark(marks, pipe, tmp_path):
