@@ -51,6 +51,14 @@ def test_the_soak_sees_each_line_that_is_lost_or_repeated(at):
     assert not judged([*OUT[:at], OUT[at][:-2], *OUT[at + 1 :]]).clean
 
 
+def test_where_both_died_the_end_of_a_run_may_be_missing_and_nothing_else():
+    assert judged(OUT[:5] + OUT[10:], cut=True).clean
+    assert judged(OUT[10:], cut=True).clean
+    assert judged(OUT[1:], cut=True).lost == 1
+    assert judged(OUT[:4] + OUT[5:], cut=True).lost == 1
+    assert judged([*OUT[:5], OUT[4]], cut=True).repeated == 1
+
+
 def test_the_soak_sees_disorder_strangers_and_torn_ends():
     assert judged([OUT[1], OUT[0], *OUT[2:]]).disordered == 1
     assert judged([*OUT, f"2 9 {FILLING}"]).foreign == 1

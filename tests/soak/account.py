@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -68,7 +69,7 @@ def due(account, filling, errors):
     return wanted, allowed
 
 
-def judge(account, runs, filling, out, err, *, tail_only=False):
+def judge(account, runs, filling, out, err, *, tail_only=False, cut=False):
     """Hold a log against the account.
 
     Args:
@@ -76,6 +77,8 @@ def judge(account, runs, filling, out, err, *, tail_only=False):
         runs: How many runs there were; one that was killed before its first note noted nothing.
         out, err: The log's two streams.
         tail_only: The log was rotated: its oldest lines may be missing, but no others.
+        cut: Supervisor and shim have died at once, and the pipes with them: a run's newest lines
+            may be missing, but no others.
     """
     findings = Findings(bytes=len(out) + len(err))
     if tail_only and not out and not err:
@@ -85,15 +88,30 @@ def judge(account, runs, filling, out, err, *, tail_only=False):
         wanted, allowed = due(account, filling, errors)
         allowed |= {f"{run} 1 {filling}" for run in range(1, runs + 1)} - set(wanted)
         found = data.decode(errors="replace").split("\n")
-        if found.pop():
+        if found.pop() and not cut:
             findings.foreign += 1
             findings.words.append(f"{name} ends within a line")
         findings.lines += len(found)
-        _compare(findings, name, wanted, allowed, found, tail_only)
+        _compare(findings, name, wanted, allowed, found, tail_only, cut)
     return findings
 
 
-def _compare(findings, name, wanted, allowed, found, tail_only):
+def _by_run(lines):
+    """The lines of each run."""
+    return [list(run) for _, run in itertools.groupby(lines, key=_run_of)]
+
+
+def _run_of(line):
+    return line.removeprefix("END ").split()[0]
+
+
+def _up_to_the_last(run, found):
+    """The lines of one run up to the last that was found."""
+    last = max((at for at, line in enumerate(run) if line in found), default=-1)
+    return run[: last + 1]
+
+
+def _compare(findings, name, wanted, allowed, found, tail_only, cut):
     counted = Counter(found)
     known = set(wanted)
     kept = [line for line in found if line in known]
@@ -101,7 +119,9 @@ def _compare(findings, name, wanted, allowed, found, tail_only):
         # Rotation takes the oldest, perhaps all that one stream had.
         wanted = wanted[wanted.index(kept[0]) :] if kept else []
         known = set(wanted)
-    lost = known - counted.keys()
+    if cut:
+        wanted = [line for run in _by_run(wanted) for line in _up_to_the_last(run, counted)]
+    lost = set(wanted) - counted.keys()
     repeated = sum(count - 1 for count in counted.values())
     foreign = [line for line in counted if line not in known and line not in allowed]
     findings.lost += len(lost)

@@ -74,7 +74,12 @@ class Killer:
         os.kill(self._engine.shim_pid, signal.SIGKILL)
         self._engine.kill()
         self._presence.killed()
-        self._engine.start()
+        try:
+            self._engine.start()
+        except RuntimeError as error:
+            # The next shim may have been there already, and have started one.
+            if "another supervisor" not in str(error):
+                raise
         self._return()
 
     def _return(self):

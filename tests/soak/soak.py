@@ -59,6 +59,7 @@ class Plan:
         pause_s: Bounds of how long a client thinks between two requests.
         backend: The supervisor's.
         respawn: The shim starts the next supervisor; else the soak does.
+        ways: How containers live, and how often each is chosen.
     """
 
     seconds: float
@@ -69,6 +70,7 @@ class Plan:
     pause_s: tuple[float, float] = (0.1, 4.0)
     backend: str = "asyncio"
     respawn: bool = True
+    ways: tuple = WAYS
 
 
 class Soak:
@@ -142,19 +144,28 @@ class Soak:
     def _slot(self, number):
         """One container after the other, until the time is over."""
         choose = random.Random(f"{self.plan.seed} slot {number}")
-        ways, weights = zip(*WAYS, strict=True)
+        ways, weights = zip(*self.plan.ways, strict=True)
         turn = 0
         while time.monotonic() < self._until:
             turn += 1
             way = choose.choices(ways, weights)[0]
             life = Life(self, f"{way.__name__.replace('_', '-')}-{number}-{turn}", choose)
             try:
-                way(life)
-                self.tally.lived(way.__name__)
+                self._live(way, life)
             except GaveUp as trouble:
                 self.tally.fault(f"{life.name} ({life.id[:12]}): {trouble}")
             except Exception:  # noqa: BLE001  (a thread's traceback must reach the count)
                 self.tally.fault(f"{life.name} ({life.id[:12]}): {traceback.format_exc()}")
+
+    def _live(self, way, life):
+        try:
+            way(life)
+        except GaveUp:
+            if not life.was_cut_off():
+                raise
+            self.tally.lived("was_cut_off")
+        else:
+            self.tally.lived(way.__name__)
 
     def _audit(self):
         """Nothing may be left of what was removed; after a fault its container may."""
