@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
@@ -92,10 +91,12 @@ class _Row(NamedTuple):
 
 
 def _width() -> int:
+    """The terminal's columns; for anything else what COLUMNS says, or 80."""
     try:
         return os.get_terminal_size(1).columns
     except OSError:
-        return shutil.get_terminal_size().columns
+        told = os.environ.get("COLUMNS", "")
+        return int(told) if told.isascii() and told.isdigit() else 80
 
 
 def _lines(found: dict[str, Any], width: int, *, linear: bool, colour: bool) -> Iterator[str]:

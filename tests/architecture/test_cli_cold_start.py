@@ -65,6 +65,7 @@ def modules_after(*words, stdout=subprocess.PIPE):
         ["inspect", "-f", "{{.Id}}", "a"],
         ["events", "--since", "1h"],
         ["import", "/nonexistent.tar", "x"],
+        ["timeline", "a"],
         ["images"],
         ["version"],
     ],
