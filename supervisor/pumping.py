@@ -80,7 +80,7 @@ class Stages:
         """Finish what an earlier supervisor had in its staging pipes, and hold our own.
 
         Raises:
-            OSError: A log can't be cut back to its mark.
+            OSError: A log can't be cut back to its mark, or there are no descriptors.
         """
         await self._hold(_stage_name(MAIN_STAGE), self.main.fds)
         told = [self.main.recover(find_log)]
@@ -90,6 +90,7 @@ class Stages:
             await self._hold(_stage_name(number), ())
             stage.close()
             self._free.append(number)
+        self._make_first()  # while there are descriptors for it: no container runs yet
         return told
 
     async def run(self) -> None:
@@ -116,11 +117,17 @@ class Stages:
         container_log.deliver = self.mailbox.post
         return Lane(self, thread, device, container_log, feeds)
 
-    async def _begin(self, device: int) -> PumpThread:
+    def _make_first(self) -> PumpThread:
         if self._first is None:
-            thread = self._first = PumpThread(MAIN_STAGE, self.main, self.mailbox)
+            self._first = PumpThread(MAIN_STAGE, self.main, self.mailbox)
+        return self._first
+
+    async def _begin(self, device: int) -> PumpThread:
+        first = self._make_first()
+        if first not in self._threads.values():
+            thread = first
         elif not self._free:
-            thread = self._first
+            thread = first
         else:
             number = self._free.pop()
             stage: Stage | None = None
@@ -135,7 +142,7 @@ class Stages:
                 if stage is not None:
                     stage.close()
                 self._free.append(number)
-                return self._first
+                return first
         self._threads[device] = thread
         return thread
 
