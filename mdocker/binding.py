@@ -278,7 +278,13 @@ def _convert(option: Option, value: str | bool) -> object:
     whole, dot, fraction = digits.partition(".")
     if not (whole.isascii() and whole.isdigit()):
         raise NotPlain
-    if option.kind is int and not dot:
+    if option.kind is int:
+        if dot:
+            # cyclopts would round it: `-t 0.4` is not what 0 means.
+            raise UsageError(
+                f'invalid argument "{value}" for "{", ".join(option.names)}": '
+                "must be a whole number"
+            )
         return int(value)
     if option.kind is float and (not dot or (fraction.isascii() and fraction.isdigit())):
         return float(value)

@@ -57,7 +57,14 @@ class _Line:
         return self.reader.feed(self.socket.recv(65536))
 
 
-def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: int) -> None:
+def fan_out(
+    engine: Engine,
+    jobs: Sequence[Request],
+    answer: Answer,
+    *,
+    width: int,
+    halted: Callable[[], bool] = lambda: False,
+) -> None:
     """Make all requests, `width` of them at a time; each answer may bring a follow-up.
 
     Args:
@@ -65,6 +72,7 @@ def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: i
         jobs: The first request of each job.
         answer: Called with each job's number and its reply (status below 400) or error.
         width: Connections at most. Fewer are used where descriptors run out.
+        halted: Once it is true no request is begun any more; those under way are answered.
 
     If the engine dies, what may be asked again is asked of the next one. What is gone by then
     was done by the first.
@@ -75,15 +83,22 @@ def fan_out(engine: Engine, jobs: Sequence[Request], answer: Answer, *, width: i
     """
     if jobs:
         _raise_descriptor_limit()
-        _Fan(engine, jobs, answer).run(width)
+        _Fan(engine, jobs, answer, halted).run(width)
 
 
 class _Fan:
     """The lines that are open, and the jobs that wait for one."""
 
-    def __init__(self, engine: Engine, jobs: Sequence[Request], answer: Answer) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        jobs: Sequence[Request],
+        answer: Answer,
+        halted: Callable[[], bool],
+    ) -> None:
         self._engine = engine
         self._answer = answer
+        self._halted = halted
         self._waiting = deque(enumerate(jobs))
         self._lines: dict[int, _Line] = {}
         self._repeated: Counter[int] = Counter()
@@ -151,6 +166,8 @@ class _Fan:
             follow_up = self._answer(index, Reply(204, {}, b"") if done else error)
         if follow_up is not None:
             self._waiting.appendleft((index, follow_up))
+        if self._halted():
+            self._waiting.clear()
         if self._waiting and line.reader.reusable:
             self._send(line, *self._waiting.popleft())
             return

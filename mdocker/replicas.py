@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from mdocker.client import Engine
 from mdocker.container_options import ContainerOptions
 from mdocker.create_request import create_body
-from mdocker.errors import INTERRUPTED, REFUSED, CliError, EngineUnreachable, UsageError
+from mdocker.errors import (
+    INTERRUPTED,
+    REFUSED,
+    CliError,
+    EngineUnreachable,
+    UsageError,
+    start_failure_code,
+)
 from mdocker.fanout import fan_out
 from mdocker.messages import Reply, Request
 from mdocker.output import complain, is_terminal, warn
@@ -35,8 +45,8 @@ def run_replicas(
 ) -> int:
     """Create and start `count` containers, print their ids in order, return the exit code.
 
-    A failure is reported and does not keep the others from starting. Ctrl-C starts no more, and
-    says how many run.
+    A failure is reported and does not keep the others from starting. Ctrl-C starts no more, takes
+    back what was created and not started, and says how many run. A second one ends at once.
 
     Raises:
         UsageError: The number makes no sense, or an option can't be had N times.
@@ -52,15 +62,15 @@ def run_replicas(
         first._replace(path=f"{first.path}?name={base}-{number}") for number in range(1, count + 1)
     ]
     batch = _Batch(base, count)
-    interrupted = False
-    with _Progress(count) as batch.advance:
+    with _Progress(count) as batch.advance, batch.interruptible():
         try:
-            fan_out(engine, jobs, batch.answer, width=WIDTH)
+            fan_out(engine, jobs, batch.answer, width=WIDTH, halted=batch.is_interrupted)
+            fan_out(engine, batch.unstarted(), lambda index, outcome: None, width=WIDTH)
         except KeyboardInterrupt:
-            interrupted = True
+            complain("interrupted twice: some may be created and not started")
         except EngineUnreachable as error:
             batch.problems.setdefault(str(error), []).append(0)
-    return batch.report(interrupted)
+    return batch.report()
 
 
 def _word(image: str) -> str:
@@ -80,23 +90,57 @@ class _Batch:
         self.problems: dict[str, list[int]] = {}
         self.warnings: dict[str, None] = {}
         self.advance: Callable[[], None] = lambda: None
+        self._interrupted = False
+        self._codes: set[int] = set()
+
+    def is_interrupted(self) -> bool:
+        return self._interrupted
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within, the first Ctrl-C is noted and lets what is under way come to its end."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def unstarted(self) -> list[Request]:
+        """The requests that take back what Ctrl-C has left created."""
+        if not self._interrupted:
+            return []
+        left = zip(self.ids, self.running, strict=True)
+        return [Request("DELETE", container_path(one)) for one, runs in left if one and not runs]
 
     def answer(self, index: int, outcome: Reply | CliError) -> Request | None:
         if isinstance(outcome, CliError):
             self.problems.setdefault(str(outcome), []).append(index + 1)
+            starting = bool(self.ids[index])
+            self._codes.add(start_failure_code(str(outcome)) if starting else REFUSED)
             self.advance()
             return None
         if not self.ids[index]:
             created = outcome.json()
             self.ids[index] = str(created["Id"])
             self.warnings.update(dict.fromkeys(created.get("Warnings") or ()))
+            if self._interrupted:
+                return None
             return Request("POST", container_path(self.ids[index], "start"))
         self.running[index] = True
         self.advance()
         return None
 
-    def report(self, interrupted: bool) -> int:
-        """Print ids and problems; return the exit code."""
+    def report(self) -> int:
+        """Print ids and problems; return the exit code.
+
+        Where all failed starts have the same reason, it is the one that `run` gives for it.
+        """
         sys.stdout.write(
             "".join(
                 f"{identifier}\n"
@@ -112,7 +156,7 @@ class _Batch:
             more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
             complain(f"{whose}{more}: {problem}" if whose else problem)
         running, count = sum(self.running), len(self.running)
-        if interrupted:
+        if self._interrupted:
             complain(
                 f"interrupted: {running} of {count} run, as {self.base}-N; "
                 f"'mdocker stop --all' stops every container"
@@ -120,7 +164,7 @@ class _Batch:
             return INTERRUPTED
         if self.problems:
             complain(f"{running} of {count} run")
-            return REFUSED
+            return self._codes.pop() if len(self._codes) == 1 else REFUSED
         return 0
 
 

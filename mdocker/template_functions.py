@@ -12,6 +12,13 @@ Value = Any
 """Whatever JSON can hold, and the functions of a row; templates find out when they run."""
 
 
+class Nil(dict[str, Value]):
+    """A field that Docker has, and that is not set here: `<nil>`, and no truth."""
+
+
+NIL = Nil()
+
+
 def spell(value: Value) -> str:
     """Print a value as Go's %v does; a missing one is `<no value>`."""
     if value is None:
@@ -20,7 +27,7 @@ def spell(value: Value) -> str:
 
 
 def _spell(value: Value) -> str:
-    if value is None:
+    if value is None or value is NIL:
         return "<nil>"
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -40,6 +47,8 @@ def truth(value: Value) -> bool:
 
 
 def _json(value: Value) -> str:
+    if value is NIL:
+        return "null"
     if isinstance(value, Mapping):
         value = {key: item for key, item in value.items() if not callable(item)}
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=dict)

@@ -127,6 +127,15 @@ def test_a_number_that_is_none_goes_to_cyclopts():
         bind("stop -t soon a")
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["run --replicas 1.5 host", "stop -t 0.4 a", "stop -t -1.0 a", "run --pids-limit 7. host"],
+)
+def test_a_fraction_is_no_whole_number(line):
+    with pytest.raises(UsageError, match=r'invalid argument ".*" for ".*": must be a whole number'):
+        bind(line)
+
+
 def value_for(option):
     if option.kind is bool:
         return st.sampled_from(["true", "false"])

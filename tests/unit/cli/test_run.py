@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -365,13 +367,63 @@ class TestReplicas:
             call.answer(204)
 
         fleet.on("POST", "/containers/(\\d+)/start", start)
+        fleet.on("DELETE", "/containers/(\\d+)", lambda call, identifier: call.answer(204))
         process = spawn("run", "-d", "--name", "b", "--replicas", "100", "host")
         assert busy.wait(10)
         process.send_signal(signal.SIGINT)
+        until_caught(process.pid)
+        held.set()
+        assert process.wait(10) == 130
+        alive, created = len(fleet.alive), len(fleet.seen("POST", "/containers/create"))
+        assert alive < 100
+        assert f"interrupted: {alive} of 100 run, as b-N".encode() in process.stderr.read()
+        assert len(process.stdout.read().split()) == alive
+        # What was created and is not to be started any more is taken back.
+        taken_back = fleet.seen("DELETE", "/containers/.*")
+        assert len(taken_back) == created - alive
+
+    def test_a_second_ctrl_c_ends_at_once(self, fleet, spawn):
+        held, busy = threading.Event(), threading.Event()
+
+        def start(call, identifier):
+            busy.set()
+            held.wait(10)
+            call.answer(204)
+
+        fleet.on("POST", "/containers/(\\d+)/start", start)
+        process = spawn("run", "-d", "--name", "b", "--replicas", "5", "host")
+        assert busy.wait(10)
+        process.send_signal(signal.SIGINT)
+        until_caught(process.pid)
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         held.set()
-        assert b"interrupted: " in (text := process.stderr.read())
-        assert b" of 100 run, as b-N" in text
+        assert b"interrupted twice" in process.stderr.read()
+
+    @pytest.mark.parametrize(
+        ("words", "code"),
+        [
+            ('exec: "foo": executable file not found in $PATH', 127),
+            ('exec: "/etc": permission denied', 126),
+            ("something else", 125),
+        ],
+    )
+    def test_a_command_that_can_not_be_executed(self, fleet, mdocker, words, code):
+        fleet.refuse("POST", "/containers/(\\d+)/start", 400, words)
+        result = mdocker("run", "-d", "--replicas", "3", "host", "foo")
+        assert (result.code, result.out) == (code, "")
+        assert "0 of 3 run" in result.err
+
+
+def until_caught(pid):
+    """Wait until a process has no signal pending (proc(5), SigPnd and ShdPnd)."""
+    for _ in range(2000):
+        status = Path(f"/proc/{pid}/status").read_text()
+        pending = [line.split()[1] for line in status.splitlines() if line[3:6] == "Pnd"]
+        if not any(int(bits, 16) for bits in pending):
+            return
+        time.sleep(0.005)
+    raise AssertionError("the signal is still pending")
 
 
 @pytest.mark.parametrize("command", ["run", "create"])
