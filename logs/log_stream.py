@@ -160,8 +160,8 @@ class LogStream:
     def _mark(self, batch: int) -> None:
         log = self.log
         slot, file = log.slot, log.file
-        if slot is not None:
+        # A write that hung comes back when its log was let go of: the next process cuts it off.
+        if slot is not None and file is not None:
             index = 1 if self.stream is Stream.STDERR else 0
-            end = 0 if file is None else file.end
-            slot.write(batch or slot.batch, end, index, self.held, self._piece_ns)
+            slot.write(batch or slot.batch, file.end, index, self.held, self._piece_ns)
         log.publish()

@@ -42,12 +42,13 @@ class Ring:
     __slots__ = (
         "_batches",
         "_change",
-        "_closed",
         "_ending",
         "_gaps",
+        "_leaving",
         "_log",
         "_thread",
         "_waiting",
+        "_when_closed",
         "dropped_bytes",
     )
 
@@ -59,7 +60,8 @@ class Ring:
         self._waiting = 0
         self._gaps: dict[LogStream, int] = {}
         self._ending = False
-        self._closed: Callable[[], object] | None = None
+        self._leaving = False
+        self._when_closed: list[Callable[[], object]] = []
         self.dropped_bytes = 0
 
     def put(self, stream: LogStream, data: bytes, number: int) -> None:
@@ -108,7 +110,8 @@ class Ring:
         with self._change:
             self._ending = True
             if self._thread is not None:
-                self._closed = closed
+                if closed is not None:
+                    self._when_closed.append(closed)
                 self._change.notify()
                 return
         self._log.close_now()
@@ -118,27 +121,26 @@ class Ring:
     def leave(self) -> None:
         """Write what waits, as far as the disk takes it in `LEAVE_S`; write nothing after that."""
         with self._change:
-            if self._closed is not None:
-                return  # it is being closed by its thread
-            self._ending = True
             thread = self._thread
-            self._closed = _nothing
+            if self._ending:
+                return  # it is being closed by its thread, or is left already
+            self._ending = self._leaving = True
             self._change.notify()
         if thread is not None:
             thread.join(LEAVE_S)
         with self._change:
-            for batch in self._batches:
-                self.dropped_bytes += len(batch.data)
+            self.dropped_bytes += sum(len(batch.data) for batch in self._batches)
             self._batches.clear()
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:
             self._write(batch)
-        closed = self._closed
-        if closed is not _nothing:
+        if not self._leaving:
             self._log.close_now()
-            if closed is not None:
-                closed()
+        with self._change:
+            self._thread = None
+        for closed in self._when_closed:
+            closed()
 
     def _write(self, batch: _Batch) -> None:
         try:
@@ -158,7 +160,3 @@ class Ring:
             if gap:
                 batch.stream.note_gap(gap)
             return batch
-
-
-def _nothing() -> None:
-    """In place of what follows a close, where nothing is to be closed."""
