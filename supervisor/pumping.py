@@ -124,9 +124,7 @@ class Stages:
 
     async def _begin(self, device: int) -> PumpThread:
         first = self._make_first()
-        if first not in self._threads.values():
-            thread = first
-        elif not self._free:
+        if first not in self._threads.values() or not self._free:
             thread = first
         else:
             number = self._free.pop()
