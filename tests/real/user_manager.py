@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -36,6 +37,17 @@ def missing() -> str:
 
 def _trees() -> list[Path]:
     return [tree for tree in _TREES if (tree / "cgroup.procs").exists()][:2]
+
+
+def _kill_all(group: Path) -> None:
+    """End what a failed test has left in a service; returns when it has ended."""
+    for procs in group.glob("**/cgroup.procs"):
+        for pid in procs.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(int(pid))
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                select.select([pidfd], [], [], 5)
+                os.close(pidfd)
 
 
 class UserManager:
@@ -113,9 +125,7 @@ class UserManager:
                 self._process.kill()
                 self._process.wait()
         for group in self._groups:
-            # What a failed test has left in a service.
-            for kill in group.glob("cgroup.kill"):
-                kill.write_text("1")
+            _kill_all(group)
         for group in self._groups:
             for folder, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(FileNotFoundError):
