@@ -8,6 +8,7 @@ its header `Mdocker-Resume`. An engine that names none can't be gone on with.
 from __future__ import annotations
 
 import json
+import select
 import time
 from collections.abc import Callable
 from socket import socket
@@ -63,10 +64,7 @@ def await_engine(
         except OSError:
             waited = time.monotonic() - began
             if waited >= patience:
-                raise EngineUnreachable(
-                    f"the engine went away, and none came back within {patience:.0f} s: "
-                    "containers go on running; start it with 'mdocker daemon'"
-                ) from why
+                raise _none_came(patience) from why
             if waited >= _SILENT_S and not told:
                 complain(f"the engine went away; waiting up to {patience:.0f} s for the next one")
                 told = True
@@ -90,6 +88,8 @@ def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Str
         connection = Connection(await_engine(engine.dial, why))
         try:
             connection.send(request)
+            # The shim keeps the socket open: we may be in the queue of an engine yet to come.
+            _await_answer(connection, why)
             return connection.stream()
         except EngineCut:
             connection.close()
@@ -97,6 +97,29 @@ def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Str
             connection.close()
             raise
     raise why
+
+
+def _await_answer(connection: Connection, why: EngineUnreachable) -> None:
+    """Wait until an answer comes, with a word on stderr if that takes long.
+
+    Raises:
+        EngineUnreachable: None came within `PATIENCE_S`.
+    """
+    poller = select.poll()
+    poller.register(connection.socket, select.POLLIN)
+    if poller.poll(_SILENT_S * 1000):
+        return
+    complain(f"the engine went away; waiting up to {PATIENCE_S:.0f} s for the next one")
+    if not poller.poll(max(0.0, PATIENCE_S - _SILENT_S) * 1000):
+        raise _none_came(PATIENCE_S) from why
+    complain("the engine is back")
+
+
+def _none_came(patience_s: float) -> EngineUnreachable:
+    return EngineUnreachable(
+        f"the engine went away, and none came back within {patience_s:.0f} s: "
+        "containers go on running; start it with 'mdocker daemon'"
+    )
 
 
 def each_event(engine: Engine, request: Request, take: Callable[[bytes], int]) -> None:

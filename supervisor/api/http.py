@@ -64,7 +64,9 @@ class Connection:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                raise BrokenRequest(error.error_status_hint, f"bad request: {error}") from error
+                # h11 repeats the line as Python spells bytes: whoever sent it knows it.
+                reason = str(error).partition(": bytearray(")[0]
+                raise BrokenRequest(error.error_status_hint, f"bad request: {reason}") from error
             if type(event) is h11.Request:
                 _check_head(event)
                 self._head_only = event.method == b"HEAD"

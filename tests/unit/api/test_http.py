@@ -78,6 +78,7 @@ async def test_garbage_is_answered_and_closed(engine_and_client, garbage, status
             assert answer.startswith(b"HTTP/1.1 %d " % status)
             assert b"Content-Type: application/json\r\n" in answer
             assert b'{"message": "bad request: ' in answer
+            assert b"bytearray" not in answer
             assert b"Connection: close" in answer
         await alive(connect)
 

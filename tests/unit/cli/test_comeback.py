@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -321,3 +323,21 @@ def test_whatever_is_cut_wherever_each_byte_is_shown_once(records, deaths):
         mine.cut()
     for number in (1, 2):
         assert shown[number] == b"".join(data for stream, data in records if stream == number)
+
+
+def test_a_queue_that_nobody_serves_is_left(engine, mdocker, monkeypatch):
+    """The shim keeps the listening socket: to connect is possible, and nobody answers."""
+    monkeypatch.setattr(comeback, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(comeback, "_SILENT_S", 0.05)
+    over = threading.Event()
+
+    def first(call):
+        begin(call, "0")
+        die(call)
+
+    engine.on("GET", "/containers/a/logs", Turns(first, lambda call: over.wait(10)))
+    result = mdocker("logs", "-f", "a")
+    over.set()
+    assert result.code == 1
+    assert "waiting up to 0 s for the next one" in result.err
+    assert "none came back within 0 s: containers go on running" in result.err
