@@ -46,19 +46,12 @@ ENDING_SIGNALS = frozenset(
 not come back. With another one (HUP: read your files again) nobody asks for that."""
 
 
-async def settled(container: Container) -> None:
-    """Let a start or a removal under way end: what is asked now is about what it leaves."""
-    if container.lock is not None and container.lock.locked():
-        async with container.lock:
-            return
-
-
 async def stop(
     engine: Engine, container: Container, timeout: float | None, signal: str | None
 ) -> bool:
     """Stop a container; see `Engine.stop`."""
     number, limit = _stop_signal(container, signal), _limit(container, timeout)
-    await settled(container)
+    await lifecycle.settled(container)
     if container.state is State.RESTARTING:
         restarting.give_up(engine, container, by_request=True)
         _publish_stop(engine, container)
@@ -83,7 +76,7 @@ async def end_for_restart(
         EngineFault: It outlived SIGKILL.
     """
     number, limit = _stop_signal(container, signal), _limit(container, timeout)
-    await settled(container)
+    await lifecycle.settled(container)
     run = container.run
     if run is None or container.state not in ALIVE:
         return
@@ -157,7 +150,7 @@ async def kill(engine: Engine, container: Container, signal: str) -> None:
     """Send one signal; see `Engine.kill`."""
     number = signals.parse(signal or "SIGKILL")
     ends_it = number in ENDING_SIGNALS or number == _stop_signal(container, None)
-    await settled(container)
+    await lifecycle.settled(container)
     if container.state is State.RESTARTING and ends_it:
         restarting.give_up(engine, container, by_request=True)
         return

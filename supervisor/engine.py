@@ -96,6 +96,7 @@ class Engine:
         self.engine_id = _engine_id(settings.root)
         self.boot_id = boot.current()
         self.upgrade = Upgrade(settings, stages.stalls)
+        self.warnings: list[str] = []
         self._layers: dict[str, RootfsLayers] = {}
 
     @property
@@ -259,7 +260,7 @@ class Engine:
         if not container.life.stopped_by_request:
             await end_requests.end_for_restart(self, container, None, None)
 
-    def update(self, container: Container, policy: RestartPolicy) -> None:
+    async def update(self, container: Container, policy: RestartPolicy) -> None:
         """Give a container another restart policy.
 
         One that waits for a restart which the new policy would not have made waits no more.
@@ -268,7 +269,7 @@ class Engine:
             Conflict: It removes itself at its end, or is being removed.
             EngineFault: The disk refused; the old policy stays.
         """
-        restarting.change_policy(self, container, policy)
+        await restarting.change_policy(self, container, policy)
 
     def await_restart(self, container: Container) -> None:
         """Let a container that is `restarting` wait for its next attempt, then make it."""
@@ -323,7 +324,7 @@ class Engine:
             Conflict: It runs and `force` is not set, or is being removed already.
             EngineFault: It can't be killed, or its directory can't be deleted.
         """
-        await end_requests.settled(container)
+        await lifecycle.settled(container)
         if force and container.state in ACTIVE:
             try:
                 await self.kill(container, "SIGKILL")

@@ -95,6 +95,13 @@ def keep(engine: Engine, container: Container, **fields: object) -> None:
         log.error("container.facts_not_written", facts=list(fields), error=error.strerror)
 
 
+async def settled(container: Container) -> None:
+    """Let a start or a removal under way end: what is asked now is about what it leaves."""
+    if container.lock is not None and container.lock.locked():
+        async with container.lock:
+            return
+
+
 def end_run(
     engine: Engine,
     container: Container,

@@ -153,8 +153,9 @@ def _tell(engine: Engine, container: Container, result: ExitResult) -> None:
     tell_exit(container, result)
 
 
-def change_policy(engine: Engine, container: Container, policy: RestartPolicy) -> None:
-    """Give a container another restart policy; see `Engine.update`. No await."""
+async def change_policy(engine: Engine, container: Container, policy: RestartPolicy) -> None:
+    """Give a container another restart policy; see `Engine.update`."""
+    await lifecycle.settled(container)
     if container.config.auto_remove and policy.name != "no":
         raise Conflict(
             f"Cannot update container {container.id}: Restart policy cannot be updated because "

@@ -27,5 +27,5 @@ async def update(engine: Engine, request: Request) -> Reply:
         raise BadParameter(f"invalid request: {error}") from error
     policy = checked_policy(asked.RestartPolicy, container.config.restart)
     if policy != container.config.restart:
-        engine.update(container, policy)
+        await engine.update(container, policy)
     return Reply(body=_encode(wire.Updated(Warnings=[])))

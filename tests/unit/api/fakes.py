@@ -158,6 +158,7 @@ class FakeAttachment:
 class FakeEngine:
     def __init__(self, root: Path):
         self.trouble_words = ""
+        self.warnings = ["WARNING: a container was set aside"]
         self.root = root
         self.settings = SimpleNamespace(
             containers=root / "containers", rootfs=root / "rootfs", debug=False
@@ -240,7 +241,7 @@ class FakeEngine:
     async def restart(self, container, timeout=None, signal=None):
         self._note("restart", container.name, timeout, signal)
 
-    def update(self, container, policy):
+    async def update(self, container, policy):
         self._note("update", container.name, policy)
 
     def rename(self, container, name):
