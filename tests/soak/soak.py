@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tests.real.engine_process import EngineProcess, demultiplexed
 from tests.soak.account import Findings
+from tests.soak.chronicle import Chronicle
 from tests.soak.kept_alive import KEPT_ALIVE
 from tests.soak.killer import Killer
 from tests.soak.leftovers import behind, settled, takes
@@ -93,6 +94,9 @@ class Soak:
             plan.victims,
             plan.every_s,
         )
+        self.chronicle = Chronicle(self.engine, self.presence)
+        self.lives = {}  # those that went as they should, with how many runs they had
+        self.untold = self.told_twice = 0
         self._until = 0.0
         self._before = None
         self._after = None
@@ -105,6 +109,7 @@ class Soak:
         try:
             self._warm_up()
             self._before = self._taken()
+            self.chronicle.start()
             self._until = time.monotonic() + self.plan.seconds
             slots = [
                 threading.Thread(target=self._slot, args=(number,), daemon=True)
@@ -114,7 +119,7 @@ class Soak:
                 slot.start()
             if self.plan.every_s:
                 self.killer.start()
-            while time.monotonic() < self._until:
+            while time.monotonic() < self._until and not self.killer.trouble:
                 time.sleep(min(10, max(self._until - time.monotonic(), 0)))
                 self.say(self._progress())
             for slot in slots:
@@ -146,7 +151,7 @@ class Soak:
         choose = random.Random(f"{self.plan.seed} slot {number}")
         ways, weights = zip(*self.plan.ways, strict=True)
         turn = 0
-        while time.monotonic() < self._until:
+        while time.monotonic() < self._until and not self.killer.trouble:
             turn += 1
             way = choose.choices(ways, weights)[0]
             life = Life(self, f"{way.__name__.replace('_', '-')}-{number}-{turn}", choose)
@@ -166,6 +171,7 @@ class Soak:
             self.tally.lived("was_cut_off")
         else:
             self.tally.lived(way.__name__)
+            self.lives[life.id] = life.runs
 
     def _audit(self):
         """Nothing may be left of what was removed; after a fault its container may."""
@@ -175,6 +181,10 @@ class Soak:
             self.engine.delete(f"/containers/{container['Id']}?force=1")
         pids = self.engine.supervisor_pid, self.engine.shim_pid
         self.left = behind(self.engine, *pids)
+        self.untold, self.told_twice, words = self.chronicle.finish(self.lives)
+        self.tally.findings.words += [f"events of {word}" for word in words]
+        if self.untold or self.told_twice or self.chronicle.disordered:
+            self.tally.fault("events are missing, too many, or out of order")
         self._warm_up()
         self._after = self._taken_at_last()
         if self.killer.trouble:
@@ -223,6 +233,8 @@ class Soak:
             f"lines {findings.lines}, bytes {findings.bytes}: lost {findings.lost}, "
             f"repeated {findings.repeated}, unknown {findings.foreign}, "
             f"out of order in {findings.disordered} streams",
+            f"events {self.chronicle.events}: untold {self.untold}, repeated {self.told_twice}, "
+            f"out of order {self.chronicle.disordered}, forgotten {self.chronicle.forgotten} times",
             f"leaked {len(self.left)}",
         ]
         if self._after:
