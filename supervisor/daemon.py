@@ -93,6 +93,7 @@ def main(
     """
     settings = Settings(Path(root).absolute(), Path(run_dir).absolute(), backend, debug, respawn)
     inherited = Inherited(os.environ)
+    gc.disable()  # until we serve: nothing here is garbage, and looking for it takes its time
     engine_log.set_up(debug)
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # the shim must not hold it: its reader waits for EOF
@@ -298,9 +299,9 @@ async def _serve_until_cancelled(
 ) -> None:
     try:
         # What lives from here on is worth collecting, what was imported is not.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        gc.enable()
         async with anyio.create_task_group() as connections:
             await connections.start(_serve, engine, door)
             await connections.start(_upgrade_at_signal, engine)

@@ -8,9 +8,11 @@ import re
 import shutil
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import structlog
 
@@ -45,23 +47,29 @@ REBOOTED = "the machine went down while it ran: how it ended, nobody can tell"
 OUTPUT_CUT = "supervisor and shim had both died: its last output may be missing"
 
 
+AT_ONCE = 16
+
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     """Read what is on disk, sweep what a crash left, and go on with what still runs."""
     engine.images.sweep()
-    for directory in sorted(engine.settings.containers.iterdir()):
-        if directory.name.endswith(REMOVED_SUFFIX):
-            shutil.rmtree(directory, ignore_errors=True)
+    with os.scandir(engine.settings.containers) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.name.endswith(REMOVED_SUFFIX):
+            shutil.rmtree(entry.path, ignore_errors=True)
             continue
-        if not _ID.fullmatch(directory.name) or not directory.is_dir():
-            log.warning("container.foreign_file", path=str(directory))
+        if not _ID.fullmatch(entry.name) or not entry.is_dir():
+            log.warning("container.foreign_file", path=entry.path)
             continue
+        directory = Path(entry.path)
         try:
             engine.containers.add(store.load(directory))
         except (store.UnreadableRecord, Conflict) as error:
             set_aside.put(engine.root, directory, str(error))
+    engine.warnings = set_aside.warnings(engine.root)
     is_gone = functools.partial(set_aside.is_gone, engine.root, engine.settings.containers)
     missed_events.publish(engine.events, engine.containers, is_gone)
     held = {one.id: one for one in adopted}
@@ -75,10 +83,12 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
             cut_bytes=sum(one.cut_bytes for one in told),
             written_bytes=sum(one.written_bytes for one in told),
         )
+    runs: list[tuple[Container, Run]] = []
     async with anyio.create_task_group() as group:
         for container in engine.containers:
             if container.id in known:
-                adopt(engine, container, held[container.id], logs[container.id])
+                run = adopt(engine, container, held[container.id], logs[container.id])
+                runs.append((container, run))
             elif container.state is State.REMOVING:
                 container.life = as_dead(container.life)
                 engine.begin(engine.remove_quietly, container)
@@ -94,6 +104,18 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
         await sweep_cgroup(engine, unused)
     for container in engine.containers:
         restarting.resume(engine, container)
+    if runs:
+        log.info("containers.adopted", count=len(runs))
+    engine.begin(_be_with, engine, runs)
+
+
+async def _be_with(engine: Engine, runs: list[tuple[Container, Run]]) -> None:
+    """Begin to be with adopted containers, few at a time: clients wait at the door already."""
+    for number, (container, run) in enumerate(runs):
+        if number % AT_ONCE == 0:
+            await anyio.lowlevel.checkpoint()
+        engine.begin(live, engine, container, run)
+        end_requests.go_on(engine, container, run)
 
 
 async def _remove_after_comeback(engine: Engine, container: Container) -> None:
@@ -101,14 +123,15 @@ async def _remove_after_comeback(engine: Engine, container: Container) -> None:
     await engine.remove_quietly(container)
 
 
-def adopt(engine: Engine, container: Container, held: Adopted, container_log: ContainerLog) -> None:
-    """Go on with a container that outlived an earlier supervisor."""
-    started_unseen = container.state not in ALIVE
+def adopt(engine: Engine, container: Container, held: Adopted, container_log: ContainerLog) -> Run:
+    """Make a container that outlived an earlier supervisor ours; `live` is for the caller."""
+    life = container.life
+    started_unseen = container.state not in ALIVE or life.pid_start_ticks != held.start_ticks
     run = Run(
         container.id,
         engine.cgroups,
         held.pid,
-        held.start_ticks if started_unseen else container.life.pid_start_ticks,
+        held.start_ticks,
         held.pidfd,
         held.stdout,
         held.stderr,
@@ -133,10 +156,9 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
         )
         engine.events.publish("container", "start", container.id, attributes(container))
     container.run = run
-    engine.begin(live, engine, container, run)
-    end_requests.go_on(engine, container, run)
     engine.counts.adopted += 1
-    log.info("container.adopted", container=container.short_id, pid=held.pid)
+    log.debug("container.adopted", container=container.short_id, pid=held.pid)
+    return run
 
 
 def is_on_record(container: Container, held: Adopted) -> bool:
