@@ -2,8 +2,8 @@
 
 import contextlib
 import tempfile
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import msgspec
@@ -31,6 +31,14 @@ EXACT = {"delay_ms": 100, "max_delay_ms": 100}
 @pytest.fixture
 def anyio_backend():
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+def wall_ns():
+    """The wall clock, in step with the virtual one: a busy machine changes nothing here."""
+    return 1_700_000_000 * 10**9 + int(anyio.current_time() * 1e9)
+
+
+CLOCK = SimpleNamespace(time_ns=wall_ns)
 
 
 class FakeEngine:
@@ -76,7 +84,7 @@ class FakeEngine:
             self,
             container,
             Event.START,
-            started_ns=time.time_ns(),
+            started_ns=wall_ns(),
             restart_at_ns=0,
             restart_count=life.restart_count if again else 0,
             restart_delay_ms=life.restart_delay_ms if again else 0,
@@ -119,12 +127,14 @@ def world(tmp_path, monkeypatch):
                 await engine.start(container, again)
 
             monkeypatch.setattr(restarting.start, "start", start)
+            monkeypatch.setattr(restarting, "time", CLOCK)
+            monkeypatch.setattr(lifecycle, "time", CLOCK)
             config = ContainerConfig(
                 image="host",
                 image_id="sha256:00",
                 restart=RestartPolicy(name, retries, **(delays or EXACT)),
             )
-            life = Life(state=state, started_ns=time.time_ns(), boot_id=BOOT)
+            life = Life(state=state, started_ns=wall_ns(), boot_id=BOOT)
             container = Container("ab" * 32, "finch", config, 1, life)
             engine.directory(container).mkdir()
             yield engine, container
@@ -139,7 +149,7 @@ async def test_it_is_started_again_after_its_delay_and_the_delay_doubles(world):
         for _ in range(4):
             engine.run_ends(container)
             assert container.state is State.RESTARTING
-            assert engine.on_disk(container).restart_at_ns > time.time_ns()
+            assert engine.on_disk(container).restart_at_ns > wall_ns()
             before = anyio.current_time()
             await trio.testing.wait_all_tasks_blocked()
             await anyio.sleep(2)
@@ -147,7 +157,7 @@ async def test_it_is_started_again_after_its_delay_and_the_delay_doubles(world):
             waits.append(engine.starts[-1][0] - (before - engine.began))
         assert [again for _, again in engine.starts] == [True] * 4
         for wait, delay in zip(waits, (0.1, 0.2, 0.4, 0.8), strict=True):
-            assert delay - 0.011 <= wait <= 1.25 * delay + 0.011
+            assert delay - 0.001 <= wait <= 1.25 * delay + 0.001
         assert container.life.restart_count == 4
         assert container.life.restart_at_ns == 0
         assert engine.running == 0, "a task was left"
@@ -507,7 +517,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_whatever_happens_while_it_loops(steps):
     """After each step: one waiting or none, what is told is true, and a stop is obeyed."""
 
@@ -517,7 +527,7 @@ def test_whatever_happens_while_it_loops(steps):
             config = ContainerConfig(
                 image="host", image_id="sha256:00", restart=RestartPolicy("always", **EXACT)
             )
-            life = Life(state=State.RUNNING, started_ns=time.time_ns(), boot_id=BOOT)
+            life = Life(state=State.RUNNING, started_ns=wall_ns(), boot_id=BOOT)
             container = Container("ab" * 32, "finch", config, 1, life)
             engine.directory(container).mkdir()
             lifecycle.keep(engine, container)
@@ -525,7 +535,9 @@ def test_whatever_happens_while_it_loops(steps):
             async def start(_engine, one, again=False):
                 await engine.start(one, again)
 
-            restarting.start.start = start
+            patch.setattr(restarting.start, "start", start)
+            patch.setattr(restarting, "time", CLOCK)
+            patch.setattr(lifecycle, "time", CLOCK)
             forbidden = False
             for what, value in steps:
                 starts = len(engine.starts)
@@ -544,17 +556,13 @@ def test_whatever_happens_while_it_loops(steps):
             assert engine.running == 0
             tasks.cancel_scope.cancel()
 
-    original = restarting.start.start
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            anyio.run(
-                main,
-                Path(folder),
-                backend="trio",
-                backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)},
-            )
-        finally:
-            restarting.start.start = original
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        anyio.run(
+            main,
+            Path(folder),
+            backend="trio",
+            backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)},
+        )
 
 
 async def take(engine, container, what, value):
