@@ -14,9 +14,22 @@ class ExecPlan:
         joins: cgroup.procs files of v1 directories to enter.
         env: The environment without what depends on the user (HOME).
         keep: Capabilities as a bit mask.
+        layers: Where /etc/passwd and group are to be found, the topmost first; or nothing.
+        memory_limited: A process of it can be OOM-killed.
     """
 
-    __slots__ = ("args", "cwd", "env", "joins", "keep", "no_new_privileges", "unified", "user")
+    __slots__ = (
+        "args",
+        "cwd",
+        "env",
+        "joins",
+        "keep",
+        "layers",
+        "memory_limited",
+        "no_new_privileges",
+        "unified",
+        "user",
+    )
 
     args: list[bytes]
     env: dict[bytes, bytes]
@@ -26,6 +39,8 @@ class ExecPlan:
     no_new_privileges: bool
     unified: bytes
     joins: list[bytes]
+    layers: list[bytes]
+    memory_limited: bool
 
 
 def compile_exec(data: bytes) -> ExecPlan:
@@ -47,4 +62,6 @@ def compile_exec(data: bytes) -> ExecPlan:
     plan.no_new_privileges = spec["no_new_privileges"]
     plan.unified = as_bytes(spec["cgroup"])
     plan.joins = [as_bytes(path) + b"/cgroup.procs" for path in spec["joins"]]
+    plan.layers = [as_bytes(path) for path in spec["layers"]]
+    plan.memory_limited = spec["memory_limited"]
     return plan

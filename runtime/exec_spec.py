@@ -25,6 +25,9 @@ class ExecSpec:
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
         cgroup: The v2 directory that it is born into, below the container's.
         joins: The container's v1 directories, for its limits.
+        memory_limited: Memory is limited, so that a process of the container can be OOM-killed.
+        layers: Its root's layers on the host, the writable one first, if none of /etc is mounted
+            over there: a fast start finds the user in them. Without them it is no fast one.
     """
 
     args: tuple[str, ...]
@@ -35,6 +38,8 @@ class ExecSpec:
     no_new_privileges: bool = False
     cgroup: str
     joins: tuple[str, ...] = ()
+    memory_limited: bool = False
+    layers: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """The spec as compact JSON."""

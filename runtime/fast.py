@@ -11,7 +11,9 @@ from runtime.layer_files import Unusual
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runtime import exec_child
     from runtime.becoming import Host
+    from runtime.exec_plan import ExecPlan
     from runtime.init import Ends
     from runtime.kernel import Kernel
     from runtime.plan import Plan
@@ -19,10 +21,32 @@ if TYPE_CHECKING:
 _CAP_SYS_PTRACE = 1 << 19
 
 
+class Packed:
+    """A program in its slot."""
+
+    def __init__(self, code: native.Code, slot: native.Slot, first: int) -> None:
+        self._code = code
+        self._slot = slot
+        self._first = first
+
+    def spawn(self, clone_flags: int, cgroup_fd: int) -> tuple[int, int, int]:
+        """Clone a child that executes it; returns (pid, pidfd, token).
+
+        Raises:
+            OSError: the kernel would not clone.
+        """
+        token = self._slot.token
+        return *self._slot.spawn(self._code, self._first, clone_flags, cgroup_fd), token
+
+
 class FastStarts:
     """What is needed for starts without Python in the child."""
 
     def __init__(self, host: Host) -> None:
+        # Who enters a container can be signalled by those inside. With another setting, a change of
+        # user makes the memory that it shares with us worth a core dump, which before Linux 5.16
+        # killed all who share it (proc_sys_fs(5); coredump_wait in fs/coredump.c).
+        self._may_enter = _read(b"/proc/sys/fs/suid_dumpable") == b"0"
         self._code = native.Code()
         self._slots = native.Slots()
         self._programs = program.Programs(host)
@@ -54,6 +78,25 @@ class FastStarts:
         first = slot.fill(self._tokens, texts.content, packed)
         pid, pidfd = slot.spawn(self._code, first, clone_flags, cgroup_fd)
         return pid, pidfd, self._tokens
+
+    def pack_exec(self, plan: ExecPlan, ends: exec_child.Ends) -> Packed | None:
+        """Make a program that enters a running container; None if it needs the Python child.
+
+        Raises:
+            OSError: no memory.
+        """
+        if not self._may_enter or plan.memory_limited or not plan.layers:
+            return None
+        slot = self._slots.take()
+        texts = steps.Texts(slot.address, slot.room, slot.scratch)
+        try:
+            packed = self._programs.compile_exec(plan, ends, texts)
+        except (Unusual, RuntimeRefused):
+            return None
+        if len(texts.content) + len(packed) > slot.room:
+            return None
+        self._tokens += 1
+        return Packed(self._code, slot, slot.fill(self._tokens, texts.content, packed))
 
     def trim(self) -> None:
         """Give back memory that a burst of starts has left."""

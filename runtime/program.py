@@ -24,8 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtime.becoming import Host
+    from runtime import exec_child
+    from runtime.becoming import Host, Payload
     from runtime.binds import Bind
+    from runtime.exec_plan import ExecPlan
     from runtime.init import Ends
     from runtime.plan import Plan
 
@@ -95,6 +97,34 @@ class Programs:
             self._pivot,
             self._attach_binds(plan.binds, texts),
             self._protect(plan, texts),
+            self._limits,
+            self._enter(plan.cwd, texts),
+            self._privileges(plan, identity, texts),
+            self._signals,
+            self._close,
+            self._execute(plan, identity, texts),
+        ]
+        return b"".join(parts)
+
+    def compile_exec(self, plan: ExecPlan, ends: exec_child.Ends, texts: Texts) -> bytes:
+        """The program of a child that enters a running container (`runtime.exec_child`).
+
+        Raises:
+            Unusual: the plan has something that only the Python child can do.
+            RuntimeRefused: the user is not to be found; the Python child says so properly.
+        """
+        files = [read_etc(plan.layers, name) for name in (b"passwd", b"group")]
+        identity = resolve(plan.user, *files)
+        parts = [
+            step(_DUP3, ends.status, _STATUS, os.O_CLOEXEC),
+            step(_DUP2, ends.stdout, 1),
+            step(_DUP2, ends.stderr, 2),
+            step(_DUP3, ends.container, _FIRST, os.O_CLOEXEC),
+            step(_CLOSE_RANGE, _FIRST + 1, _LAST, 0),
+            step(_SETSID),
+            self._join(plan.joins, _FIRST + 1, texts),
+            step(_SETNS, _FIRST, flags.OWN_NAMESPACES | flags.CLONE_NEWNET),
+            step(_CLOSE, _FIRST),
             self._limits,
             self._enter(plan.cwd, texts),
             self._privileges(plan, identity, texts),
@@ -206,12 +236,7 @@ class Programs:
         return b"".join(parts)
 
     def _namespaces(self, plan: Plan, ready_network: bool, texts: Texts) -> bytes:
-        parts = []
-        opened = _NETWORK + ready_network
-        for procs in plan.joins:
-            parts.append(step(_OPEN, texts.put(procs), os.O_WRONLY | os.O_CLOEXEC))
-            parts.append(step(_WRITE, opened, self._at(b"0"), 1))
-            parts.append(step(_CLOSE, opened))
+        parts = [self._join(plan.joins, _NETWORK + ready_network, texts)]
         wanted = flags.OWN_NAMESPACES
         if ready_network:
             parts.append(step(_SETNS, _NETWORK, flags.CLONE_NEWNET))
@@ -226,6 +251,14 @@ class Programs:
                 parts.append(step(call, texts.put(name), len(name)))
         slash = self._at(b"/")
         parts.append(step(_MOUNT, 0, slash, 0, flags.MS_REC | flags.MS_PRIVATE, 0))
+        return b"".join(parts)
+
+    def _join(self, joins: Sequence[bytes], opened: int, texts: Texts) -> bytes:
+        parts = []
+        for procs in joins:
+            parts.append(step(_OPEN, texts.put(procs), os.O_WRONLY | os.O_CLOEXEC))
+            parts.append(step(_WRITE, opened, self._at(b"0"), 1))
+            parts.append(step(_CLOSE, opened))
         return b"".join(parts)
 
     def _overlay(self, plan: Plan, texts: Texts) -> bytes:
@@ -362,7 +395,7 @@ class Programs:
             + step(COMPARE, texts.scratch, ord("/"))
         )
 
-    def _privileges(self, plan: Plan, identity: Identity, texts: Texts) -> bytes:
+    def _privileges(self, plan: Payload, identity: Identity, texts: Texts) -> bytes:
         drops = self._drops.get(plan.keep)
         if drops is None:
             dropped = capabilities.members(self._host.bounding & ~plan.keep)
@@ -386,7 +419,7 @@ class Programs:
             packed += step(_PRCTL, flags.PR_SET_NO_NEW_PRIVS, 1)
         return packed
 
-    def _execute(self, plan: Plan, identity: Identity, texts: Texts) -> bytes:
+    def _execute(self, plan: Payload, identity: Identity, texts: Texts) -> bytes:
         env = dict(plan.env)
         env.setdefault(b"HOME", identity.home)
         argv = texts.put_array(plan.args)

@@ -74,7 +74,6 @@ class Shim:
         self._untidy = False
         self._diagnoses: dict[int, spawner.Diagnosis] = {}  # by pidfd of the child or the init
         self._host = host
-        self._execs = Execs(door, host)
         self._pool = NamespacePool(door, _POOL_SIZE)
         self._containers: dict[str, spawner.Held] = {}
         self._alive: dict[int, spawner.Held] = {}  # by pidfd
@@ -88,6 +87,7 @@ class Shim:
         self._ended = False
         self._woken_r, self._woken_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.epoll()
+        self._execs = Execs(door, host, fast, self._poll, self._send, self._release)
         self._succession = Succession(self._poll, _complain)
         self._ears: ExitEvents | None = None
         self._listener.setblocking(False)
@@ -141,7 +141,7 @@ class Shim:
         elif self._ears is not None and fd == self._ears.fileno():
             self._ears.hear({held.pid for held in self._alive.values() if not held.ours})
         elif fd in self._execs:
-            self._exec_ended(fd)
+            self._execs.ended(fd)
         elif fd == self._supervisor_fd:
             if bits & select.EPOLLOUT:
                 self._flush()
@@ -280,7 +280,10 @@ class Shim:
         if isinstance(message, shim_protocol.Spawn):
             self._spawn(message)
         elif isinstance(message, shim_protocol.Exec):
-            self._exec(message)
+            code = self._execs.start(message, self._containers.get(message.container))
+            if code == errno.EMFILE:
+                self._pool.drain()
+            _close_all(message.descriptors())
         elif isinstance(message, shim_protocol.Forget):
             self._forget(message.id)
         elif isinstance(message, shim_protocol.Hold):
@@ -389,41 +392,14 @@ class Shim:
         del self._alive[held.pidfd]
         self._send(shim_protocol.Exited(held.id, held.pid, status, held.time_ns))
 
-    # Commands in containers that run already (runtime.shim_exec)
-
-    def _exec(self, message: shim_protocol.Exec) -> None:
-        try:
-            container = self._containers.get(message.container)
-            entered = self._execs.start(message, container)
-            try:
-                self._poll.register(entered.pidfd, select.EPOLLIN)
-            except OSError as error:
-                self._execs.undo(entered)
-                words = f"watch the process: {error.strerror}"
-                raise spawner.Refused(error.errno or 0, words) from error
-        except spawner.Refused as refused:
-            if refused.errno == errno.EMFILE:
-                self._pool.drain()
-            self._send(shim_protocol.ExecRefused(message.id, refused.errno, str(refused)))
-        else:
-            self._send(shim_protocol.Execed(message.id, entered.pid, entered.pidfd))
-        finally:
-            _close_all(message.descriptors())
-
-    def _exec_ended(self, pidfd: int) -> None:
-        exited = self._execs.reap(pidfd)
-        if exited is None:
-            return
-        self._poll.unregister(pidfd)
-        self._send(exited)
-        self._release((pidfd,))
-
     # Fast starts that failed (runtime.native)
 
     def _diagnose(self) -> None:
         """A child of a fast start has given up: find out why, in words."""
         record = os.read(self._faults, native.FAULT_BYTES)
         token, _, result = struct.unpack("=QQq", record)
+        if self._execs.diagnose(token, -result):
+            return
         for held in self._alive.values():
             if held.token == token:
                 plan = self._fast.plan_of(token) if self._fast else None

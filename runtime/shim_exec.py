@@ -5,6 +5,9 @@ only where the caller's later children go, so the shim goes there, clones once, 
 
 An exec belongs to the supervisor that asked for it and ends with it: when the connection is lost,
 its whole cgroup is killed. Its exit is told once and not kept.
+
+As with inits there is a fast way (`runtime.native`). A fast child that gives up is killed, and a
+Python one (`runtime.exec_child`) goes the same way on the descriptors that it had, to find words.
 """
 
 from __future__ import annotations
@@ -13,41 +16,68 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed has none
 import errno
 import os
+import select
 import time
 
 from runtime import exec_child, flags, spawner
 from runtime.exec_plan import compile_exec
-from runtime.shim_protocol import ExecExited
+from runtime.shim_protocol import Execed, ExecExited, ExecRefused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.becoming import Host
     from runtime.exec_plan import ExecPlan
+    from runtime.fast import FastStarts
     from runtime.kernel import Kernel
-    from runtime.shim_protocol import Exec
+    from runtime.shim_protocol import Exec, Message
 
 _CLONE_FLAGS = flags.CLONE_PIDFD | flags.CLONE_INTO_CGROUP | flags.CLONE_CLEAR_SIGHAND
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_ENDS = (3, 1, 2)  # status, stdout, stderr: a child's own numbers
 
 
 class Entered:
-    """An exec under way."""
+    """An exec under way.
 
-    __slots__ = ("id", "pid", "pidfd", "unified")
+    Attributes:
+        pid: As it was told to the supervisor; another child may follow a fast one.
+        token: Names a fast child to its slot; 0 for others.
+        code: The errno that a fast child has met.
+        taken: Its descriptors, taken back for the Python child that follows.
+    """
 
-    def __init__(self, exec_id: str, pid: int, pidfd: int, unified: bytes) -> None:
+    __slots__ = ("code", "container", "id", "pid", "plan", "taken", "token")
+
+    def __init__(self, exec_id: str, plan: ExecPlan, container: spawner.Held) -> None:
         self.id = exec_id
-        self.pid = pid
-        self.pidfd = pidfd
-        self.unified = unified
+        self.plan = plan
+        self.container = container
+        self.pid = 0
+        self.token = 0
+        self.code = 0
+        self.taken: list[int] = []
 
 
 class Execs:
     """The execs under way, by pidfd."""
 
-    def __init__(self, door: Kernel, host: Host) -> None:
+    def __init__(
+        self,
+        door: Kernel,
+        host: Host,
+        fast: FastStarts | None,
+        poll: select.epoll,
+        send: Callable[[Message], None],
+        release: Callable[[tuple[int, ...]], None],
+    ) -> None:
         self._door = door
         self._host = host
+        self._fast = fast
+        self._poll = poll
+        self._send = send
+        self._release = release
         self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._away = False
         self._entered: dict[int, Entered] = {}
@@ -55,12 +85,23 @@ class Execs:
     def __contains__(self, pidfd: int) -> bool:
         return pidfd in self._entered
 
-    def start(self, message: Exec, container: spawner.Held | None) -> Entered:
-        """Clone the child. The message's descriptors stay the caller's, whatever happens.
+    def start(self, message: Exec, container: spawner.Held | None) -> int:
+        """Clone the child and answer the supervisor; the message's descriptors stay the caller's.
 
-        Raises:
-            Refused: nothing was made.
+        Returns:
+            The errno that it was refused for, else 0.
         """
+        try:
+            entered = self._compiled(message, container)
+            ends = (message.status_w, message.stdout_w, message.stderr_w)
+            pidfd = self._clone(entered, ends, self._door, self._fast)
+        except spawner.Refused as refused:
+            self._send(ExecRefused(message.id, refused.errno, str(refused)))
+            return refused.errno
+        self._send(Execed(entered.id, entered.pid, pidfd))
+        return 0
+
+    def _compiled(self, message: Exec, container: spawner.Held | None) -> Entered:
         if container is None or container.wait_status is not None:
             raise spawner.Refused(errno.ESRCH, "the container is not running")
         try:
@@ -68,28 +109,30 @@ class Execs:
             plan = compile_exec(os.pread(message.spec, size, 0))
         except (ValueError, KeyError, TypeError) as error:
             raise spawner.Refused(errno.EINVAL, f"the spec can't be used: {error}") from error
-        ends = exec_child.Ends(
-            message.status_w, message.stdout_w, message.stderr_w, container.pidfd
-        )
-        self.be_home()
-        pid, pidfd = self._clone(plan, ends)
-        entered = Entered(message.id, pid, pidfd, plan.unified)
-        self._entered[pidfd] = entered
-        return entered
+        return Entered(message.id, plan, container)
 
-    def _clone(self, plan: ExecPlan, ends: exec_child.Ends) -> tuple[int, int]:
-        door = self._door
+    def _clone(
+        self, entered: Entered, streams: tuple[int, int, int], door: Kernel, fast: FastStarts | None
+    ) -> int:
+        """Have a child, watch it, return its pidfd."""
+        self.be_home()
+        plan = entered.plan
+        ends = exec_child.Ends(*streams, entered.container.pidfd)
         try:
             cgroup = door.open(plan.unified, _OPEN_DIRECTORY)
         except OSError as error:
             words = f"open the cgroup {os.fsdecode(plan.unified)}: {error.strerror}"
             raise spawner.Refused(error.errno or 0, words) from error
         try:
+            program = fast.pack_exec(plan, ends) if fast is not None else None
             self._away = True
             door.setns(ends.container, flags.CLONE_NEWPID)
-            pid, pidfd = door.clone3(_CLONE_FLAGS, cgroup)
-            if pid == 0:
-                exec_child.run(door, plan, ends, self._host)  # never returns
+            if program is not None:
+                entered.pid, pidfd, entered.token = program.spawn(_CLONE_FLAGS, cgroup)
+            else:
+                entered.pid, pidfd = door.clone3(_CLONE_FLAGS, cgroup)
+                if entered.pid == 0:
+                    exec_child.run(door, plan, ends, self._host)  # never returns
         except OSError as error:
             # ENOMEM: the init of that pid namespace has ended (pid_namespaces(7)).
             gone = error.errno in (errno.ESRCH, errno.ENOMEM)
@@ -98,7 +141,14 @@ class Execs:
         finally:
             self._return()
             door.close(cgroup)
-        return pid, pidfd
+        try:
+            self._poll.register(pidfd, select.EPOLLIN)
+        except OSError as error:
+            spawner.undo(self._door, pidfd)
+            words = f"watch the process: {error.strerror}"
+            raise spawner.Refused(error.errno or 0, words) from error
+        self._entered[pidfd] = entered
+        return pidfd
 
     def _return(self) -> None:
         try:
@@ -118,35 +168,69 @@ class Execs:
         if self._away:
             raise spawner.Refused(errno.ENOMEM, "return to the shim's own pid namespace")
 
-    def reap(self, pidfd: int) -> ExecExited | None:
-        """Take the status of one that has ended; None if it has not. Its pidfd stays open."""
+    def ended(self, pidfd: int) -> None:
+        """Take the status of one that has ended, and tell it; or let a Python child follow."""
         status = spawner.reap(pidfd)
         if status is None:
-            return None
+            return
         entered = self._entered.pop(pidfd)
-        return ExecExited(entered.id, entered.pid, status, time.time_ns())
+        self._poll.unregister(pidfd)
+        self._release((pidfd,))
+        if entered.taken and self._follow(entered):
+            return
+        self._send(ExecExited(entered.id, entered.pid, status, time.time_ns()))
 
-    def undo(self, entered: Entered) -> None:
-        """Kill and reap one that was just made, and that nobody has been told of."""
-        del self._entered[entered.pidfd]
-        spawner.undo(self._door, entered.pidfd)
+    def diagnose(self, token: int, code: int) -> bool:
+        """A fast child has given up; True if it was one of these."""
+        for pidfd, entered in self._entered.items():
+            if entered.token == token:
+                entered.code = code
+                try:
+                    for fd in _ENDS:
+                        entered.taken.append(self._door.pidfd_getfd(pidfd, fd))
+                except OSError:
+                    self._give_up(entered)  # killed meanwhile; its end will be told
+                _kill_one(pidfd)
+                return True
+        return False
+
+    def _follow(self, entered: Entered) -> bool:
+        """The Python child that finds the words for what a fast one has met."""
+        try:
+            door = spawner.DiagnosisDoor(entered.code)
+            status, stdout, stderr = entered.taken
+            self._clone(entered, (status, stdout, stderr), door, None)
+        except spawner.Refused:
+            return False
+        finally:
+            self._give_up(entered)
+        return True
+
+    def _give_up(self, entered: Entered) -> None:
+        while entered.taken:
+            self._door.close(entered.taken.pop())
 
     def end_all(self) -> None:
         """Kill each with its children: whoever asked for them is gone. They are reaped as ever."""
-        for entered in self._entered.values():
-            _kill(entered)
+        for pidfd, entered in self._entered.items():
+            self._give_up(entered)
+            _kill_all(entered.plan.unified, pidfd)
 
 
-def _kill(entered: Entered) -> None:
+def _kill_all(unified: bytes, pidfd: int) -> None:
     try:
-        fd = os.open(entered.unified + b"/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(unified + b"/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, b"1")
         finally:
             os.close(fd)
     except OSError:
         # Before Linux 5.14 there is no such file; the next supervisor clears the cgroup.
-        try:
-            _signal.pidfd_send_signal(entered.pidfd, _signal.SIGKILL)
-        except OSError:
-            return  # it has ended
+        _kill_one(pidfd)
+
+
+def _kill_one(pidfd: int) -> None:
+    try:
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+    except OSError:
+        return  # it has ended

@@ -35,6 +35,7 @@ KILL_LIMIT_S = 10.0
 """A process that outlives SIGKILL this long is in uninterruptible sleep: reported, not awaited."""
 
 _REPORT_LIMIT = 65536
+_USERS = ("/etc", "/etc/passwd", "/etc/group")
 
 
 class NotExecuted(Exception):
@@ -128,6 +129,7 @@ async def entered(
             outlives SIGKILL.
     """
     place = f"{container.id}/{name}"
+    limits = container.config.resources
     plan = engine.cgroups.below(container.id, name)
     with contextlib.ExitStack() as ours:
         with contextlib.ExitStack() as theirs:
@@ -141,6 +143,8 @@ async def entered(
                 no_new_privileges=container.config.no_new_privileges,
                 cgroup=plan.unified,
                 joins=plan.joins,
+                memory_limited=limits.memory > 0 or limits.memory_swap > 0,
+                layers=_layers(engine, container),
             )
             memory = kernel.memfd_sealed("mdocker-exec", spec.to_json())
             theirs.callback(os.close, memory)
@@ -161,6 +165,14 @@ async def entered(
             yield execution
         finally:
             await execution.finish()
+
+
+def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
+    """Where its /etc/passwd is, if nothing is mounted over it."""
+    image = engine.layers(container)
+    if any(bind.target in _USERS for bind in image.binds):
+        return ()
+    return (f"{engine.directory(container)}/upper", *image.lower)
 
 
 def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:

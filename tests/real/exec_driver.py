@@ -74,7 +74,9 @@ def entered(driver, started, *args, **spec):
     number = next(_NUMBERS)
     unified = Path(driver.cgroups.trees.unified, driver.cgroups.parent, started.id, f"e{number}")
     unified.mkdir()
-    fd = kernel.memfd_sealed("exec", ExecSpec(args=args, cgroup=str(unified), **spec).to_json())
+    layers = (str(driver.home(started.id) / "upper"), str(driver.lower))
+    values = {"layers": layers, "cgroup": str(unified), **spec}
+    fd = kernel.memfd_sealed("exec", ExecSpec(args=args, **values).to_json())
     status_r, status_w = os.pipe()
     stdout_r, stdout_w = os.pipe()
     stderr_r, stderr_w = os.pipe()

@@ -109,7 +109,7 @@ class ShimDriver:
         self.run_dir.mkdir(parents=True)
         self._fds = len(os.listdir("/proc/self/fd"))
         self._directory = directory
-        self._lower = lower
+        self.lower = lower
         self._exits: dict[str, protocol.Exited] = {}
         self._started: dict[str, Started] = {}
         self.exec_exits: dict[str, protocol.ExecExited] = {}
@@ -130,14 +130,18 @@ class ShimDriver:
         self.socket = self.connect()
         self._exits.clear()
 
+    def home(self, container_id: str) -> Path:
+        """Where its writable layer is."""
+        return self._directory / container_id
+
     def spec(self, container_id: str, *args: str, limits: Limits | None = None, **more) -> Spec:
         """A spec with directories and cgroup made."""
-        home = self._directory / container_id
+        home = self.home(container_id)
         for name in ("upper", "work", "merged"):
             (home / name).mkdir(parents=True, exist_ok=True)
         values = {
             "hostname": container_id,
-            "lower": (str(self._lower),),
+            "lower": (str(self.lower),),
             "cgroup": self.cgroups.create(container_id, limits or Limits()),
         }
         return Spec(
