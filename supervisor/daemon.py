@@ -302,6 +302,8 @@ async def _serve_until_cancelled(
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
+        # Before the first answer: whoever has got one finds somebody for the next question too.
+        await _name_successor(engine, door)
         async with anyio.create_task_group() as connections:
             await connections.start(_serve, engine, door)
             await connections.start(_upgrade_at_signal, engine)
@@ -312,7 +314,6 @@ async def _serve_until_cancelled(
                 backend=engine.backend,
                 containers=len(engine.containers),
             )
-            await _name_successor(engine, door)
             manager.ready(engine.words())
             _report(ready_fd, "ready")
             await engine.upgrade.drained.wait()
