@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from logs import background
 from logs.drivers import Stream, open_log
 from logs.marks import MarkFile
 from logs.pump import Stage
@@ -68,6 +69,60 @@ def test_full_and_free_again(small_disk, tmp_path, pipe, driver):
     assert text.endswith(b"\nhere again\n")
     stage.close()
     marks.close()
+
+
+@pytest.mark.parametrize("driver", ["json-file", "k8s-file"])
+def test_full_while_it_is_rotated(small_disk, tmp_path, pipe, driver):
+    """What is lost is counted and told where it was; all else is there once and in order."""
+    marks = MarkFile(tmp_path / "marks")
+    stage = Stage(marks, kernel.tee)
+    log = open_log(driver, small_disk, ID, {"max-size": "40k", "max-file": "1000"})
+    number, sent = 0, 0
+    for turn in range(6):
+        if turn % 2:
+            free(small_disk)
+        else:
+            _fill(small_disk)
+        for _ in range(4):
+            batch = b"".join(b"%06d\n" % n for n in range(number, number + 900))
+            number += 900
+            sent += os.write(pipe[1], batch)
+            stage.pump(pipe[0], log.stream(Stream.STDOUT))
+            assert os.stat(log.path).st_size == log.size
+    assert log.rotations > 3
+    log.close()
+    background.join()
+    lines = b"".join(read(log.path, driver)).splitlines()
+    told = [int(line.split()[1]) for line in lines if line.startswith(b"mdocker")]
+    assert len(told) >= 2 and sum(told) == log.dropped_bytes > 0
+    shown = [int(line) for line in lines if line.isdigit()]
+    assert shown == sorted(set(shown))
+    assert len(shown) * 7 + sum(told) >= sent - 7 * len(told)
+    assert shown[-1] == number - 1
+    stage.close()
+    marks.close()
+
+
+def test_no_inode_for_the_next_file(tmp_path, pipe):
+    """A rotation that can't be done is none: the file grows on, and is rotated when it can be."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=4", "logs-test", disk], check=True)
+    try:
+        log = open_log("json-file", disk, ID, {"max-size": "10k", "max-file": "3"})
+        for name in ("one", "two"):
+            (disk / name).touch()
+        for number in range(500):
+            log.stream(Stream.STDOUT).append(b"%d\n" % number)
+        assert (log.rotations, log.dropped_bytes, log.trouble) == (0, 0, None)
+        (disk / "one").unlink()
+        log.stream(Stream.STDOUT).append(b"500\n")
+        assert log.rotations == 1
+        log.close()
+        text = b"".join(read(log.path, "json-file"))
+        assert text == b"".join(b"%d\n" % number for number in range(501))
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_no_room_for_marks(small_disk, tmp_path, pipe):
