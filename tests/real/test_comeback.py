@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engine_process import CHECKOUT
+from tests.real.engine_process import CHECKOUT, EngineProcess
 
 COUNTS = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo $i; echo err$i >&2; done"
 """Prints two streams at full speed."""
@@ -46,10 +46,22 @@ def spawn(fresh_engine):
         process.communicate()
 
 
+@pytest.fixture
+def fresh_engine(request, tmp_path):
+    """A supervisor that is going to die; by a parameter of True, the shim starts the next one."""
+    respawn = getattr(request, "param", False)
+    process = EngineProcess(tmp_path / "engine", respawn=respawn).start()
+    yield process
+    process.close()
+
+
 def die(engine):
     """kill -9, and another one."""
     engine.kill()
-    engine.start()
+    if engine.respawn:
+        assert engine.answers()
+    else:
+        engine.start()
 
 
 def watch(process):
@@ -73,6 +85,7 @@ def until(ready, seconds=20):
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("fresh_engine", [False, True], indirect=True, ids=["started", "respawned"])
 def test_a_followed_log_has_each_line_once(fresh_engine, spawn):
     container = fresh_engine.run("sh", "-c", COUNTS)
     follower = spawn("logs", "-f", container)
@@ -164,7 +177,12 @@ def the_rest(process):
 EXPECTED = "begun went\n" + "".join(f"{number}\n" for number in range(1, 3001)) + "no newline"
 
 
-@pytest.mark.parametrize("rm", [(), ("--rm",)], ids=["kept", "removed"])
+@pytest.mark.parametrize(
+    ("fresh_engine", "rm"),
+    [(False, ()), (False, ("--rm",)), (True, ("--rm",))],
+    indirect=["fresh_engine"],
+    ids=["kept", "removed", "respawned"],
+)
 def test_a_container_in_the_foreground(fresh_engine, spawn, rm):
     process = spawn("run", *rm, "host", "sh", "-c", TALKS)
     said = received(process, "begun ")
