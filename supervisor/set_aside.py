@@ -2,7 +2,7 @@
 
 One container's broken record must not keep the others from coming up, and its files may be all
 that somebody has left of it. They lie in `ROOT/containers.set-aside/NAME` until somebody deletes
-them; `info` tells of them as long as they are there.
+them; a supervisor that finds them at its start tells of them in `info`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from supervisor import set_aside
 from supervisor.api.create import architecture
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.limits import cpus
@@ -151,9 +150,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "CDISpecDirs": [],
         "Warnings": [
             "WARNING: networks, volumes and exec are not supported yet",
-            *await anyio.to_thread.run_sync(
-                set_aside.warnings, engine.root, limiter=engine.limits.readers
-            ),
+            *engine.warnings,
         ],
     }
     return Reply(body=_encode(shown))
