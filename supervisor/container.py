@@ -101,6 +101,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
         security_options: Docker's words, such as "no-new-privileges".
+        cid_file: Where the client has written the id, in its own words: shown, and nothing else.
     """
 
     image: str
@@ -120,6 +121,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     log_driver: str = "json-file"
     log_options: dict[str, str] = {}
     auto_remove: bool = False
+    cid_file: str = ""
     restart: RestartPolicy = RestartPolicy()
     health: HealthCheck | None = None
     security_options: tuple[str, ...] = ()

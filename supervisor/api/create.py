@@ -103,6 +103,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         log_driver=driver,
         log_options=log_options,
         auto_remove=bool(host.AutoRemove),
+        cid_file=host.ContainerIDFile or "",
         restart=_restart(host),
         health=checked_health(asked.Healthcheck, defaults, labels),
         security_options=security_options(host.SecurityOpt or ()),

@@ -189,6 +189,7 @@ def _host_config(container: Container) -> wire.HostConfig:
         NetworkMode=config.network_mode,
         RestartPolicy=_restart_policy(config.restart),
         AutoRemove=config.auto_remove,
+        ContainerIDFile=config.cid_file,
         SecurityOpt=list(config.security_options) or None,
         ShmSize=config.shm_size,
         CpuShares=limits.cpu_shares,

@@ -376,6 +376,7 @@ class AskedHostConfig(msgspec.Struct):
     AutoRemove: bool | None = None
     CgroupnsMode: str | None = None
     ConsoleSize: Any = None
+    ContainerIDFile: str | None = None
     CpuPeriod: int | None = None
     CpuQuota: int | None = None
     CpuShares: int | None = None

@@ -88,6 +88,8 @@ def test_dockers_own_client_gets_the_answer_by_asking_again(fresh_engine, tmp_pa
             DOCKER,
             "run",
             "--rm",
+            "--cidfile",
+            tmp_path / "cid",
             "host",
             "sh",
             "-c",
@@ -102,6 +104,9 @@ def test_dockers_own_client_gets_the_answer_by_asking_again(fresh_engine, tmp_pa
     assert process.stdout.readline() == "up\n", process.stderr.read()
     (about,) = fresh_engine.get("/containers/json").json
     container = about["Id"]
+    assert (tmp_path / "cid").read_text() == container
+    shown = fresh_engine.inspect(container)["HostConfig"]["ContainerIDFile"]
+    assert shown == str(tmp_path / "cid")
     fresh_engine.kill()
     process.communicate(timeout=20)
     assert process.returncode != 9
