@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 ALLOWED = {
     "runtime": set(),
-    "logs": {"anyio"},
+    "logs": {"anyio", "structlog"},
     "supervisor": {
         "runtime",
         "logs",
