@@ -86,7 +86,11 @@ class _Question:
 
 
 class ShimLink:
-    """The connection, and what is asked and known over it."""
+    """The connection, and what is asked and known over it.
+
+    Attributes:
+        deaths: Shims that have died and were replaced.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
@@ -100,13 +104,14 @@ class ShimLink:
         self._spawns: dict[str, _Question] = {}
         self.execs = ExecLink(self._send, self._reachable)
         self._holdings: dict[str, Holding] = {}
-        self._refused: set[str] = set()
+        self._refused: dict[str, anyio.Event] = {}
         self._adopted: list[Adopted] = []
         self._found: dict[str, tuple[int, ...]] = {}
         self._adoption_told = anyio.Event()
         self._adopting = False
         self._unusable = False
         self._kept: dict[str, tuple[int, ...]] = {}
+        self.deaths = 0
         self._last_words: protocol.Successor | protocol.Farewell | None = None
         self._forgotten: list[str] = []
         self._quitting = False
@@ -182,6 +187,8 @@ class ShimLink:
             ShimDied: Nobody knows whether it was cloned.
             OSError: The shim was refused by the kernel (errno and its words), or can't be had.
         """
+        while (gone := self._refused.get(container_id)) is not None:
+            await gone.wait()  # of an earlier attempt the shim still holds what it cloned
         await self._reachable()
         question = self._spawns[container_id] = _Question(*descriptors[-2:])
         try:
@@ -408,7 +415,7 @@ class ShimLink:
         question = self._spawns.get(container_id)
         if question is not None:
             # It was cloned, and whoever asked ends it by its cgroup.
-            self._refused.add(container_id)
+            self._refused[container_id] = anyio.Event()
             question.answer = protocol.SpawnRefused(
                 container_id, errno.EMFILE, os.strerror(errno.EMFILE)
             )
@@ -433,9 +440,10 @@ class ShimLink:
             self._ended(message.id, message.wait_status, message.time_ns)
 
     def _ended(self, container_id: str, wait_status: int, time_ns: int) -> None:
-        if container_id in self._refused:
-            self._refused.discard(container_id)
+        gone = self._refused.pop(container_id, None)
+        if gone is not None:
             self._send_or_queue(protocol.Forget(container_id))
+            gone.set()
             return
         holding = self._holdings.get(container_id)
         if holding is None or holding.wait_status is not None:
@@ -498,7 +506,8 @@ class ShimLink:
         self._close()
         self._up = anyio.Event()
         await self._bury()
-        self._refused.clear()
+        while self._refused:
+            self._refused.popitem()[1].set()
         self._forgotten.clear()
         for question in self._spawns.values():
             question.answered.set()
@@ -508,6 +517,7 @@ class ShimLink:
         if self._quitting:
             self._closed.set()
             return
+        self.deaths += 1
         self.deaths += 1
         log.error("shim.died", consequence="a new one is launched; running containers go on")
         await self._replace()

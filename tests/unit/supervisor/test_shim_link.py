@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from runtime import shim_protocol as protocol
@@ -16,8 +17,9 @@ async def test_the_end_of_a_spawn_whose_descriptors_were_lost_is_forgotten_at_th
     link = ShimLink(Path("/nowhere"))
     sent = []
     monkeypatch.setattr(link, "_send_or_queue", sent.append)
-    link._refused.add("lost")
+    link._refused["lost"] = gone = anyio.Event()
     link._take(protocol.Exited("lost", 7, 9, 1))
     link._take(protocol.Exited("other", 8, 9, 1))
     assert sent == [protocol.Forget("lost")]
     assert not link._refused
+    assert gone.is_set()
