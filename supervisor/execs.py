@@ -22,6 +22,7 @@ from runtime import kernel
 from runtime.exec_spec import ExecSpec
 from supervisor import network_files
 from supervisor.container import Container
+from supervisor.errors import NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
 from supervisor.strays import bury_orphans, clear_below
@@ -169,7 +170,10 @@ async def entered(
 
 def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
     """Where its /etc/passwd is, if nothing is mounted over it."""
-    image = engine.layers(container)
+    try:
+        image = engine.layers(container)
+    except NoSuchImage:
+        return ()  # deleted behind our back; the container has it all the same
     if any(bind.target in _USERS for bind in image.binds):
         return ()
     return (f"{engine.directory(container)}/upper", *image.lower)

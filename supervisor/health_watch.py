@@ -84,8 +84,8 @@ async def _probe(engine: Engine, container: Container, run: Run, check: HealthCh
     try:
         outcome = await probing.probe(engine, container, health.timeout_ns(check))
     except OSError as error:
-        log.error("health.not_probed", error=str(error))
-        await _ended_within(run, RETRY_S)
+        if not await _ended_within(run, RETRY_S):
+            log.error("health.not_probed", error=str(error))
         return
     if outcome.killed or (outcome.kind == "failure" and outcome.probe.exit_code < 0):
         # Perhaps that is the container's end, which says nothing of its health.
@@ -125,14 +125,16 @@ def _record(
 
 async def _act(engine: Engine, container: Container, action: str) -> None:
     """What was asked for an unhealthy container; again after each failure, if it did not help."""
-    log.warning("health.acting", action=action)
     run = container.run
+    if run is None or container.life.stopped_by_request:
+        return  # it ends in its own time
+    log.warning("health.acting", action=action)
     try:
         if action == "restart":
             await engine.restart_unhealthy(container)
         elif action == "stop":
             await engine.stop(container)
-        elif run is not None:
+        else:
             # Nobody asked for this end: the restart policy says what follows.
             run.kill_all()
     except EngineError as error:

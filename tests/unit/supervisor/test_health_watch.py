@@ -211,6 +211,16 @@ async def test_an_unhealthy_container_is_acted_on_at_each_failure(watched, actio
     assert bed.acted == [action, action]
 
 
+async def test_one_that_is_stopped_already_is_left_to_end(monkeypatch, tmp_path):
+    check = HealthCheck(("CMD", "x"), retries=1, on_failure="kill")
+    async with anyio.create_task_group() as tasks:
+        bed = Bed(monkeypatch, tmp_path, tasks, check, [1, 1, None])
+        bed.container.life.stopped_by_request = True
+        health_watch.begin(bed, bed.container, bed.run)
+    assert bed.health.status == "unhealthy"
+    assert bed.acted == []
+
+
 async def test_an_action_that_fails_is_tried_again_with_the_next_failure(monkeypatch, tmp_path):
     check = HealthCheck(("CMD", "x"), retries=1, on_failure="stop")
     async with anyio.create_task_group() as tasks:
