@@ -11,11 +11,12 @@ from time import perf_counter
 import structlog
 
 from logs.framing import Stream
+from logs.index import IndexWriter, count_records
 from logs.log_file import QUICKLY_DELETED, LogFile
 from logs.log_stream import LogStream
 from logs.marks import Slot
 from logs.options import DEFAULTS, LogOptions
-from logs.records import Buffer, RecordWriter
+from logs.records import Buffer, Records, RecordWriter
 from logs.ring import Ring
 from logs.rotation import Names, names_of
 from logs.waiting_files import WaitingFiles
@@ -55,6 +56,7 @@ class ContainerLog:
 
     __slots__ = (
         "_done",
+        "_index",
         "_names",
         "_refused_bytes",
         "_streams",
@@ -116,6 +118,8 @@ class ContainerLog:
         self.rotations = 0
         self.slot: Slot | None = None
         self._done = (0, 0)
+        if self.file is not None:
+            self._index = IndexWriter(os.path.dirname(self.path), self.file.inode, self.file.fd)
         self._names: Names | None = None
         self._refused_bytes = 0
         self._telling = False
@@ -194,9 +198,7 @@ class ContainerLog:
         for callback in self._watchers:
             callback()
 
-    def write(
-        self, buffers: Sequence[Buffer], batch: int = 0, notice: Sequence[Buffer] = ()
-    ) -> int:
+    def write(self, buffers: Records, batch: int = 0, notice: Sequence[Buffer] = ()) -> int:
         """Append whole records, in one write while they fit into the file.
 
         A file that is full is rotated before the next record; it holds one record more than it
@@ -217,15 +219,15 @@ class ContainerLog:
         if self.closed or file is None:
             raise ValueError(f"the log of {self.container_id} is closed")
         if batch and self._done[0] == batch:
-            buffers = _without(buffers, self._done[1])
+            buffers = Records(_without(buffers, self._done[1]), -1)
         if notice:
-            buffers = [*notice, *buffers]
+            buffers = Records([*notice, *buffers], -1)
         wanted = sum(map(len, buffers))
         limit = self.options.max_size
         if limit and file.end + wanted > limit:
             foreign = b"".join(notice).count(b"\n")
             return self._write_over(b"".join(buffers), limit, batch, foreign)
-        return 0 if self._append(file, buffers, wanted) else wanted
+        return 0 if self._append(file, buffers, wanted, buffers.number) else wanted
 
     def _write_over(self, records: bytes, limit: int, batch: int, foreign: int) -> int:
         """Append records that don't fit into the file: what does, then the rest to the next.
@@ -243,9 +245,10 @@ class ContainerLog:
                 assert file is not None
                 room = max(1, limit - file.end)
                 cut = records.find(b"\n", min(pos + room, size) - 1) + 1 or size
-            if not self._append(file, [memoryview(records)[pos:cut]], cut - pos):
+            number = count_records(records[pos:cut])
+            if not self._append(file, [memoryview(records)[pos:cut]], cut - pos, number):
                 return size - pos
-            written += records.count(b"\n", pos, cut)
+            written += number
             pos = cut
         return 0
 
@@ -271,6 +274,7 @@ class ContainerLog:
         old.doomed = gone and old.size > QUICKLY_DELETED
         old.after = (new, 0)
         self.file = new
+        self._index = IndexWriter(os.path.dirname(self.path), new.inode, new.fd)
         if slot is not None:
             slot.turn(0, new.inode, batch, done)
         if self._waiting is None:
@@ -282,8 +286,12 @@ class ContainerLog:
             self.names.compress()
         return True
 
-    def _append(self, file: LogFile, buffers: Sequence[Buffer], wanted: int) -> bool:
-        """Append to a file in one write; tell if it succeeded: all is written or nothing."""
+    def _append(self, file: LogFile, buffers: Sequence[Buffer], wanted: int, number: int) -> bool:
+        """Append to a file in one write; tell if it succeeded: all is written or nothing.
+
+        Args:
+            number: How many records they are, -1 where that is not known.
+        """
         fd = file.fd
         started = perf_counter()
         written = 0
@@ -303,7 +311,11 @@ class ContainerLog:
         if end - wanted < file.end:
             file.size = 0
             file.truncations += 1
+            self._index.restart()
         file.end = end
+        if number < 0:
+            number = count_records(b"".join(buffers))
+        self._index.note(end, wanted, number, buffers)
         self.written_bytes += wanted
         if self.trouble is not None:
             self.trouble = None

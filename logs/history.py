@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from logs import index as sparse
 from logs.container_log import ContainerLog
 from logs.log_file import LogFile
 from logs.packed import PackedFile
@@ -16,6 +17,9 @@ _CLOCK_GRAIN_NS = 1_000_000_000
 WORTH_SEARCHING = 1 << 20
 """Bytes from which on a place is searched for; what is shorter is read."""
 
+FEW_RECORDS = 4096
+"""So many are found by reading backwards as fast as by an index."""
+
 
 class Part:
     """One file of a log.
@@ -25,10 +29,14 @@ class Part:
         changed_ns: When it was written last (ns since 1970).
     """
 
-    __slots__ = ("_end", "changed_ns", "file")
+    __slots__ = ("_directory", "_end", "changed_ns", "file")
 
-    def __init__(self, file: LogFile | PackedFile, changed_ns: int) -> None:
+    def __init__(
+        self, file: LogFile | PackedFile, changed_ns: int, directory: str | None = None
+    ) -> None:
+        """Begin with all of a file; `directory` is where its index would be."""
         self.file = file
+        self._directory = directory
         self.changed_ns = changed_ns
         self._end = file.size if isinstance(file, LogFile) else 0
 
@@ -51,12 +59,22 @@ class Part:
             there = self.file.count()
             found = min(records, there)
             return self.file.behind(there - found), found
+        if records > FEW_RECORDS and self._directory is not None:
+            known = sparse.entries(self._directory, self.file.inode, self.file.fd)
+            offset = sparse.tail_offset(self.file.fd, self._end, records, known)
+            if offset is not None:
+                return offset, records
         return tail_place(self.file.fd, self._end, records)
 
     def since(self, since_ns: int, time_of: TimeOf) -> int:
         """Where the first record may be that is not older."""
         if isinstance(self.file, PackedFile) or self._end < WORTH_SEARCHING:
             return 0
+        if self._directory is not None:
+            found = sparse.entries(self._directory, self.file.inode, self.file.fd)
+            offset = sparse.since_offset(self.file.fd, self._end, since_ns, found)
+            if offset is not None:
+                return offset
         return since_offset(self.file.fd, self._end, since_ns, time_of)
 
 
@@ -87,7 +105,7 @@ def parts_of(path: str, log: ContainerLog | None = None) -> list[Part]:
                 return parts
         elif parts and file.inode == getattr(parts[-1].file, "inode", 0):
             del parts[-1]  # its writer has just renamed it, and is about to turn to the next
-        parts.append(Part(file, os.fstat(file.fd).st_mtime_ns))
+        parts.append(Part(file, os.fstat(file.fd).st_mtime_ns, os.path.dirname(path)))
     return parts
 
 
@@ -102,7 +120,7 @@ def cut(parts: list[Part], file: LogFile, size: int) -> None:
 
 def _open(path: str) -> Part:
     file = PackedFile(path) if path.endswith(".gz") else LogFile.for_reading(path)
-    return Part(file, os.stat(path).st_mtime_ns)
+    return Part(file, os.stat(path).st_mtime_ns, os.path.dirname(path))
 
 
 def place(parts: list[Part], tail: int | None, since_ns: int, time_of: TimeOf) -> tuple[int, int]:

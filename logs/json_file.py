@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 
 from logs import stamps
-from logs.records import Buffer
+from logs.records import Records
 
 HEAD = b'{"log":"'
 STREAM_KEY = b'","stream":"'
@@ -79,9 +79,7 @@ class JsonRecords:
         """Have `attributes`, a JSON object, stand in each record."""
         self._attributes = b',"attrs":' + attributes if attributes else b""
 
-    def lines(
-        self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int
-    ) -> list[Buffer]:
+    def lines(self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int) -> Records:
         names = (stream, self._attributes, stamps.trimmed(time_ns))
         tail = b'\\n","stream":"%b"%b,"time":"%b"}\n{"log":"' % names
         if plain(text) and plain(held):
@@ -91,7 +89,9 @@ class JsonRecords:
             text = escape(held + text[:end])
             held, extra = b"", 0
         body = text.replace(b"\n", tail)
-        return [HEAD + held, memoryview(body)[: len(body) - extra - len(HEAD)]]
+        # Each newline has made it longer by as much: no need to count them.
+        number = (len(body) - len(text)) // (len(tail) - 1)
+        return Records([HEAD + held, memoryview(body)[: len(body) - extra - len(HEAD)]], number)
 
     def piece(self, stream: bytes, text: bytes, time_ns: int) -> bytes:
         names = (escape(text), stream, self._attributes, stamps.trimmed(time_ns))

@@ -8,7 +8,7 @@ containerd writes it.
 from __future__ import annotations
 
 from logs import stamps
-from logs.records import Buffer
+from logs.records import Records
 
 
 class K8sRecords:
@@ -16,12 +16,13 @@ class K8sRecords:
 
     __slots__ = ()
 
-    def lines(
-        self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int
-    ) -> list[Buffer]:
+    def lines(self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int) -> Records:
         head = b"%b %b F " % (stamps.fixed(time_ns), stream)
         body = text.replace(b"\n", b"\n" + head)
-        return [head + held, memoryview(body)[: len(body) - (len(text) - end) - len(head)]]
+        # Each newline has made it longer by as much: no need to count them.
+        number = (len(body) - len(text)) // len(head)
+        whole = memoryview(body)[: len(body) - (len(text) - end) - len(head)]
+        return Records([head + held, whole], number)
 
     def piece(self, stream: bytes, text: bytes, time_ns: int) -> bytes:
         return b"%b %b P %b\n" % (stamps.fixed(time_ns), stream, text)

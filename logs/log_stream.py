@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from logs.framing import Stream
 from logs.lines import PIECE, first_long, piece_end
-from logs.records import Buffer
+from logs.records import Buffer, Records
 
 if TYPE_CHECKING:
     from logs.container_log import ContainerLog
@@ -59,13 +59,13 @@ class LogStream:
         held, end = self.held, data.rfind(b"\n") + 1
         before = len(held) + len(data)
         if self._piece_ns or (before >= PIECE and self._has_long(data, end)):
-            buffers = self._pieces(held + data, now)
+            buffers = Records(self._pieces(held + data, now), -1)
         elif end:
             buffers = writer.lines(self._name, held, data, end, now)
             self.held = data[end:]
         else:
             self.held = held + data
-            buffers = []
+            buffers = Records((), 0)
         if buffers:
             self._write(buffers, before - len(self.held), now, batch)
         self._mark(batch)
@@ -83,7 +83,7 @@ class LogStream:
         now = time_ns()
         piece = log.writer.piece(self._name, held, self._piece_ns or now)
         self._piece_ns = 0
-        self._write([piece], len(held), now, 0)
+        self._write(Records([piece], 1), len(held), now, 0)
         self._mark(0)
         log.changed()
 
@@ -131,7 +131,7 @@ class LogStream:
         self.held = text[pos:]
         return buffers
 
-    def _write(self, buffers: list[Buffer], size: int, now: int, batch: int) -> None:
+    def _write(self, buffers: Records, size: int, now: int, batch: int) -> None:
         log = self.log
         # In one write with the notice: else a disk with room for just that would take it each time.
         notice = self._notice(now) if self._lost else []

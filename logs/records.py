@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 Buffer = bytes | memoryview
 
 
+class Records(list[Buffer]):
+    """Buffers for one `writev`, and how many records they are.
+
+    Attributes:
+        number: So many; -1 where nobody has counted.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, buffers: Iterable[Buffer], number: int) -> None:
+        super().__init__(buffers)
+        self.number = number
+
+
 class RecordWriter(Protocol):
     """Turns text into records, as buffers for one `writev`."""
 
-    def lines(
-        self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int
-    ) -> list[Buffer]:
+    def lines(self, stream: bytes, held: bytes, text: bytes, end: int, time_ns: int) -> Records:
         """Records for the whole lines `held + text[:end]`; `text[end - 1]` is a newline.
 
         No line among them is longer than `lines.PIECE`.

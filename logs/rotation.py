@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 import structlog
 
-from logs import background
+from logs import background, index
 from logs.log_file import QUICKLY_DELETED, WRITE_FLAGS, LogFile
 
 log = structlog.get_logger()
@@ -172,6 +172,7 @@ class Names:
             if os.stat(path).st_ino == inode:
                 self._numbered = None
                 os.rename(packed, f"{self.path}.{number}.gz")
+                index.drop(self._directory, inode)
                 dead = self._dead_name()
                 os.rename(path, dead)
                 return dead

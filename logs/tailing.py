@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from logs.index import count_records
+
 _BLOCK = 1 << 16
 _MARGIN = 1 << 17
 _SAMPLES = 48
@@ -29,7 +31,7 @@ def tail_place(fd: int, end: int, records: int) -> tuple[int, int]:
         size = min(_BLOCK, start)
         start -= size
         block = _pread(fd, size, start)
-        found = block.count(b"\n")
+        found = count_records(block)
         if end == start + size and not block.endswith(b"\n"):
             left -= 1
         if found < left:
