@@ -154,7 +154,9 @@ class Engine:
         """The body of a create request, as small as clients send it."""
         host: dict[str, object] = {"NetworkMode": "none"}
         if driver:
-            host["LogConfig"] = {"Type": driver, "Config": {}}
+            # All of it is read back, so nothing may be rotated away.
+            kept_whole = {} if driver == "none" else {"max-size": "-1"}
+            host["LogConfig"] = {"Type": driver, "Config": kept_whole}
         return {"Image": self.image, "Cmd": list(command), "HostConfig": host}
 
     def create(self, *command: str, driver: str | None = None) -> str:

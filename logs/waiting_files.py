@@ -24,19 +24,28 @@ MOST_REMEMBERED = 32 << 20
 class WaitingFiles:
     """The rotated files of one log that somebody still refers to. The writer's; it is no lock."""
 
-    __slots__ = ("_files", "_keep")
+    __slots__ = ("_files", "_keep", "_new_bytes", "_new_files")
 
     def __init__(self, options: LogOptions) -> None:
         # A file that has its name still costs nothing; compressed, it has lost it.
         self._keep = 0 if options.compress else options.max_file - 1
         self._files: list[weakref.ref[LogFile]] = []
+        self._new_files = self._new_bytes = 0
 
     def add(self, file: LogFile) -> None:
         """A file has been rotated. The caller holds it until its successor is set."""
         self._files.append(weakref.ref(file))
+        self._new_files += 1
+        self._new_bytes += file.size
 
     def bound(self) -> None:
-        """Let go of what is too much. Call it when the newest file's successor is set."""
+        """Let go of what is too much. Call it when the newest file's successor is set.
+
+        It looks at all files that are held, so it looks at every few rotations only.
+        """
+        if self._new_files * 4 < MOST_FILES and self._new_bytes * 8 < MOST_BYTES:
+            return
+        self._new_files = self._new_bytes = 0
         files = [file for ref in self._files if (file := ref()) is not None]
         nameless = files[: max(0, len(files) - self._keep)]
         for file in nameless:

@@ -48,7 +48,7 @@ def text(which, **options):
 
 def files(directory):
     """The log's files, oldest first."""
-    names = [name for name in os.listdir(directory) if "log" in name]
+    names = [name for name in os.listdir(directory) if ".log" in name]
 
     def age(name):
         number = name.rpartition("log")[2].strip(".").removesuffix(".gz")
