@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 from tests.soak.patient import BACK_LIMIT_S, GaveUp
 
+WHILE_IT_RECOVERS = 0.25
+"""How often the next supervisor is killed too, within `RECOVERY_S` of its predecessor's death."""
+RECOVERY_S = 0.8
+
 
 @dataclass
 class Deaths:
@@ -60,7 +64,17 @@ class Killer:
         self._presence.killed()
         if not self._engine.respawn:
             self._engine.start()
+        elif self._choose.random() < WHILE_IT_RECOVERS:
+            self._kill_the_next(self._choose.uniform(0, RECOVERY_S))
         self._return()
+
+    def _kill_the_next(self, after_s):
+        """Kill the one that follows too, perhaps before it serves, perhaps before it is anybody."""
+        self._over.wait(after_s)
+        with contextlib.suppress(OSError, ValueError):  # it has not come so far as to have a name
+            self._engine.kill()
+            self._presence.killed()
+            self.deaths.supervisor += 1
 
     def _kill_shim(self):
         self._presence.harmed()
