@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from runtime.cgroup_trees import find_trees
 from tests.real.engine_process import EngineProcess
@@ -266,6 +267,39 @@ def several_at_once_with_limits(engine):
     for container in ids:
         same(stop(engine, container, 0), 137)
         remove(engine, container)
+
+
+@check
+def health_checks_enter_the_container_and_hung_ones_are_killed(engine):
+    """Their cgroup lies below one that has limits, and so has processes of its own."""
+    script = "cat /proc/self/cgroup; test -e /hang && { sleep 1000 & sleep 1000; }; true"
+    container = engine.run(
+        *("sleep", "1000"),
+        HostConfig={"Memory": 64 * MEBIBYTE, "PidsLimit": 20},
+        Healthcheck={
+            "Test": ["CMD-SHELL", script],
+            "Interval": 10**8,
+            "Timeout": 2 * 10**9,
+            "Retries": 1,
+        },
+    )
+    same(health_told(engine, container, "healthy")["Log"][0]["Output"], "0::/health\n")
+    pid = engine.inspect(container)["State"]["Pid"]
+    Path(f"/proc/{pid}/root/hang").touch()
+    failed = health_told(engine, container, "unhealthy")["Log"][-1]
+    same((failed["ExitCode"], failed["Output"][:31]), (-1, "Health check exceeded timeout ("))
+    same(engine.post(f"/containers/{container}/kill").status, 204)
+    remove(engine, container)
+
+
+def health_told(engine: EngineProcess, container: str, status: str) -> dict[str, Any]:
+    """Wait until its health is `status`; returns State.Health."""
+    with engine.stream("GET", "/events?since=1") as events:
+        for line in events:
+            event = json.loads(line)
+            if (event["Actor"]["ID"], event["Action"]) == (container, f"health_status: {status}"):
+                return engine.inspect(container)["State"]["Health"]
+    raise AssertionError("the stream of events has ended")
 
 
 @check
