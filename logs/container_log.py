@@ -270,8 +270,8 @@ class ContainerLog:
                 log.error("log.not_rotated", error=error.strerror, **words)
             return False
         self._unrotated = False
-        gone = options.compress or options.max_file == 1
-        old.doomed = gone and old.size > QUICKLY_DELETED
+        # Its name may be gone by the time that its last reader closes it.
+        old.doomed = old.size > QUICKLY_DELETED
         old.after = (new, 0)
         self.file = new
         self._index = IndexWriter(os.path.dirname(self.path), new.inode, new.fd)

@@ -50,6 +50,12 @@ def path_of(directory: str, inode: int) -> str:
     return f"{directory}/log-index.{inode}"
 
 
+def inode_of(name: str) -> int:
+    """Of which file an index is, by its name; 0 where it is none."""
+    word, _, inode = name.partition("log-index.")
+    return int(inode) if not word and inode.isdecimal() and inode.isascii() else 0
+
+
 def drop(directory: str, inode: int) -> None:
     """Delete the index of a file that goes; one that can't be deleted is found out when read."""
     with contextlib.suppress(OSError):

@@ -104,12 +104,15 @@ class Names:
                     with contextlib.suppress(FileNotFoundError):
                         numbered[1] = first
                         self._rename(self.path, first)
+                replaced = 0 if keep else _inode(self.path)
                 try:
                     self._rename(new, self.path)
                 except OSError:
                     if keep:
                         os.rename(first, self.path)
                     raise
+                if replaced:
+                    index.drop(self._directory, replaced)
             except BaseException:
                 file.close()
                 with contextlib.suppress(OSError):
@@ -181,7 +184,9 @@ class Names:
     def _bury(self, path: str) -> None:
         """Take a file's name away at once, and its blocks when there is time."""
         with contextlib.suppress(FileNotFoundError):
-            if os.stat(path).st_size <= QUICKLY_DELETED:
+            status = os.stat(path)
+            index.drop(self._directory, status.st_ino)
+            if status.st_size <= QUICKLY_DELETED:
                 os.unlink(path)
                 return
         dead = self._dead_name()
@@ -209,7 +214,7 @@ class Names:
         """Delete what a kill has left half-done, once for each process."""
         if self._swept:
             return
-        plain, packed = set[int](), set[int]()
+        plain, packed, indexes = set[int](), set[int](), set[int]()
         for name in os.listdir(self._directory):
             number, is_packed = self._number(name)
             path = os.path.join(self._directory, name)
@@ -219,8 +224,13 @@ class Names:
                 plain.add(number)
             elif path.startswith((self.path + _DEAD, self.path + _NEW)):
                 _delete(path)
+            else:
+                indexes.add(index.inode_of(name))
         for number in plain & packed:
             _delete(f"{self.path}.{number}")
+        kept = {_inode(f"{self.path}.{number}") for number in plain - packed}
+        for inode in indexes - kept - {0, _inode(self.path)}:
+            index.drop(self._directory, inode)
         self._swept = True
 
 
@@ -257,6 +267,14 @@ def _new_file(path: str) -> LogFile:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+
+
+def _inode(path: str) -> int:
+    """A file's, or 0 where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _delete(path: str) -> None:

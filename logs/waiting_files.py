@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 
-from logs.log_file import QUICKLY_DELETED, LogFile, Remembered
+from logs.log_file import LogFile, Remembered
 from logs.options import LogOptions
 
 MOST_BYTES = 256 << 20
@@ -48,8 +48,6 @@ class WaitingFiles:
         self._new_files = self._new_bytes = 0
         files = [file for ref in self._files if (file := ref()) is not None]
         nameless = files[: max(0, len(files) - self._keep)]
-        for file in nameless:
-            file.doomed = file.size > QUICKLY_DELETED
         if len(nameless) > 1:
             files[: len(nameless)] = _bounded(nameless)
         self._files = [weakref.ref(file) for file in files]

@@ -104,6 +104,22 @@ def test_the_next_run_goes_on_where_the_last_one_left_it(driver, tmp_path):
     assert lines(0, 60).endswith(shown) and shown.count(b"\n") > 20
 
 
+@pytest.mark.parametrize("more", [{"max-file": "1"}, {"max-file": "3"}, {"compress": "true"}])
+def test_indexes_go_with_their_files(tmp_path, more):
+    options = {"max-size": "1500k", "max-file": "3", **more}
+    (tmp_path / "log-index.1").write_bytes(b"of a file that a kill has left without its index")
+    log = open_log("json-file", tmp_path, ID, options)
+    for _ in range(8):
+        log.stream(Stream.STDOUT).append((b"x" * 999 + b"\n") * 1000)
+        background.join()
+    log.close()
+    background.join()
+    plain = {os.stat(tmp_path / name).st_ino for name in files(tmp_path) if name[-2:] != "gz"}
+    indexes = {int(name[10:]) for name in os.listdir(tmp_path) if name.startswith("log-index.")}
+    assert indexes
+    assert indexes <= plain
+
+
 def test_without_a_limit_there_is_one_file(driver, tmp_path, monkeypatch):
     log = open_log(driver, tmp_path, ID, {"max-size": "-1"})
     monkeypatch.setattr(Names, "rotate", None)
