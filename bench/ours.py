@@ -92,7 +92,7 @@ class Engine:
         reader, writer = os.pipe()
         command = [sys.executable, "-m", "mdocker", "daemon", "--root", str(self.directory)]
         command += ["--run-dir", str(self.run_dir), "--ready-fd", str(writer)]
-        command += ["--backend", self.backend, "--no-respawn"]
+        command += ["--backend", self.backend]
         with (self.directory.parent / "daemon.log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 command,
@@ -116,14 +116,18 @@ class Engine:
             raise BenchError(f"our engine does not start: {words}")
 
     def revive(self) -> float:
-        """Kills the supervisor with SIGKILL and starts another; the seconds until it is ready."""
-        assert self._daemon is not None
-        begun = time.monotonic()
-        self._daemon.kill()
-        self._daemon.wait()
+        """Kills the supervisor with SIGKILL; the seconds until the one that follows by itself has
+        answered a request."""
+        dead = self.supervisor
         self.api.close()
-        self._launch()
-        return time.monotonic() - begun
+        begun = time.monotonic()
+        os.kill(dead, signal.SIGKILL)
+        wait_gone([dead], 15)
+        self.api.call("GET", "/_ping").demand(200)
+        took = time.monotonic() - begun
+        if self.supervisor == dead:
+            raise BenchError("the supervisor was not killed")
+        return took
 
     def _last_words(self) -> str:
         logs = (self.directory.parent / "daemon.log", self.run_dir / "shim.log")
@@ -132,9 +136,12 @@ class Engine:
 
     @property
     def supervisor(self) -> int:
-        """The pid of the supervisor."""
-        assert self._daemon is not None
-        return self._daemon.pid
+        """The pid of the supervisor, or of the last one."""
+        try:
+            return int((self.run_dir / "supervisor.pid").read_text())
+        except (OSError, ValueError):
+            assert self._daemon is not None
+            return self._daemon.pid
 
     def shims(self) -> list[int]:
         """The pid of the shim, as its file tells it; empty before there is one."""
@@ -236,18 +243,22 @@ class Engine:
     def _finish(self) -> None:
         parents = self._cgroups()
         with contextlib.suppress(BenchError, OSError):
-            if self._daemon is not None and self._daemon.poll() is None:
+            if self._daemon is not None:
                 self.remove_all()
         self.api.close()
         shims = self.shims()
         if self._daemon is not None:
-            self._daemon.send_signal(signal.SIGTERM)
-            try:
-                self._daemon.wait(15)
-            except subprocess.TimeoutExpired:
+            last = self.supervisor
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(last, signal.SIGTERM)
+            if self._daemon.poll() is None and last == self._daemon.pid:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._daemon.wait(15)
+            if staying := wait_gone([last], 15):
                 warn("the supervisor is still there 15 s after SIGTERM; it is killed now")
-                self._daemon.kill()
-                self._daemon.wait()
+                with contextlib.suppress(BenchError):
+                    end([*shims, *staying])
+            self._daemon.poll()
         if staying := wait_gone(shims, 5):
             warn("the shim is still there 5 s after its supervisor; it is killed now")
             with contextlib.suppress(BenchError):
