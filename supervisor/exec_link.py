@@ -6,7 +6,6 @@ child is ours if we are its subreaper: then its status is learnt, and it is buri
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,15 @@ from supervisor.exits import Ending, decode, unknown
 
 
 class ExecRefused(Exception):
-    """No process was made; the text says why."""
+    """No process was made; the text says why.
+
+    Attributes:
+        errno: The kernel's number.
+    """
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.errno = code
 
 
 class ExecLost(Exception):
@@ -78,7 +85,7 @@ class ExecLink:
             return answer.pidfd
         del self._entered[exec_id]
         if isinstance(answer, protocol.ExecRefused):
-            raise ExecRefused(answer.message)
+            raise ExecRefused(answer.errno, answer.message)
         raise ExecLost("the shim died while it was asked")
 
     async def ending(self, exec_id: str, pidfd: int) -> Ending:
@@ -115,16 +122,15 @@ class ExecLink:
             entered.answer = message
             entered.answered.set()
 
-    def descriptors_lost(self, exec_id: str) -> bool:
-        """An answer came without its descriptor, as we may open no more; True if it was ours.
+    def refused(self, message_id: str, code: int, words: str) -> bool:
+        """Descriptors were lost on the way to the shim, or back; True if they were an exec's.
 
-        Whoever asked clears the cgroup that the command is in.
+        Whoever asked clears the cgroup, where the command may be all the same.
         """
-        entered = self._entered.get(exec_id)
+        entered = self._entered.get(message_id)
         if entered is None or entered.answer is not None:
             return False
-        words = os.strerror(errno.EMFILE)
-        self.take(protocol.ExecRefused(exec_id, errno.EMFILE, words))
+        self.take(protocol.ExecRefused(message_id, code, words))
         return True
 
     def lost(self) -> None:

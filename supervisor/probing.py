@@ -28,6 +28,7 @@ START_LIMIT_S = 10.0
 """How long it may take to enter the container; the check's own timeout counts from then on."""
 
 _READ_BYTES = 16384
+_OUR_OWN = (errno.EMFILE, errno.ENFILE)
 _STUCK = "an earlier health check does not end after SIGKILL: it is in uninterruptible sleep"
 
 
@@ -89,7 +90,11 @@ async def probe(engine: Engine, container: Container, timeout_ns: int) -> Outcom
                 kind = "lost" if ending.unknown else "success" if code == 0 else "failure"
             if ending is not None:
                 _publish(engine, container, "exec_die", execID=exec_id, exitCode=str(ending.code))
-    except (ExecRefused, NotExecuted) as error:
+    except ExecRefused as error:
+        if error.errno in _OUR_OWN:
+            raise OSError(error.errno, str(error)) from error
+        words = str(error)
+    except NotExecuted as error:
         words = str(error)
     except ExecLost as error:
         kind, words = "lost", str(error)

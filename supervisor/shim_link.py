@@ -371,7 +371,8 @@ class ShimLink:
             case protocol.Spawned():
                 self._spawned(message)
             case protocol.SpawnRefused():
-                self._answer(message)
+                if not self.execs.refused(message.id, message.errno, message.message):
+                    self._answer(message)
             case protocol.Execed() | protocol.ExecRefused() | protocol.ExecExited():
                 self.execs.take(message)
             case protocol.Exited():
@@ -410,7 +411,7 @@ class ShimLink:
 
     def _descriptors_lost(self, container_id: str) -> None:
         log.error("shim.descriptors_lost", error=os.strerror(errno.EMFILE))
-        if self.execs.descriptors_lost(container_id):
+        if self.execs.refused(container_id, errno.EMFILE, os.strerror(errno.EMFILE)):
             return
         question = self._spawns.get(container_id)
         if question is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -333,6 +334,28 @@ def test_a_shim_that_dies_while_it_is_probed_costs_one_probe(fresh_engine):
     assert b"Z" not in children
     assert engine.post(f"/containers/{container}/kill").status == 204
     assert engine.wait(container) == 137
+
+
+@pytest.mark.parametrize("of", ["shim_pid", "supervisor_pid"])
+def test_descriptors_that_we_lack_are_no_failure_of_the_container(fresh_engine, of):
+    engine = fresh_engine
+    container = engine.run("sh", "-c", FOREVER, Healthcheck=shell("exit 0", Retries=1))
+    pid = getattr(engine, of)
+    told = (action.partition(":")[0] for action, _ in events_of(engine, container))
+    assert "health_status" in told
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    open_now = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now - 1, limits[1]))
+    before = ""
+    for action in told:
+        if action == before == "exec_create":
+            break  # twice, and no start in between: it could not be run
+        before = action
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert "exec_die" in told
+    assert "exec_die" in told
+    health = engine.inspect(container)["State"]["Health"]
+    assert (health["Status"], health["FailingStreak"]) == ("healthy", 0)
 
 
 # ── by other hands ──────────────────────────────────────────────────────────────────────────────

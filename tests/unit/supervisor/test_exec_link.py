@@ -103,12 +103,12 @@ async def test_a_shim_that_dies_before_it_answers_leaves_nobody_waiting():
     assert "does not come up" in str(results[0])
 
 
-async def test_an_answer_that_lost_its_descriptor_is_a_refusal_and_only_of_our_own():
+async def test_a_question_or_answer_that_lost_its_descriptors_is_a_refusal_of_an_exec_only():
     shim = Shim()
-    assert not shim.link.descriptors_lost("c1")
-    got = await ask(shim, lambda: shim.link.descriptors_lost("e1"))
+    assert not shim.link.refused("c1", 24, "too many open files")
+    got = await ask(shim, lambda: shim.link.refused("e1", 24, "too many open files"))
     assert isinstance(got, ExecRefused)
-    assert "open files" in str(got)
+    assert (got.errno, str(got)) == (24, "too many open files")
 
 
 async def test_an_orphan_is_waited_for_and_buried_by_us():
