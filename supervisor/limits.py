@@ -20,10 +20,6 @@ COMEBACKS_AT_ONCE = 8
 REMOVALS_AT_ONCE = 8
 """Threads that delete container directories: disk work, and each holds a directory stream."""
 
-SLOW_LOGS_AT_ONCE = 63
-"""Threads for logs whose disk is slow: each waits in write(2) most of the time. As many as the
-mark file has notes for stages, less the event loop's own."""
-
 READERS_AT_ONCE = 16
 """Threads that read old log records for clients."""
 
@@ -36,6 +32,5 @@ class Limits:
         self.restarts = anyio.Semaphore(RESTARTS_AT_ONCE, fast_acquire=True)
         self.comebacks = anyio.Semaphore(COMEBACKS_AT_ONCE, fast_acquire=True)
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
-        self.slow_logs = anyio.CapacityLimiter(SLOW_LOGS_AT_ONCE)
         self.probes = Pace()
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)

@@ -1,11 +1,16 @@
 """The disk fills up: what happens is said in our own log, too, and in words without gaps."""
 
+import json
 import os
 import subprocess
+import time
+import urllib.parse
 
 import pytest
 
 from tests.real.engine_process import EngineProcess
+
+LOG_EVENTS = urllib.parse.quote(json.dumps({"event": ["log_lost", "log_written"]}))
 
 
 @pytest.fixture
@@ -62,6 +67,12 @@ def test_a_log_that_can_not_be_written_is_reported_once_and_when_it_goes_on(smal
     assert answer.message == "cannot create container full: No space left on device"
     go(engine, container, "one")
     assert "No space left on device" in follow_own_log(engine, "log.not_written")
+    told = engine.inspect(container)["LogState"]
+    assert told["DroppedBytes"] == 4
+    assert told["Trouble"] == (
+        "4 bytes of output were lost because the log could not be written; "
+        "it can't be written now: No space left on device"
+    )
     (engine.root / "pad").unlink()
     go(engine, container, "two")
     assert engine.wait(container) == 0
@@ -69,6 +80,37 @@ def test_a_log_that_can_not_be_written_is_reported_once_and_when_it_goes_on(smal
     assert engine.output(container)[0].endswith(
         b"lost here, because the log could not be written\ntwo\n"
     )
+    assert engine.inspect(container)["LogState"]["DroppedBytes"] == 4
+    query = f"since=1&until={time.time():.3f}&filters={LOG_EVENTS}"
+    events = engine.get(f"/events?{query}").body.splitlines()
+    assert [json.loads(line)["Action"] for line in events] == ["log_lost", "log_written"]
+    attributes = [json.loads(line)["Actor"]["Attributes"] for line in events]
+    assert attributes[0]["error"] == "No space left on device"
+    assert attributes[1]["lostBytes"] == "4"
+
+
+def test_state_that_can_not_be_written_fails_the_request_and_stays(small):
+    engine = small
+    container = engine.create("true", name="robin")
+    engine.run("sleep", "1000", name="wren")
+    fill(engine.root / "pad")
+    answer = engine.post("/containers/robin/rename?name=other")
+    assert (answer.status, answer.message) == (
+        500,
+        "cannot rename container robin: No space left on device",
+    )
+    answer = engine.post("/containers/robin/start")
+    assert answer.status == 500
+    assert "No space left on device" in answer.message
+    assert engine.post("/containers/wren/kill").status == 204
+    # What is on disk can be read, and what it says is as true as it was.
+    engine.kill()
+    (engine.root / "pad").unlink()
+    engine.start()
+    assert engine.inspect("robin")["Id"] == container
+    assert engine.inspect("robin")["State"]["Status"] == "created"
+    assert engine.wait("wren") == 137
+    assert engine.post("/containers/robin/start").status == 204
 
 
 def test_a_container_whose_end_had_no_room_is_restarted_once_there_is_room(small):

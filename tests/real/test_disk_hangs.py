@@ -7,6 +7,7 @@ import pytest
 
 from tests.real.engine_process import EngineProcess
 from tests.real.loop_disk import LoopDisk, wait_until_stuck
+from tests.real.test_broken_disk import follow_own_log
 
 COUNT = ("seq", "1", "1000000000")
 UNTIL_TOLD = "i=1; until [ -e /dev/shm/go ]; do echo $i; i=$((i+1)); done; echo $i; exit 7"
@@ -143,8 +144,7 @@ def test_ended_while_a_write_hangs(engine, disk):
     with disk.frozen():
         wait_until_stuck(engine.process.pid)
         engine.process.send_signal(signal.SIGTERM)
-        while "supervisor.waits_for_disk" not in engine.log_text():
-            pass
+        follow_own_log(engine, "supervisor.waits_for_disk")
         with pytest.raises(RuntimeError, match="another supervisor"):
             EngineProcess(engine.base).start()
     assert engine.process.wait() == 0
