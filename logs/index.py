@@ -124,7 +124,7 @@ class IndexWriter:
             if self._begin > 0 and not self._count_before():
                 self._next = 1 << 62  # without a beginning there is no index
                 return
-            checked = b"".join(tail[-2:])[-_CHECKED:]
+            checked = bytes(tail[-1][-_CHECKED:])
             if len(checked) < min(_CHECKED, end):
                 checked = os.pread(self._fd, _CHECKED, max(0, end - _CHECKED))
             entry = _ENTRY.pack(end, self._records, self._newest_ns, zlib.crc32(checked))
