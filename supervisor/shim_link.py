@@ -111,7 +111,6 @@ class ShimLink:
         self._adopting = False
         self._unusable = False
         self._kept: dict[str, tuple[int, ...]] = {}
-        self.deaths = 0
         self._last_words: protocol.Successor | protocol.Farewell | None = None
         self._forgotten: list[str] = []
         self._quitting = False
@@ -308,6 +307,11 @@ class ShimLink:
 
     # ── sending ─────────────────────────────────────────────────────────────────────────────
 
+    def _is_down(self) -> None:
+        # Whoever waits for the next one goes on waiting if that one dies too.
+        if self._up.is_set():
+            self._up = anyio.Event()
+
     async def _reachable(self) -> None:
         if self._up.is_set():
             return
@@ -330,6 +334,9 @@ class ShimLink:
                 except BlockingIOError:
                     await anyio.wait_writable(connection)
                     continue
+                except (BrokenPipeError, ConnectionResetError):
+                    self._is_down()  # the reader has not seen it yet: nobody else shall ask
+                    raise
                 return
 
     def _send_or_queue(self, message: protocol.Forget) -> None:
@@ -505,7 +512,7 @@ class ShimLink:
     async def _lost(self) -> None:
         """The shim is gone: let go all who wait for it, and launch another."""
         self._close()
-        self._up = anyio.Event()
+        self._is_down()
         await self._bury()
         while self._refused:
             self._refused.popitem()[1].set()
@@ -518,7 +525,6 @@ class ShimLink:
         if self._quitting:
             self._closed.set()
             return
-        self.deaths += 1
         self.deaths += 1
         log.error("shim.died", consequence="a new one is launched; running containers go on")
         await self._replace()
