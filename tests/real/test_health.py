@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.real.engine_process import cgroups_of
+from tests.real.engine_process import EngineProcess, cgroups_of
 
 MS = 10**6
 FOREVER = "exec sleep 1000"
@@ -356,6 +356,21 @@ def test_descriptors_that_we_lack_are_no_failure_of_the_container(fresh_engine, 
     assert "exec_die" in told
     health = engine.inspect(container)["State"]["Health"]
     assert (health["Status"], health["FailingStreak"]) == ("healthy", 0)
+
+
+def test_on_trio_it_is_the_same(tmp_path):
+    engine = EngineProcess(tmp_path / "engine", backend="trio").start()
+    try:
+        check = shell("test -e /hang && { sleep 999 & sleep 999; }; echo ok", Timeout=200 * MS)
+        container = engine.run("sh", "-c", FOREVER, Healthcheck=check | {"Retries": 1})
+        heard(engine, container, "health_status: healthy")
+        pid = engine.inspect(container)["State"]["Pid"]
+        Path(f"/proc/{pid}/root/hang").touch()
+        heard(engine, container, "health_status: unhealthy")
+        assert engine.post(f"/containers/{container}/stop?t=0").status == 204
+        assert cgroups_of(container) == []
+    finally:
+        engine.close()
 
 
 # ── by other hands ──────────────────────────────────────────────────────────────────────────────
