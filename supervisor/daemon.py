@@ -250,6 +250,8 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
                 engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9
                 door = open_door(settings.socket, passed, inherited.listener(settings.socket))
                 inherited.close()
+                if inherited.by_upgrade:
+                    shim.renew()
                 await _serve_until_cancelled(engine, door, manager, ready_fd)
             upgrading = engine is not None and engine.upgrade.drained.is_set()
             if not upgrading:

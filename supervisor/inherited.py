@@ -21,12 +21,14 @@ class Inherited:
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         """Read and remove the variable; children of ours are not meant."""
         self._named: list[tuple[str, int]] = []
+        self._upgraded = False
         for word in environment.pop(INHERITED, "").split(","):
             name, _, number = word.partition("=")
             if name and number.isdecimal():
                 with contextlib.suppress(OSError):  # it isn't open: then it was none of ours
                     os.set_inheritable(int(number), False)
                     self._named.append((name, int(number)))
+                    self._upgraded |= name == "lock"
 
     def listener(self, path: Path) -> socket.socket | None:
         """The socket that clients of `path` still wait at, if there is one."""
@@ -50,6 +52,11 @@ class Inherited:
                     self._named.remove((name, descriptor))
                     return descriptor
         return None
+
+    @property
+    def by_upgrade(self) -> bool:
+        """Our predecessor was this process: it has executed us."""
+        return self._upgraded
 
     def close(self) -> None:
         """Close what nobody took."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -111,6 +112,7 @@ class ShimLink:
         self._adopting = False
         self._unusable = False
         self._kept: dict[str, tuple[int, ...]] = {}
+        self.deaths = 0
         self._last_words: protocol.Successor | protocol.Farewell | None = None
         self._forgotten: list[str] = []
         self._quitting = False
@@ -294,6 +296,16 @@ class ShimLink:
         adopted, self._adopted = self._adopted, []
         found, self._found = self._found, {}
         return adopted, found
+
+    def renew(self) -> None:
+        """Have a shim of another version make way for one of ours, as if it had died.
+
+        What runs in containers beside their inits (health checks, execs) ends with it.
+        """
+        if self._shim_pidfd >= 0 and self._shim_code not in ("", shim_launch.code()):
+            log.info("shim.renewed", old=self._shim_code, new=shim_launch.code())
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._shim_pidfd, signal.SIGKILL)
 
     async def quit(self) -> None:
         """Have the shim end (it does not while a container lives), and wait until it has."""
@@ -525,6 +537,7 @@ class ShimLink:
         if self._quitting:
             self._closed.set()
             return
+        self.deaths += 1
         self.deaths += 1
         log.error("shim.died", consequence="a new one is launched; running containers go on")
         await self._replace()

@@ -2,14 +2,17 @@
 
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from tests.real.engine_process import EngineProcess, UnixConnection
+from tests.real import engine_process
+from tests.real.engine_process import CHECKOUT, EngineProcess, UnixConnection
 
 
 def executed(pid):
@@ -37,7 +40,7 @@ def test_no_request_is_refused_and_no_container_notices(tmp_path, backend):
     try:
         counter = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo line $i; done; exit 4"
         container = engine.run("sh", "-c", counter)
-        pid, shim, before = engine.process.pid, engine.shim_pid, executed(engine.process.pid)
+        pid, before = engine.process.pid, executed(engine.process.pid)
         over, answers, asked = threading.Event(), [], threading.Barrier(3)
 
         def ask():
@@ -65,7 +68,7 @@ def test_no_request_is_refused_and_no_container_notices(tmp_path, backend):
         assert engine.wait(container) == 4
         expected = b"".join(b"line %d\n" % n for n in range(1, 30001))
         assert engine.output(container)[0] == expected
-        assert (engine.process.poll(), engine.shim_pid) == (None, shim)
+        assert engine.process.poll() is None
         assert executed(pid) != before
         assert engine.descriptors()[0] < 60
     finally:
@@ -79,10 +82,10 @@ def test_sighup_upgrades_too_and_the_orphans_of_a_shim_still_come_to_it(fresh_en
     pid = engine.inspect(container)["State"]["Pid"]
     before = executed(engine.process.pid)
     engine.process.send_signal(signal.SIGHUP)
-    with engine.stream("GET", "/events") as told:  # it is cut when the new version takes over
-        with pytest.raises(http.client.IncompleteRead):
-            while True:
-                told.read1(1024)
+    # The stream is cut when the new version takes over.
+    with engine.stream("GET", "/events") as told, pytest.raises(http.client.IncompleteRead):
+        while True:
+            told.read1(1024)
     assert engine.inspect(container)["State"]["Running"]
     assert executed(engine.process.pid) != before
     os.kill(engine.shim_pid, signal.SIGKILL)
@@ -101,6 +104,50 @@ def test_a_kept_connection_is_closed_after_its_answer_and_not_before(fresh_engin
     assert kept.getresponse().status == 204
     kept.close()
     assert engine.inspect(container)["State"]["ExitCode"] == 137
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Our packages in a place of their own, where they can be changed, and an engine from there."""
+    place = tmp_path / "installed"
+    for package in ("mdocker", "supervisor", "runtime", "logs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / package, place / package, ignore=ignored)
+    monkeypatch.setattr(engine_process, "CHECKOUT", place)
+    engine = EngineProcess(tmp_path / "engine").start()
+    yield place, engine
+    engine.close()
+
+
+def test_another_version_takes_over_and_its_shim_too(installed):
+    place, engine = installed
+    container = engine.run("sh", "-c", "until [ -e /tmp/go ]; do sleep 0.02; done; exit 5")
+    pid, shim = engine.inspect(container)["State"]["Pid"], engine.shim_pid
+    before = engine.get("/version").json["Version"]
+    release = place / "supervisor/api/release.py"
+    release.write_text(release.read_text().replace(f'"{before}"', '"99.0"'))
+    with (place / "runtime/shim.py").open("a") as file:
+        file.write("\n# another version\n")
+    code, said, complained = command(engine, "--upgrade")
+    assert (code, complained) == (0, "")
+    assert f"mdocker {before} has handed over to 99.0" in said
+    assert engine.delete(f"/containers/{engine.run('true')}?force=1").status == 204
+    assert engine.shim_pid != shim
+    (Path(f"/proc/{pid}/root/tmp/go")).touch()
+    assert engine.wait(container) == 5
+
+
+def test_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on(installed):
+    place, engine = installed
+    container = engine.run("sleep", "1000")
+    before = executed(engine.process.pid)
+    with (place / "supervisor/daemon.py").open("a") as file:
+        file.write("\nraise SystemExit('it lacks a wheel')\n")
+    code, said, complained = command(engine, "--upgrade")
+    assert (code, said) == (1, "")
+    assert "the installed version does not start: it lacks a wheel" in complained
+    assert executed(engine.process.pid) == before
+    assert engine.inspect(container)["State"]["Running"]
 
 
 def test_there_is_nothing_to_upgrade_where_none_runs(tmp_path):
