@@ -5,6 +5,7 @@ The engine may die meanwhile: the container does not, and the next engine is ask
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 from mdocker.client import Engine
@@ -46,14 +47,54 @@ def start_attached(
         BrokenPipeError: Who read our stdout has gone; the container goes on.
         KeyboardInterrupt: Ctrl-C, without sig_proxy; the container goes on.
     """
-    attach = Request.make("POST", container_path(container, "attach"), _LIVE).upgrading()
-    condition = {"condition": "removed" if until_removed else "next-exit"}
-    wait = Request.make("POST", container_path(container, "wait"), condition)
+    return _follow(
+        engine,
+        container,
+        "removed" if until_removed else "next-exit",
+        lambda: _start(engine, container, started_before),
+        sig_proxy=sig_proxy,
+    )
+
+
+def attach(engine: Engine, container: str, *, sig_proxy: bool) -> int:
+    """Show the output of a container that runs until it ends, return its exit code.
+
+    Args:
+        engine: Where it is.
+        container: Its id.
+        sig_proxy: Hand SIGINT, SIGTERM and the like on to it.
+
+    Raises:
+        EngineRefused: It is paused, or has gone.
+        EngineUnreachable: The engine went away, and none came back.
+        BrokenPipeError: Who read our stdout has gone; the container goes on.
+        KeyboardInterrupt: Ctrl-C, without sig_proxy; the container goes on.
+    """
+
+    def still_runs() -> bool:
+        # It may have ended before we were attached: then nothing would tell us its end.
+        about = engine.json("GET", container_path(container, "json"))
+        return bool(about["State"]["Running"])
+
+    return _follow(engine, container, "not-running", still_runs, sig_proxy=sig_proxy)
+
+
+def _follow(
+    engine: Engine,
+    container: str,
+    condition: str,
+    begin: Callable[[], bool],
+    *,
+    sig_proxy: bool,
+) -> int:
+    request = Request.make("POST", container_path(container, "attach"), _LIVE).upgrading()
+    wait = Request.make("POST", container_path(container, "wait"), {"condition": condition})
     with ExitStack() as stack:
-        output = stack.enter_context(closing(Output(engine, attach, container[:12])))
+        output = stack.enter_context(closing(Output(engine, request, container[:12])))
         end = stack.enter_context(closing(Answer(engine, wait)))
         inbox = stack.enter_context(SignalInbox()) if sig_proxy else None
-        _start(engine, container, started_before)
+        if not begin():
+            return exit_code(end.json())
         if inbox is None:
             show(output)
         else:
@@ -66,20 +107,20 @@ def start_attached(
         return exit_code(end.json())
 
 
-def _start(engine: Engine, container: str, before: str) -> None:
+def _start(engine: Engine, container: str, before: str) -> bool:
     """Start it, exactly once, even if the engine dies in the middle of that."""
     while True:
         try:
             engine.call("POST", container_path(container, "start"))
-            return
+            return True
         except EngineCut:
             try:
                 if _started_at(engine, container) != before:
-                    return
+                    return True
             except EngineRefused as error:
                 if error.status != 404:
                     raise
-                return  # it has run, ended, and was removed
+                return True  # it has run, ended, and was removed
 
 
 def exit_code(answer: dict[str, object]) -> int:

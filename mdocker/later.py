@@ -49,6 +49,7 @@ _RUN = {
 
 _OTHERS = {
     "start": dict.fromkeys(("--interactive", "-i", "--detach-keys"), _STDIN),
+    "attach": {"--detach-keys": _STDIN},
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "logs": {"--details": "--details comes later; see 'mdocker inspect' for labels"},
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
@@ -62,7 +63,6 @@ _FILES = "reading and changing a container's files comes later"
 COMMANDS = {
     "exec": _EXEC,
     "top": _EXEC,
-    "attach": "attaching comes later; see 'mdocker logs -f', or 'mdocker start -a'",
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
     **dict.fromkeys(("cp", "diff", "export", "commit"), _FILES),

@@ -118,6 +118,13 @@ COMMANDS: tuple[Command, ...] = (
         f"[OPTIONS] {_C}",
     ),
     Command(
+        "attach",
+        "mdocker.commands.streams:attach",
+        "Show what a running container prints from now on",
+        LOOK,
+        "[OPTIONS] CONTAINER",
+    ),
+    Command(
         "inspect",
         "mdocker.commands.look:inspect",
         "Show everything about containers or images",

@@ -1,4 +1,4 @@
-"""`logs` and `events`."""
+"""`logs`, `attach` and `events`."""
 
 from __future__ import annotations
 
@@ -93,6 +93,33 @@ def _period(since: str, until: str) -> dict[str, str | int | bool | None]:
         "since": parse_moment(since, "--since", now) if since else None,
         "until": parse_moment(until, "--until", now) if until else None,
     }
+
+
+def attach(
+    container: str,
+    /,
+    *,
+    no_stdin: Annotated[
+        bool, flag("--no-stdin", help="Its standard input is /dev/null, with or without this")
+    ] = False,
+    sig_proxy: Annotated[bool, flag("--sig-proxy", help="Hand signals on to it (true)")] = True,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Show what a running container prints from now on, exit as it does.
+
+    Ctrl-C reaches the container; with --sig-proxy=false it ends the showing alone.
+    """
+    from mdocker.foreground import attach as follow
+
+    about = engine.json("GET", container_path(container, "json"))
+    state = about["State"]
+    if not state["Running"] or state["Paused"] or state["Restarting"]:
+        raise EngineRefused(
+            409,
+            f"unable to attach to {container}: it is {state['Status']}; "
+            f"see 'mdocker logs {container}', or 'mdocker start -a {container}'",
+        )
+    return follow(engine, about["Id"], sig_proxy=sig_proxy)
 
 
 def events(

@@ -438,3 +438,29 @@ def test_help_says_what_every_option_is_for(command):
     assert len(options) > 20
     assert [line for line in options if ": " not in line or "[default" in line] == []
     assert "  --env, -e STR...: Set an environment variable" in done.stdout
+
+
+def test_attach_to_one_that_ends_before_we_are_there(engine, mdocker):
+    """It ran at the first look; nothing would ever come over the attached connection."""
+    looks = iter([True, False])
+
+    def inspect(call):
+        running = next(looks)
+        state = {"Running": running, "Paused": False, "Restarting": False, "Status": "running"}
+        call.answer(200, {"Id": ID, "Name": "/a", "State": state})
+
+    held = threading.Event()
+    engine.on("GET", "/containers/.*/json", inspect)
+    engine.on("POST", f"/containers/{ID}/attach", lambda call: (call.upgrade(), held.wait(10)))
+    engine.json("POST", f"/containers/{ID}/wait", {"StatusCode": 5})
+    assert mdocker("attach", "a") == (5, "", "")
+    held.set()
+    assert engine.seen("POST", ".*/wait")[0][2] == {"condition": "not-running"}
+
+
+def test_attach_needs_one_that_runs(engine, mdocker):
+    state = {"Running": False, "Paused": False, "Restarting": False, "Status": "exited"}
+    engine.json("GET", "/containers/a/json", {"Id": ID, "Name": "/a", "State": state})
+    result = mdocker("attach", "a")
+    assert (result.code, result.out) == (1, "")
+    assert "unable to attach to a: it is exited; see 'mdocker logs a'" in result.err
