@@ -96,7 +96,8 @@ class Cgroups:
 
         Raises:
             CgroupsUnusable: a limit needs a controller that this machine doesn't offer.
-            OSError: the kernel refused a directory or a value; the error names the file.
+            OSError: the kernel refused a directory or a value; the error names the file. EBUSY
+                where an earlier run has left a process in it.
         """
         directory = self._unified / container_id
         try:
@@ -105,7 +106,11 @@ class Cgroups:
             self._unified.mkdir(exist_ok=True)
             directory.mkdir(exist_ok=True)
         except FileExistsError:
-            pass  # left by a run whose removal met a process that was still going
+            # Left by a run whose removal met a process that was still going. Not used again: what
+            # is cloned into a cgroup that was killed once is killed at birth by kernels that
+            # compare the wrong cgroup's count of kills (seen on 6.18).
+            _remove_tree(directory)
+            os.mkdir(directory)
         try:
             wanted = limits.controllers()
             if not self.hybrid:
@@ -144,9 +149,7 @@ class Cgroups:
         try:
             os.mkdir(directory)
         except FileExistsError:
-            # Not used again: what is cloned into a cgroup that was killed once is killed at birth
-            # by kernels that compare the wrong cgroup's count of kills (seen on 6.18).
-            os.rmdir(directory)
+            os.rmdir(directory)  # as in `create`
             os.mkdir(directory)
         own = dict.fromkeys(
             f"{tree}/{self.parent}/{container_id}" for tree in self.trees.v1.values()

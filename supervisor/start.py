@@ -5,6 +5,7 @@ Failed or cancelled half-way, it takes back what it did (`supervisor/undo.py`).
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -132,7 +133,14 @@ async def _write_down_last_end(engine: Engine, container: Container) -> None:
 
 
 async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -> Run:
-    plan = engine.cgroups.create(container.id, _limits(container.config.resources))
+    limits = _limits(container.config.resources)
+    try:
+        plan = engine.cgroups.create(container.id, limits)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        await clear_cgroup(engine.cgroups, container.id)  # of what the last run has left
+        plan = engine.cgroups.create(container.id, limits)
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
     directory = engine.directory(container)
     its_disk = disk.of(directory)

@@ -1,0 +1,46 @@
+"""A cgroup that an earlier run has left behind does no harm to the next one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from runtime.cgroup_trees import find_trees
+from tests.real.engine_process import cgroups_of
+
+
+def place(engine, container):
+    """Where its v2 cgroup is while it runs."""
+    tree = find_trees(Path("/proc/self/mountinfo").read_text()).unified
+    parent = next(path.parent for path in map(Path, cgroups_of(container)) if tree in path.parents)
+    return parent / container
+
+
+def test_one_that_was_killed_once_is_not_used_again(engine):
+    """Linux 6.18 kills at birth what is cloned into one that cgroup.kill was ever used on."""
+    container = engine.run("sleep", "1000")
+    left = place(engine, container)
+    assert engine.post(f"/containers/{container}/kill").status == 204
+    left.mkdir()
+    (left / "cgroup.kill").write_text("1")
+    assert engine.post(f"/containers/{container}/start").status == 204
+    assert engine.inspect(container)["State"]["Running"]
+    assert engine.post(f"/containers/{container}/stop?t=0").status == 204
+    assert engine.inspect(container)["State"]["ExitCode"] == 137
+    assert engine.delete(f"/containers/{container}").status == 204
+
+
+def test_what_is_still_in_it_is_ended_first(engine):
+    container = engine.run("sleep", "1000")
+    left = place(engine, container)
+    assert engine.post(f"/containers/{container}/kill").status == 204
+    left.mkdir()
+    with subprocess.Popen(["sleep", "1000"]) as straggler:
+        (left / "cgroup.procs").write_text(str(straggler.pid))
+        status = engine.post(f"/containers/{container}/start").status
+        ended = straggler.poll()
+        straggler.kill()
+    assert (status, ended) == (204, -9)
+    assert engine.inspect(container)["State"]["Running"]
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+    assert not left.exists()
