@@ -27,6 +27,9 @@ from supervisor.feeds import place_word
 RAW = b"application/vnd.docker.raw-stream"
 MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
 
+WORTH_COPYING = 64 * 1024
+"""Bytes up to which a copy costs less than another system call."""
+
 SEND_BUFFER = 1024 * 1024
 """Socket buffer of a client that reads a log: a whole chunk of the reader fits in."""
 
@@ -94,9 +97,14 @@ async def logs(engine: Engine, request: Request) -> None:
             pieces = past if isinstance(past, Follower) else history(engine, past)
             async with closed_after(pieces):
                 async for piece in pieces:
+                    place = b""
                     if telling and past.spot is not None:
-                        piece += places.frame(place_word(past.spot))
+                        place = places.frame(place_word(past.spot))
+                    if len(piece) < WORTH_COPYING:
+                        piece, place = piece + place, b""
                     await connection.send_piece(piece)
+                    if place:
+                        await connection.send_piece(place)
         await connection.end_stream()
     if scope.cancelled_caught:
         connection.abandon()
