@@ -380,9 +380,8 @@ class ContainerLog:
 
     def detach(self) -> None:
         """Let go of the file, but leave the mark: another process will go on writing."""
-        if self.ring is not None:
-            self.ring.leave()
-        self._let_go()
+        if self.ring is None or self.ring.leave():
+            self._let_go()
 
     def _let_go(self) -> None:
         self.closed = True

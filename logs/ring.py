@@ -118,12 +118,16 @@ class Ring:
         if closed is not None:
             closed()
 
-    def leave(self) -> None:
-        """Write what waits, as far as the disk takes it in `LEAVE_S`; write nothing after that."""
+    def leave(self) -> bool:
+        """Write what waits, as far as the disk takes it in `LEAVE_S`; write nothing after that.
+
+        Returns:
+            False where the thread is closing the log, and needs it until then.
+        """
         with self._change:
             thread = self._thread
             if self._ending:
-                return  # it is being closed by its thread, or is left already
+                return thread is None or self._leaving
             self._ending = self._leaving = True
             self._change.notify()
         if thread is not None:
@@ -131,6 +135,7 @@ class Ring:
         with self._change:
             self.dropped_bytes += sum(len(batch.data) for batch in self._batches)
             self._batches.clear()
+        return True
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:

@@ -127,6 +127,22 @@ def test_leaving_waits_for_the_disk_but_not_for_ever(log, tmp_path, monkeypatch)
     marks.close()
 
 
+def test_leaving_what_is_being_closed_changes_nothing(log, monkeypatch):
+    disk = Disk(monkeypatch)
+    out = log.stream(Stream.STDOUT)
+    out.append(b"first\n")
+    assert disk.asked.wait(10)
+    out.append(b"second\n")
+    closed = threading.Event()
+    log.close(closed.set)
+    log.detach()
+    assert not log.closed
+    disk.answers.set()
+    assert closed.wait(10)
+    assert log.closed
+    assert text(log) == b"first\nsecond\n"
+
+
 def test_leaving_a_disk_that_answers_loses_nothing(log):
     out = log.stream(Stream.STDOUT)
     for number in range(1000):
