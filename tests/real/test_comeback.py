@@ -301,3 +301,27 @@ def test_events_come_once_each_and_none_is_missing(fresh_engine, spawn):
     times = [json.loads(line)["timeNano"] for line in body.splitlines()]
     assert times == sorted(set(times))
     assert len([line for line in body.splitlines() if b'"create"' in line]) == 12
+
+
+@pytest.mark.parametrize("fresh_engine", [True], indirect=True, ids=["respawned"])
+def test_a_stop_is_seen_through(fresh_engine, spawn):
+    """Its client asks the next engine, which goes on with what is left of the deadline."""
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
+    container = fresh_engine.run("sh", "-c", deaf, name="deaf")
+    until(lambda: fresh_engine.output(container)[0] == b"deaf\n")
+    process = spawn("stop", "-t", "2", "deaf")
+    until(lambda: "kill" in happened(fresh_engine))
+    die(fresh_engine)
+    out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "deaf\n")
+    assert without_notices(errors.splitlines()) == []
+    assert fresh_engine.inspect(container)["State"]["ExitCode"] == 137
+
+
+@pytest.mark.parametrize("fresh_engine", [True], indirect=True, ids=["respawned"])
+def test_a_command_in_the_moment_after_a_kill(fresh_engine, spawn):
+    fresh_engine.create("true", name="bird")
+    fresh_engine.kill()
+    process = spawn("ps", "-a", "--format", "{{.Names}}")
+    out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out, errors) == (0, "bird\n", "")
