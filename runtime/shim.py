@@ -38,6 +38,7 @@ from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
 from runtime.shim_exec import Execs
 from runtime.shim_setup import fit_out, reserve_low_descriptors
+from runtime.strangers import Strangers
 from runtime.succession import Succession
 
 TYPE_CHECKING = False
@@ -45,13 +46,11 @@ if TYPE_CHECKING:
     import socket
 
     from runtime.becoming import Host
-    from runtime.exit_events import ExitEvents
 
 _QUEUE_LIMIT = 512
 _PACKETS_PER_TURN = 16
 _EVENTS_PER_TURN = 32  # epoll's buffer is made anew each turn
 _POOL_SIZE = 8
-_TELLING_S = 0.2
 
 
 class Shim:
@@ -89,7 +88,7 @@ class Shim:
         self._poll = select.epoll()
         self._execs = Execs(door, host, fast, self._poll, self._send, self._release)
         self._succession = Succession(self._poll, _complain)
-        self._ears: ExitEvents | None = None
+        self._strangers = Strangers(self._poll, _complain)
         self._listener.setblocking(False)
         self._poll.register(listener.fileno(), select.EPOLLIN)
         self._poll.register(self._woken_r, select.EPOLLIN)
@@ -138,8 +137,8 @@ class Shim:
         elif self._succession.owns(fd):
             self._succession.handle(fd)
             self._end_if_idle()
-        elif self._ears is not None and fd == self._ears.fileno():
-            self._ears.hear({held.pid for held in self._alive.values() if not held.ours})
+        elif self._strangers.owns(fd):
+            self._strangers.hear(self._alive.values())
         elif fd in self._execs:
             self._execs.ended(fd)
         elif fd == self._supervisor_fd:
@@ -331,7 +330,7 @@ class Shim:
         _close_all((message.spec, message.status_w, message.stdout_w, message.stderr_w))
 
     def _reap(self, held: spawner.Held) -> None:
-        status = spawner.reap(held.pidfd) if held.ours else self._learn(held)
+        status = spawner.reap(held.pidfd) if held.ours else self._strangers.learn(held)
         if status is None:
             return
         self._poll.unregister(held.pidfd)
@@ -344,46 +343,10 @@ class Shim:
         if message.id in self._containers:
             _close_all(message.fds)
             return
-        if self._ears is None:
-            self._listen()
-        pidfd, *streams = message.fds if message.wait_status is None else (-1, *message.fds)
-        held = spawner.Held(message.id, message.pid, pidfd, message.start_ticks)
-        held.ours = False
-        if streams:
-            held.stdout_r, held.stderr_r = streams
-        held.wait_status, held.time_ns = message.wait_status, message.time_ns
-        self._containers[held.id] = held
-        if message.wait_status is None:
-            self._alive[pidfd] = held
-            self._poll.register(pidfd, select.EPOLLIN)
-
-    def _listen(self) -> None:
-        """Where this kernel forgets how strangers end: listen before they do."""
-        from runtime import endings
-
-        if endings.is_told_after_reaping():
-            return
-        from runtime.exit_events import ExitEvents
-
-        try:
-            self._ears = ExitEvents()
-        except OSError as error:
-            _complain(f"some exit codes may remain unknown: {error}")
-            return
-        self._poll.register(self._ears.fileno(), select.EPOLLIN)
-
-    def _learn(self, held: spawner.Held) -> int | None:
-        """How somebody else's child has ended; its pidfd is readable."""
-        from runtime import endings
-
-        if not endings.has_ended(held.pidfd):
-            return None
-        status = endings.status_of(held.pid, held.start_ticks, held.pidfd)
-        if self._ears is not None:
-            # It knows better than the zombie where the first thread was not the last to end.
-            heard = self._ears.wait(held.pid, 0.0 if status is not None else _TELLING_S)
-            status = status if heard is None else heard
-        return endings.UNKNOWN_STATUS if status is None else status
+        held = self._containers[message.id] = self._strangers.take(message)
+        if held.wait_status is None:
+            self._alive[held.pidfd] = held
+            self._poll.register(held.pidfd, select.EPOLLIN)
 
     def _ended_with(self, held: spawner.Held, status: int) -> None:
         held.wait_status = status

@@ -34,7 +34,7 @@ from supervisor.strays import clear_cgroup
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
-    from supervisor.shim_link import Adopted
+    from supervisor.shim_answers import Adopted
 
 log = structlog.get_logger()
 

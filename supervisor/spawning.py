@@ -15,7 +15,8 @@ import structlog
 
 from runtime.cgroups import Cgroups
 from runtime.spawner import start_ticks
-from supervisor.shim_link import ShimDied, ShimLink, Spawned
+from supervisor.shim_answers import ShimDied, Spawned
+from supervisor.shim_link import ShimLink
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ import pytest
 
 from supervisor.container import Container, ContainerConfig, Life
 from supervisor.recovery import is_on_record
-from supervisor.shim_link import Adopted
+from supervisor.shim_answers import Adopted
 from supervisor.states import State
 
 

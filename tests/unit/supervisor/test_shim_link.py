@@ -16,10 +16,10 @@ async def test_the_end_of_a_spawn_whose_descriptors_were_lost_is_forgotten_at_th
 ):
     link = ShimLink(Path("/nowhere"))
     sent = []
-    monkeypatch.setattr(link, "_send_or_queue", sent.append)
+    monkeypatch.setattr(link._sending, "forget", sent.append)
     link._refused["lost"] = gone = anyio.Event()
     link._take(protocol.Exited("lost", 7, 9, 1))
     link._take(protocol.Exited("other", 8, 9, 1))
-    assert sent == [protocol.Forget("lost")]
+    assert sent == ["lost"]
     assert not link._refused
     assert gone.is_set()

@@ -1,0 +1,113 @@
+"""The shim as a process: connecting to it, launching it, seeing it end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+
+import anyio
+import structlog
+
+from runtime import endings, shim_launch
+
+log = structlog.get_logger()
+
+SOCKET_NAME = "shim.sock"
+
+BURIAL_LIMIT_S = 5.0
+"""How long a shim that has closed its connection may take to be gone."""
+
+
+class ShimProcess:
+    """The shim of a run directory, whichever it is at the moment.
+
+    Attributes:
+        connection: Non-blocking; None where there is none.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._pidfd = -1
+        self._code = ""
+        self.connection: socket.socket | None = None
+
+    @property
+    def log_path(self) -> Path:
+        """Where it says what troubles it."""
+        return self._run_dir / "shim.log"
+
+    def open(self) -> None:
+        """Connect to the one that listens, or launch one.
+
+        Raises:
+            ShimUnstartable: It can't be launched.
+            OSError: It can't be reached.
+        """
+        try:
+            self._connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            self.launch()
+
+    def launch(self) -> None:
+        """Launch one in place of whatever was there, and connect to it.
+
+        Raises:
+            ShimUnstartable: It can't be launched.
+            OSError: It can't be reached.
+        """
+        pid = shim_launch.launch(self._run_dir)
+        self.is_known(pid, shim_launch.code())
+        log.info("shim.launched", pid=pid)
+        self._connect()
+
+    def is_known(self, pid: int, code: str) -> None:
+        """It has said who it is."""
+        self._code = code
+        self._let_go()
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+
+    def renew(self) -> None:
+        """Kill it if its program is not the one that is installed."""
+        if self._pidfd >= 0 and self._code != shim_launch.code():
+            log.info("shim.renewed", old=self._code, new=shim_launch.code())
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def bury(self) -> None:
+        """Wait until a dead one is wholly gone, and take its status if it is our child."""
+        if self._pidfd < 0:
+            return
+        with anyio.move_on_after(BURIAL_LIMIT_S, shield=True):
+            await anyio.wait_readable(self._pidfd)
+        endings.bury(self._pidfd)
+        self._let_go()
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def close(self) -> None:
+        """Let go of it; it goes on."""
+        self.disconnect()
+        self._let_go()
+
+    def _connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.connect(str(self._run_dir / SOCKET_NAME))
+        except OSError:
+            connection.close()
+            raise
+        connection.setblocking(False)
+        self.connection = connection
+
+    def _let_go(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
