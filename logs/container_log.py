@@ -125,6 +125,8 @@ class ContainerLog:
         self._telling = False
         self._unrotated = False
         self._waiting: WaitingFiles | None = None
+        if path is not None and options.compress:
+            self.names.compress()  # what a kill has left plain
         self._streams: tuple[LogStream | None, LogStream | None] = (None, None)
         self._watchers: tuple[Callable[[], object], ...] = ()
 

@@ -16,7 +16,7 @@ MOST_BYTES = 256 << 20
 """Of files that no name leads to any more; the one that a follower is reading comes on top."""
 
 MOST_FILES = 64
-SMALL = 1 << 20
+SMALL = 1 << 17
 MOST_REMEMBERED = 32 << 20
 """Bytes of files up to `SMALL` that are held in memory, when there are more than `MOST_FILES`."""
 

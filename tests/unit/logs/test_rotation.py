@@ -349,6 +349,19 @@ class TestCompress:
         with gzip.open(tmp_path / f"{name}.3.gz") as oldest:
             assert oldest.read().startswith(b'{"log":"line ')
 
+    def test_what_a_kill_left_plain_is_compressed_by_the_next_process(self, tmp_path):
+        log = self.written(tmp_path)
+        log.close()
+        whole = text(log)
+        with gzip.open(f"{log.path}.2.gz") as packed, open(f"{log.path}.2", "wb") as copy:
+            copy.write(packed.read())
+        os.unlink(f"{log.path}.2.gz")
+        again = open_log("json-file", tmp_path, ID, self.OPTIONS)
+        background.join()
+        assert [name[-3:] for name in files(tmp_path)] == [".gz", ".gz", ".gz", "log"]
+        assert text(log) == whole
+        again.close()
+
     def test_tail_and_since_reach_into_gzip(self, tmp_path):
         log = self.written(tmp_path)
         whole = text(log).splitlines(keepends=True)
