@@ -16,6 +16,7 @@ SCRIPTS = (
     "many",
     "memory",
     "idle_cpu",
+    "health",
     "ps",
     "stop",
     "recover",
