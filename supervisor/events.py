@@ -9,10 +9,9 @@ event that it saw, and misses and repeats nothing.
 from __future__ import annotations
 
 import collections
-import itertools
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 
 import anyio
 import msgspec
@@ -22,6 +21,10 @@ from supervisor.journal import Journal
 REMEMBERED = 4096
 """How many events `since` can reach back over, at least."""
 
+
+COMMANDS_REMEMBERED = 1024
+"""The same for commands in containers (exec_create, exec_start, exec_die): health checks make many,
+and who comes back after a death does so for lives and ends."""
 
 IN_A_FILE = 2048
 """How many of them are kept in one file of the journal: so many outlive us, and twice as many at
@@ -53,7 +56,8 @@ class FellBehind(Exception):
 class EventBus:
     """Publishes to every listener without ever waiting for one.
 
-    Listeners have no queues: each reads the common past from its own place on.
+    Listeners have no queues: each reads the common past from its own place on, which is the time of
+    the last event that it has seen.
 
     Attributes:
         latest_ns: The time of the newest event.
@@ -68,8 +72,8 @@ class EventBus:
         """
         self._journal = journal
         found = [] if journal is None else journal.read()
-        self._past = collections.deque(found, maxlen=REMEMBERED)
-        self._count = len(self._past)
+        self._past = _Ring(REMEMBERED, found)
+        self._commands = _Ring(COMMANDS_REMEMBERED)
         self.latest_ns = found[-1].time_ns if found else 0
         self._begins_ns = found[0].time_ns if found and journal and journal.turned else 0
         self._news = anyio.Event()
@@ -78,23 +82,25 @@ class EventBus:
     @property
     def begins_ns(self) -> int:
         """The time of the oldest event that is remembered; 0 while none was forgotten."""
-        return self._past[0].time_ns if self._count > len(self._past) else self._begins_ns
+        return self._past.events[0].time_ns if self._past.forgotten_ns else self._begins_ns
 
     def publish(self, type: str, action: str, id: str, attributes: dict[str, str]) -> None:
         """Give an event to all who listen; times never run backwards."""
         self.latest_ns = max(time.time_ns(), self.latest_ns + 1)
         event = EngineEvent(type, action, id, attributes, self.latest_ns)
-        if self._journal is not None:
-            self._journal.append(event)
-        self._past.append(event)
-        self._count += 1
+        if action.startswith("exec_"):
+            self._commands.add(event)
+        else:
+            if self._journal is not None:
+                self._journal.append(event)
+            self._past.add(event)
         if self._news.statistics().tasks_waiting:
             news, self._news = self._news, anyio.Event()
             news.set()
 
     def past(self) -> list[EngineEvent]:
         """What is remembered, the oldest first."""
-        return list(self._past)
+        return self._after(-1)
 
     def subscribe(
         self, since_ns: int | None = None, until_ns: int | None = None
@@ -110,30 +116,65 @@ class EventBus:
         Raises:
             FellBehind: Out of the iteration: the listener was slower than the memory is long.
         """
-        place = self._count
-        if since_ns is not None:
-            place -= sum(1 for event in self._past if event.time_ns >= since_ns)
-        return self._events(place, until_ns)
+        latest = self.latest_ns
+        past = [] if since_ns is None else self._after(since_ns - 1)
+        return self._events(past, latest, until_ns)
 
-    async def _events(self, place: int, until_ns: int | None) -> AsyncGenerator[EngineEvent, None]:
+    async def _events(
+        self, batch: list[EngineEvent], place_ns: int, until_ns: int | None
+    ) -> AsyncGenerator[EngineEvent, None]:
         self.listeners += 1
         try:
             while True:
-                behind = self._count - place
-                if behind > len(self._past):
-                    raise FellBehind(f"{behind - len(self._past)} events were forgotten unseen")
-                # As the deque changes while we wait for the listener, a batch is copied out of it.
-                for event in list(itertools.islice(self._past, len(self._past) - behind, None)):
+                for event in batch:
                     if until_ns is not None and event.time_ns > until_ns:
                         return
                     yield event
-                place += behind
-                if self._count > place:
-                    continue
-                left = math.inf if until_ns is None else (until_ns - time.time_ns()) / 1e9
-                with anyio.move_on_after(max(left, 0)) as waiting:
-                    await self._news.wait()
-                if waiting.cancelled_caught and self._count == place:
-                    return
+                if self.latest_ns == place_ns:
+                    left = math.inf if until_ns is None else (until_ns - time.time_ns()) / 1e9
+                    with anyio.move_on_after(max(left, 0)) as waiting:
+                        await self._news.wait()
+                    if waiting.cancelled_caught and self.latest_ns == place_ns:
+                        return
+                if max(self._past.forgotten_ns, self._commands.forgotten_ns) > place_ns:
+                    raise FellBehind("events were forgotten before the listener had taken them")
+                batch, place_ns = self._after(place_ns), self.latest_ns
         finally:
             self.listeners -= 1
+
+    def _after(self, time_ns: int) -> list[EngineEvent]:
+        """All that is younger, the oldest first."""
+        found, commands = self._past.after(time_ns), self._commands.after(time_ns)
+        if commands:
+            found = sorted(found + commands, key=lambda event: event.time_ns)
+        return found
+
+
+class _Ring:
+    """The newest events of one kind.
+
+    Attributes:
+        forgotten_ns: The time of the newest that was dropped, 0 for none.
+    """
+
+    __slots__ = ("_most", "events", "forgotten_ns")
+
+    def __init__(self, most: int, events: Iterable[EngineEvent] = ()) -> None:
+        self._most = most
+        self.events = collections.deque(events, most)
+        self.forgotten_ns = 0
+
+    def add(self, event: EngineEvent) -> None:
+        if len(self.events) == self._most:
+            self.forgotten_ns = self.events[0].time_ns
+        self.events.append(event)
+
+    def after(self, time_ns: int) -> list[EngineEvent]:
+        """Those that are younger, the oldest first; costs what it finds."""
+        found = []
+        for event in reversed(self.events):
+            if event.time_ns <= time_ns:
+                break
+            found.append(event)
+        found.reverse()
+        return found

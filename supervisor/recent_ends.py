@@ -15,6 +15,9 @@ from supervisor.journal import Journal
 REMEMBERED = 4096
 """How many ends are remembered."""
 
+OF_ONE = 64
+"""How many of them may be one container's: one that crashes all the time crowds out no others."""
+
 SHORTEST_PREFIX = 12
 """Digits of an id by which a removed container is still known. Names are not: they pass on."""
 
@@ -42,6 +45,7 @@ class RecentEnds:
         self._journal = journal
         self._loaded = journal is None
         self._order: collections.deque[str] = collections.deque()
+        self._written: collections.Counter[str] = collections.Counter()
         self._by_id: dict[str, list[RecentEnd]] = {}
 
     def note(self, id: str, code: int, time_ns: int, error: str = "") -> None:
@@ -49,9 +53,19 @@ class RecentEnds:
         end = RecentEnd(id, code, time_ns, error)
         if self._loaded:
             self._add(end)
+        if len(self._written) > REMEMBERED:
+            self._written.clear()
+        self._written[id] += 1
+        if self._written[id] > OF_ONE and self._written[id] % OF_ONE:
+            return  # its memory on disk is full; the last one comes with its removal
         if self._journal is not None and not self._journal.append(end) and not self._loaded:
             self._load()
             self._add(end)
+
+    def note_last(self, id: str, code: int, time_ns: int) -> None:
+        """Remember how a container that is being removed has ended, if that is not written yet."""
+        if not 0 < self._written.pop(id, 0) <= OF_ONE:
+            self.note(id, code, time_ns)
 
     def since(self, id: str, time_ns: int) -> RecentEnd | None:
         """The first end of a container after a moment, None if none is known."""
@@ -76,8 +90,12 @@ class RecentEnds:
                 self._add(end)
 
     def _add(self, end: RecentEnd) -> None:
+        mine = self._by_id.setdefault(end.id, [])
+        mine.append(end)
+        if len(mine) > OF_ONE:
+            del mine[0]
+            return
         self._order.append(end.id)
-        self._by_id.setdefault(end.id, []).append(end)
         if len(self._order) > REMEMBERED:
             oldest = self._order.popleft()
             ends = self._by_id[oldest]

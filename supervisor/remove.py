@@ -52,9 +52,8 @@ async def remove(engine: Engine, container: Container) -> None:
             # A full disk must not keep people from deleting.
             log.warning("container.removal_not_written", error=error.strerror)
             container.life = msgspec.structs.replace(container.life, state=State.REMOVING)
-        if not container.life.finished_ns:
-            # It never ran: who waits for its removal may ask again after our death, too.
-            engine.ends.note(container.id, container.life.exit_code, time.time_ns())
+        # Who waits for its removal may ask again after our death, though it has never run.
+        engine.ends.note_last(container.id, container.life.exit_code, time.time_ns())
         with anyio.CancelScope(shield=True):
             # Deleting is bounded by the disk alone, and half of it is of no use to anybody.
             try:

@@ -52,3 +52,16 @@ def test_an_end_that_no_disk_takes_is_remembered_all_the_same(tmp_path):
     ends = RecentEnds(Journal(tmp_path / "nowhere" / "ends", RecentEnd))
     ends.note(BIRD, 7, 10)
     assert ends.last(BIRD).code == 7
+
+
+def test_one_that_crashes_all_the_time_crowds_out_nobody(tmp_path):
+    ends = RecentEnds(Journal(tmp_path / "ends", RecentEnd, 200))
+    ends.note(FISH, 8, 1)
+    for number in range(5000):
+        ends.note(BIRD, number % 100, 10 + number)
+    ends.note_last(BIRD, 42, 9000)
+    for memory in (ends, RecentEnds(Journal(tmp_path / "ends", RecentEnd, 200))):
+        assert memory.last(FISH).code == 8
+        assert memory.last(BIRD).code == 42
+    ends.note_last(FISH, 9, 9001)
+    assert [end.code for end in ends._by_id[FISH]] == [8]
