@@ -85,7 +85,6 @@ class Engine:
         self.images = images
         self.cgroups = cgroups
         self.stages = stages
-        tasks.start_soon(stages.run)
         self.containers = Registry()
         self.events = EventBus(Journal(settings.run_dir / "events", EngineEvent, IN_A_FILE))
         self.ends = RecentEnds(Journal(settings.run_dir / "ends", RecentEnd))

@@ -40,13 +40,13 @@ class Stages:
 
     Attributes:
         main: The stage of the first thread.
-        mailbox: How the threads tell the event loop; `run` empties it.
+        mailbox: How the threads tell the event loop.
     """
 
     def __init__(
         self, marks: MarkFile, hold: Hold, found: Mapping[str, tuple[int, ...]] | None = None
     ) -> None:
-        """Make the first stage.
+        """Make the first stage, in the event loop.
 
         Args:
             hold: Leaves duplicates of descriptors with the shim under a name; none drops them.
@@ -92,10 +92,6 @@ class Stages:
             self._free.append(number)
         self._make_first()  # while there are descriptors for it: no container runs yet
         return told
-
-    async def run(self) -> None:
-        """Call what the threads have posted, until cancelled."""
-        await self.mailbox.run()
 
     async def lane(self, container_log: ContainerLog, feeds: Iterable[Feed]) -> Lane:
         """A way for one container's output, to the thread of its log's file system.

@@ -14,10 +14,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def mailbox():
     made = Mailbox()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(made.run)
-        yield made
-        tasks.cancel_scope.cancel()
+    yield made
     made.close()
 
 
@@ -47,8 +44,16 @@ async def test_a_letter_may_post_another(mailbox):
     await last.wait()
 
 
-def test_a_closed_one_takes_letters_and_forgets_them():
-    box = Mailbox()
-    box.close()
-    box.post(lambda: None)
-    box.close()
+async def test_a_closed_one_takes_letters_and_forgets_them(mailbox):
+    came = []
+    mailbox.close()
+    mailbox.post(lambda: came.append(True))
+    await anyio.wait_all_tasks_blocked()
+    assert came == []
+
+
+def test_a_loop_that_has_ended_is_told_nothing(anyio_backend_name):
+    async def make():
+        return Mailbox()
+
+    anyio.run(make, backend=anyio_backend_name).post(lambda: None)

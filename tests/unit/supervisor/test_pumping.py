@@ -27,10 +27,7 @@ async def held_by_nobody(name, descriptors):
 async def stages(tmp_path):
     marks = MarkFile(tmp_path / "marks")
     made = Stages(marks, held_by_nobody)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(made.run)
-        yield made
-        tasks.cancel_scope.cancel()
+    yield made
     assert made.close()
     marks.close()
 
