@@ -39,12 +39,23 @@ def launch(run_dir: Path, *, fast: bool = True) -> int:
         listener.bind(str(path))
         listener.listen(_BACKLOG)
         pid = _start(run_dir, listener.fileno(), "fast" if fast else "plain")
-        (run_dir / "shim.pid").write_text(f"{pid}\n")
+        note_pid(run_dir / "shim.pid", pid)
     except OSError as error:
         raise ShimUnstartable(f"can't start the shim in {run_dir}: {error}") from error
     finally:
         listener.close()
     return pid
+
+
+def note_pid(path: Path, pid: int) -> None:
+    """Write a pid file at one stroke: whoever reads it finds the old number or the new one.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(f"{pid}\n")
+    fresh.rename(path)
 
 
 @functools.cache

@@ -34,6 +34,7 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
+from runtime.shim_launch import note_pid
 from supervisor import engine_log, holder, state_version, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
@@ -184,7 +185,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
                 holder.sign(lock, settings.run_dir)
             state_version.check(settings.root)
             pid_file = settings.run_dir / "supervisor.pid"
-            pid_file.write_text(f"{os.getpid()}\n")
+            note_pid(pid_file, os.getpid())
             stack.callback(pid_file.unlink, missing_ok=True)
         yield locks
 
