@@ -196,6 +196,9 @@ async def end_unseen(engine: Engine, container: Container) -> None:
     )
     engine.ends.note(container.id, ending.code, ending.time_ns, ending.unknown)
     engine.counts.ends_unseen += 1
+    engine.events.publish(
+        "container", "die", container.id, attributes(container, exitCode=str(ending.code))
+    )
     log.warning("container.end_unseen", container=container.short_id, reason=ending.unknown)
 
 
