@@ -61,9 +61,10 @@ class Calls:
         failed: Name and place of the call that failed, empty if none has yet.
     """
 
-    def __init__(self, fatal):
+    def __init__(self, fatal, instead=None):
         self.made = 0
         self.fatal = fatal
+        self.instead = instead
         self.failed = ""
 
     def wrapped(self, name, real, code):
@@ -74,6 +75,8 @@ class Calls:
                 self.made += 1
                 if self.made == self.fatal:
                     self.failed = f"{name} at {place}"
+                    if self.instead is not None:
+                        self.instead()
                     where = next((g for g in given if isinstance(g, str | os.PathLike)), None)
                     path = None if where is None else os.fspath(where)
                     raise OSError(code, os.strerror(code), path)
@@ -98,9 +101,9 @@ def _place(frame):
 
 
 @contextmanager
-def failing_call(fatal):
-    """Within, call number `fatal` fails."""
-    calls = Calls(fatal)
+def failing_call(fatal, instead=None):
+    """Within, call number `fatal` fails, or `instead()` is called first."""
+    calls = Calls(fatal, instead)
     with pytest.MonkeyPatch.context() as patch:
         for name, code in CODES.items():
             patch.setattr(os, name, calls.wrapped(name, getattr(os, name), code))

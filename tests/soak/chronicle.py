@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ class Chronicle:
         self._latest_ns = 0
         self._told = {}
         self._over = False
+        self._connection = None
         self._thread = threading.Thread(target=self._listen, name="chronicle", daemon=True)
         self.events = 0
         self.disordered = 0
@@ -53,6 +55,8 @@ class Chronicle:
             missing, extra, words = self._held_against(lives)
             if not missing or time.monotonic() > until:
                 self._over = True
+                if self._connection is not None and self._connection.sock is not None:
+                    self._connection.sock.shutdown(socket.SHUT_RDWR)
                 return missing, extra, words
             time.sleep(0.1)
 
@@ -74,7 +78,7 @@ class Chronicle:
 
     def _listen(self):
         while not self._over:
-            connection = UnixConnection(self._engine.socket, timeout=5)
+            connection = self._connection = UnixConnection(self._engine.socket)
             try:
                 connection.request("GET", f"/v1.50/events?resume={self._latest_ns}")
                 response = connection.getresponse()

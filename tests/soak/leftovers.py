@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,24 +23,34 @@ class Takes:
     Attributes:
         memory: Bytes of anonymous memory, by its share (Pss_Anon): that of files changes with who
             else on the machine runs Python.
+        open: What each descriptor is, without numbers.
     """
 
     memory: int
-    descriptors: int
+    open: tuple[str, ...]
+
+    @property
+    def descriptors(self):
+        return len(self.open)
+
+    def more_than(self, before):
+        """What is open here and was not before."""
+        return sorted((Counter(self.open) - Counter(before.open)).elements())
 
 
 def takes(pid):
     """Read /proc/PID/smaps_rollup (proc(5)) and /proc/PID/fd."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     memory = int(re.search(r"^Pss_Anon:\s+(\d+) kB", text, re.MULTILINE)[1]) * 1024
-    return Takes(memory, sum(not link.endswith("/marks") for link in _links(pid)))
+    # The mark file's many maps tell how many containers there were.
+    return Takes(memory, tuple(name for name in _open(pid) if not name.endswith("/marks")))
 
 
-def _links(pid):
-    """What each descriptor is. The mark file's many maps tell how many containers there were."""
+def _open(pid):
+    """What each descriptor is; the containers' ids and the kernel's numbers are left out."""
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
-            yield os.readlink(f"/proc/{pid}/fd/{number}")
+            yield re.sub(r"[0-9a-f]{64}|\d+", "N", os.readlink(f"/proc/{pid}/fd/{number}"))
 
 
 def settled(pid, before):

@@ -198,7 +198,8 @@ class Soak:
         ):
             if after.descriptors > before.descriptors:
                 self.tally.fault(
-                    f"the {who} has {after.descriptors} descriptors, it had {before.descriptors}"
+                    f"the {who} has {after.descriptors} descriptors, it had {before.descriptors}; "
+                    f"more: {after.more_than(before)}"
                 )
             if after.memory > before.memory + growth:
                 self.tally.fault(f"the {who} takes {after.memory} bytes, it took {before.memory}")
