@@ -182,6 +182,7 @@ def follow(
     until_ns: int | None = None,
     timestamps: bool = False,
     framed: bool = False,
+    details: bool = False,
     begin: Spot | None = None,
 ) -> Follower:
     """Show what is in a log and then what is written to it, until it is closed and all was shown.
@@ -193,5 +194,5 @@ def follow(
         LogNotReadable: the driver keeps no log.
         OSError: the file can't be read.
     """
-    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
+    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed, details)
     return Follower(log, selection, tail, begin)

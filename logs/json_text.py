@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from operator import itemgetter
+from urllib.parse import quote_plus
 
 from logs import stamps
 from logs.framing import Stream
@@ -76,6 +78,9 @@ class JsonText:
     def feed(self, block: bytes, end: int) -> None:
         """Take `block[:end]`, which ends with a newline. Stops once the sieve has finished."""
         sieve = self._sieve
+        if sieve.selection.details:
+            self._foreigners(block[:end])
+            return
         pos = 0
         while pos < end and not sieve.finished:
             newline = block.find(b"\n", pos)
@@ -160,6 +165,13 @@ class JsonText:
             if self._sieve.finished:
                 return
 
+    def _foreigners(self, block: bytes) -> None:
+        """Take records that are to be looked at one by one, attributes and all."""
+        for line in block.split(b"\n")[:-1]:
+            self._foreign(line)
+            if self._sieve.finished:
+                return
+
     def _take(self, content: bytes, name: bytes, stamp: bytes) -> None:
         stream = _STREAMS[name]
         try:
@@ -180,10 +192,18 @@ class JsonText:
             if prefix is None:
                 return
             content = _SURROGATE.sub("\ufffd", text).encode()
+            if self._sieve.selection.details:
+                prefix += spelled(record.get("attrs") or {}) + b" "
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             self.skipped += 1
             return
         self._sieve.output.add(stream, prefix + content)
+
+
+def spelled(attributes: Mapping[str, str]) -> bytes:
+    """Attributes as `docker logs --details` shows them: in order, escaped as in a URL."""
+    words = (f"{quote_plus(k)}={quote_plus(attributes[k])}" for k in sorted(attributes))
+    return ",".join(words).encode()
 
 
 def _strip(block: bytes, pos: int, stop: int, tail: bytes) -> bytes | None:

@@ -39,6 +39,9 @@ class K8sText:
     def feed(self, block: bytes, end: int) -> None:
         """Take `block[:end]`, which ends with a newline. Stops once the sieve has finished."""
         sieve = self._sieve
+        if sieve.selection.details:
+            self._singles(block[:end])
+            return
         pos = 0
         while pos < end and not sieve.finished:
             stop = block.find(b"\n", pos) + 1
@@ -92,6 +95,8 @@ class K8sText:
             prefix = self._sieve.admit(stream, stamp)
             if prefix is not None:
                 end = b"\n" if flag == b"F" else b""
+                if self._sieve.selection.details:
+                    prefix += b" "  # this format has none
                 self._sieve.output.add(stream, prefix + text + end)
         except ValueError:
             self.skipped += 1

@@ -177,6 +177,7 @@ def read(
     until_ns: int | None = None,
     timestamps: bool = False,
     framed: bool = False,
+    details: bool = False,
     log: ContainerLog | None = None,
     block_size: int = BLOCK_SIZE,
     begin: Spot | None = None,
@@ -196,6 +197,7 @@ def read(
         until_ns: End before the first record younger than this. None or 0 for no end.
         timestamps: Begin each record with its time.
         framed: Give stdcopy frames, not bare text.
+        details: Begin each record with its attributes.
         log: The log, where this process is writing it. What comes later is not read.
         block_size: Bytes of the file that are read at once; a chunk is never larger.
         begin: Begin at this place, whatever `tail` says.
@@ -208,7 +210,7 @@ def read(
         LogNotReadable: the driver keeps no log.
         OSError: a file can't be opened or read.
     """
-    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed)
+    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed, details)
     text_of(driver, Sieve(selection))
     parts = parts_of(os.fspath(log_path), log)
     if upto is not None:

@@ -21,6 +21,8 @@ class Selection:
         until_ns: The first record younger than this is the end. 0 means no end.
         timestamps: Begin each record with its time.
         framed: Give stdcopy frames, not bare text.
+        details: Begin each record with its attributes (`key=value,…`, as Docker spells them) and a
+            space; behind the time if that is wanted too.
     """
 
     streams: Collection[Stream] = BOTH
@@ -28,6 +30,7 @@ class Selection:
     until_ns: int = 0
     timestamps: bool = False
     framed: bool = False
+    details: bool = False
 
 
 class Output:

@@ -51,7 +51,6 @@ _OTHERS = {
     "start": dict.fromkeys(("--interactive", "-i", "--detach-keys"), _STDIN),
     "attach": {"--detach-keys": _STDIN},
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
-    "logs": {"--details": "--details comes later; see 'mdocker inspect' for labels"},
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
     "import": {"--platform": "an image is always for this machine's platform"},
 }

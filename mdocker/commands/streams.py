@@ -33,6 +33,9 @@ def logs(
         str, flag("--until", help="Up to this time: RFC 3339, Unix seconds, or 10m ago")
     ] = "",
     timestamps: Annotated[bool, flag("--timestamps", "-t", help="With the time of each")] = False,
+    details: Annotated[
+        bool, flag("--details", help="With the labels, variables and tag that --log-opt chose")
+    ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Show what containers have printed.
@@ -47,6 +50,7 @@ def logs(
         "follow": True if follow else None,
         "tail": _tail(tail),
         "timestamps": True if timestamps or more else None,
+        "details": True if details else None,
         "places": True,
         **_period(since, until),
     }

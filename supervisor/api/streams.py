@@ -49,6 +49,7 @@ class LogRequest(msgspec.Struct, frozen=True):
     since_ns: int | None = None
     until_ns: int | None = None
     timestamps: bool = False
+    details: bool = False
     begin: Spot | None = None
 
 
@@ -61,8 +62,6 @@ def _log_request(request: Request) -> LogRequest:
     streams = asked_streams(request)
     if not streams:
         raise BadParameter("Bad parameters: you must choose at least one stream")
-    if flag(request, "details"):
-        raise Unsupported("mdocker does not support details of logs yet: ask without them")
     tail = request.parameter("tail").strip()
     return LogRequest(
         streams=streams,
@@ -71,6 +70,7 @@ def _log_request(request: Request) -> LogRequest:
         since_ns=moment(request, "since"),
         until_ns=moment(request, "until"),
         timestamps=flag(request, "timestamps"),
+        details=flag(request, "details"),
         begin=places.resumed(request),
     )
 
@@ -138,6 +138,7 @@ async def _live(engine: Engine, log: ContainerLog, asked: LogRequest) -> Followe
         since_ns=asked.since_ns,
         until_ns=asked.until_ns,
         timestamps=asked.timestamps,
+        details=asked.details,
         framed=True,
         begin=asked.begin,
     )
@@ -165,6 +166,7 @@ async def open_history(
         since_ns=asked.since_ns,
         until_ns=asked.until_ns,
         timestamps=asked.timestamps,
+        details=asked.details,
         framed=True,
         log=engine.log_of(container),
         begin=asked.begin,

@@ -92,6 +92,10 @@ def test_attributes_stand_in_the_records(docker):
     record = json.loads(path.read_text())
     assert record["attrs"] == {"MODE": "x", "tag": "bird/host", "team": "a"}
     assert docker.ok("logs", "bird") == "hello"
+    details = "MODE=x,tag=bird%2Fhost,team=a"
+    assert docker.ok("logs", "--details", "bird") == f"{details} hello"
+    stamp, rest = docker.ok("logs", "-t", "--details", "bird").split(" ", 1)
+    assert stamp.startswith("20") and rest == f"{details} hello"
 
 
 def test_sizes_count_the_logs(docker):

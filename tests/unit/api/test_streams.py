@@ -81,7 +81,6 @@ async def test_logs_of_one_that_has_ended(engine_and_client, tmp_path):
         ("?stdout=0&stderr=false", 400, "Bad parameters: you must choose at least one stream"),
         ("?stdout=1&since=tuesday", 400, 'invalid since "tuesday"'),
         ("?stdout=1&until=1.2.3", 400, 'invalid until "1.2.3"'),
-        ("?stdout=1&details=1", 501, "mdocker does not support details of logs yet"),
     ],
 )
 async def test_logs_that_can_not_be(engine_and_client, query, status, text):

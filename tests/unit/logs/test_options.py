@@ -168,6 +168,21 @@ def test_records_with_attributes_are_dockers_and_are_read_back(tmp_path, asked):
     )
 
 
+@pytest.mark.parametrize("driver", ["json-file", "k8s-file"])
+def test_details(tmp_path, driver):
+    asked = {"labels": "com.example.team", "tag": "{{.Name}}"} if driver == "json-file" else {}
+    log = open_log(driver, tmp_path, ID, asked, SUBJECT)
+    log.stream(Stream.STDOUT).append(b"one\ntwo\n")
+    log.stream(Stream.STDERR).append(b"three\n")
+    log.close()
+    before = b"com.example.team=a+%22b%22+%3Cc%3E,tag=bird " if asked else b" "
+    assert b"".join(read(log.path, driver, details=True)) == b"".join(
+        before + line for line in (b"one\n", b"two\n", b"three\n")
+    )
+    (only,) = read(log.path, driver, details=True, timestamps=True, tail=1)
+    assert only.split(b" ", 1)[1] == before + b"three\n"
+
+
 def test_a_tag_may_hold_anything(tmp_path):
     log = open_log("json-file", tmp_path, ID, {"tag": 'a"b\\c{{.Name}}'}, SUBJECT)
     log.stream(Stream.STDOUT).append(b"line\n")
