@@ -317,8 +317,8 @@ def test_whatever_is_asked_and_whoever_dies_the_model_holds(respawned_engine):
     run_state_machine_as_test(
         Containers,
         settings=settings(
-            max_examples=6 * SCALE,
-            stateful_step_count=30,
+            max_examples=4 * SCALE,
+            stateful_step_count=25,
             deadline=None,
             database=None,
             print_blob=True,
