@@ -192,6 +192,16 @@ LONG_SEARCH = {"env": ("PATH=" + "/nowhere:" * 400_000 + "/bin",)}
 SHORT_SEARCH = {"env": ("PATH=" + "/n:" * 1000 + "/bin",)}
 
 
+def held(one):
+    """Stop a process; its status once it has stopped (or has ended)."""
+    signal.pidfd_send_signal(one.pidfd, signal.SIGSTOP)
+    while (text := Path(f"/proc/{one.pid}/status").read_text()) and field(text, "State")[
+        0
+    ] not in "TZ":
+        continue
+    return text
+
+
 def looked_into(driver, started, pid):
     """What a root of the container gets to see of a process of it that is about to become one."""
     inner = field(Path(f"/proc/{pid}/status").read_text(), "NSpid").split()[-1]
@@ -213,8 +223,7 @@ def test_nobody_in_the_container_can_look_into_one_that_shares_the_shim_s_memory
             status = Path(f"/proc/{one.pid}/status")
             while int(field(status.read_text(), "CapEff"), 16) > 1 << 32:
                 continue  # those without privileges could not look at it anyway
-            signal.pidfd_send_signal(one.pidfd, signal.SIGSTOP)
-            entering = "Name:\tmdocker-shim" in status.read_text()
+            entering = "Name:\tmdocker-shim" in held(one)
             if entering:
                 assert looked_into(driver, sleeper, one.pid) == ["Name:", "mdocker-shim"]
             signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
@@ -242,8 +251,7 @@ def test_nobody_in_the_container_can_look_into_one_that_enters(driver, stage):
             root = os.stat(f"/proc/{one.pid}/root").st_dev
             if root != os.stat("/").st_dev and (early or effective < 1 << 32):
                 break
-        signal.pidfd_send_signal(one.pidfd, signal.SIGSTOP)
-        text = status.read_text()
+        text = held(one)
         assert "Name:\tmdocker-shim" in text, "it was too fast for this test"
         assert (int(field(text, "CapEff"), 16) > 1 << 32) == early
         assert looked_into(driver, started, one.pid) == ["Name:", "mdocker-shim"]
