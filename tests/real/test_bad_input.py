@@ -39,12 +39,33 @@ def refused(engine, body, name=""):
         ({"HostConfig": {"Binds": ["/a:/b"]}}, 501, "Binds"),
         ({"HostConfig": {"NetworkMode": "bridge"}}, 501, "bridge"),
         ({"HostConfig": {"CapAdd": ["SYS_ADMIN"]}}, 501, "CapAdd"),
-        ({"HostConfig": {"RestartPolicy": {"Name": "always"}}}, 501, "RestartPolicy"),
+        ({"HostConfig": {"RestartPolicy": {"Name": "mostly"}}}, 400, "unknown policy 'mostly'"),
+        (
+            {"HostConfig": {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}}},
+            400,
+            "maximum retry count can only be used with 'on-failure'",
+        ),
+        (
+            {"HostConfig": {"RestartPolicy": {"Name": "always", "DelayMs": -1}}},
+            400,
+            "DelayMs -1: give 1 to",
+        ),
+        (
+            {"HostConfig": {"RestartPolicy": {"Name": "always"}, "AutoRemove": True}},
+            400,
+            "AutoRemove",
+        ),
+        ({"HostConfig": {"LogConfig": {"Config": {"max-size": "much"}}}}, 400, "max-size"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog", "Config": {}}}}, 501, "syslog"),
         ({"HostConfig": {"Init": True}}, 501, "Init"),
         ({"Tty": True}, 501, "Tty"),
         ({"OpenStdin": True}, 501, "OpenStdin"),
-        ({"Healthcheck": {"Test": ["CMD", "true"]}}, 501, "Healthcheck"),
+        (
+            {"Healthcheck": {"Test": ["CMD", "true"], "Interval": 5}},
+            400,
+            "Interval in Healthcheck cannot be less than 1ms",
+        ),
+        ({"Healthcheck": {"Test": ["SOMETIMES"]}}, 400, "Unknown healthcheck type 'SOMETIMES'"),
     ],
 )
 def test_create_refuses(engine, body, status, words):
