@@ -37,6 +37,7 @@ from supervisor.strays import clear_cgroup
 from supervisor.undo import Undo
 
 if TYPE_CHECKING:
+    from logs.drivers import ContainerLog
     from supervisor.engine import Engine
 
 log = structlog.get_logger()
@@ -142,9 +143,8 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         await clear_cgroup(engine.cgroups, container.id)  # of what the last run has left
         plan = engine.cgroups.create(container.id, limits)
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
-    directory = engine.directory(container)
-    its_disk = disk.of(directory)
-    await its_disk.patient(functools.partial(network_files.write, directory, container))
+    container_log = await _on_disk(engine, container)
+    undo.push("close its log", container_log.close)
     ours = ExitStack()
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
@@ -166,10 +166,6 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         "kill the init",
         functools.partial(kill_half_started, engine, container.id, spawned.pidfd),
     )
-    # While the init mounts, on the other core.
-    await engine.stages.settled(container.id)
-    container_log = await its_disk.patient(functools.partial(open_log_of, container, directory))
-    undo.push("close its log", container_log.close)
     problem = await _read_report(report)
     if problem is not None:
         raise problem
@@ -188,6 +184,18 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         stderr,
         container_log,
     )
+
+
+async def _on_disk(engine: Engine, container: Container) -> ContainerLog:
+    """What a start writes before anything runs, by one visit to the disk's thread: its log."""
+    directory = engine.directory(container)
+
+    def write() -> ContainerLog:
+        network_files.write(directory, container)
+        return open_log_of(container, directory)
+
+    await engine.stages.settled(container.id)
+    return await disk.of(directory).patient(write)
 
 
 def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
