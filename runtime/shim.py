@@ -8,9 +8,8 @@ Why it is written as it is: a start with a Python init copies this process (`run
 of the others), so its imports are few, its objects are frozen out of the collector, and the
 collector is off (nothing here makes reference cycles).
 
-- Connection: a new one replaces the old one. When it ends everything is kept, and a new supervisor
-  is started unless that one said farewell (`runtime.succession`). If nobody follows, no container
-  is alive and no exit is unclaimed, the shim ends.
+- Connection: a new one replaces the old one. When it ends everything is kept, and another supervisor
+  is started (`runtime.succession`). If none is to follow and nothing is held, the shim ends.
 - Exits are pushed as soon as they are reaped and kept until Forget. A supervisor that does not
   read is not waited for: messages queue here, and at `_QUEUE_LIMIT` nothing more is read from it.
 - Signals: SIGHUP, SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives.
@@ -37,7 +36,7 @@ from runtime.fast import FastStarts, prepare
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
 from runtime.shim_exec import Execs
-from runtime.shim_setup import fit_out, reserve_low_descriptors
+from runtime.shim_setup import fit_out, note_pid, reserve_low_descriptors
 from runtime.strangers import Strangers
 from runtime.succession import Succession
 
@@ -441,6 +440,7 @@ def main() -> None:
     """Be the shim; argv is [-c, RUN_DIR, LISTEN_FD, …, HOW, CODE], see `runtime.shim_launch`."""
     listener_fd, faults = reserve_low_descriptors(int(sys.argv[2]))
     host = fit_out()
+    note_pid(sys.argv[1])
     fast = prepare(DOOR, host) if sys.argv[4] == "fast" else None
     listener: socket.socket = _socket.socket(fileno=listener_fd)  # type: ignore[assignment]
     shim = Shim(DOOR, listener, host, fast, faults, sys.argv[5])

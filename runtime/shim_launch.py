@@ -24,7 +24,8 @@ def launch(run_dir: Path, *, fast: bool = True) -> int:
     """Start the shim detached, its socket RUN_DIR/shim.sock already listening; returns its pid.
 
     The shim is the caller's child, in a session of its own, with nothing open but /dev/null,
-    RUN_DIR/shim.log and the socket. Its pid is written to RUN_DIR/shim.pid. The caller reaps it.
+    RUN_DIR/shim.log and the socket. It writes its pid to RUN_DIR/shim.pid itself, as the caller may
+    die any moment. The caller reaps it.
     Without `fast` every init is a Python one (`runtime.native`).
 
     Raises:
@@ -39,23 +40,11 @@ def launch(run_dir: Path, *, fast: bool = True) -> int:
         listener.bind(str(path))
         listener.listen(_BACKLOG)
         pid = _start(run_dir, listener.fileno(), "fast" if fast else "plain")
-        note_pid(run_dir / "shim.pid", pid)
     except OSError as error:
         raise ShimUnstartable(f"can't start the shim in {run_dir}: {error}") from error
     finally:
         listener.close()
     return pid
-
-
-def note_pid(path: Path, pid: int) -> None:
-    """Write a pid file at one stroke: whoever reads it finds the old number or the new one.
-
-    Raises:
-        OSError: The disk refuses.
-    """
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(f"{pid}\n")
-    fresh.rename(path)
 
 
 @functools.cache

@@ -67,6 +67,23 @@ def _leave_session_keyring() -> None:
     DOOR.keyctl(flags.KEYCTL_SETPERM, flags.KEY_SPEC_SESSION_KEYRING, 0)
 
 
+def note_pid(run_dir: str) -> None:
+    """Write RUN_DIR/shim.pid, at one stroke: whoever reads it finds the old number or the new one.
+
+    A disk without room takes it from us, and no more: the supervisor knows us without it.
+    """
+    path = f"{run_dir}/shim.pid"
+    try:
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, b"%d\n" % os.getpid())
+        finally:
+            os.close(fd)
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        os.write(2, f"mdocker-shim: write {path}: {error.strerror}\n".encode())
+
+
 def reserve_low_descriptors(listener_fd: int) -> tuple[int, int]:
     """Move the listener up, and fill what inits need for themselves below `FIRST_FREE_FD`.
 

@@ -34,7 +34,6 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
-from runtime.shim_launch import note_pid
 from supervisor import engine_log, holder, state_version, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
@@ -185,7 +184,9 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
                 holder.sign(lock, settings.run_dir)
             state_version.check(settings.root)
             pid_file = settings.run_dir / "supervisor.pid"
-            note_pid(pid_file, os.getpid())
+            fresh = pid_file.with_name("supervisor.pid.new")
+            fresh.write_text(f"{os.getpid()}\n")
+            fresh.rename(pid_file)  # whoever reads it finds the old number or the new one
             stack.callback(pid_file.unlink, missing_ok=True)
         yield locks
 
