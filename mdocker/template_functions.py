@@ -46,9 +46,23 @@ def truth(value: Value) -> bool:
     return bool(value)
 
 
+class Renamed(dict[str, Value]):
+    """Fields under the names that templates have for them; as JSON they keep their own.
+
+    Attributes:
+        original: The fields as JSON has them.
+    """
+
+    def __init__(self, fields: Mapping[str, Value], original: Mapping[str, Value]) -> None:
+        super().__init__(fields)
+        self.original = original
+
+
 def _json(value: Value) -> str:
     if value is NIL:
         return "null"
+    if isinstance(value, Renamed):
+        value = value.original
     if isinstance(value, Mapping):
         value = {key: item for key, item in value.items() if not callable(item)}
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=dict)

@@ -65,7 +65,9 @@ def to_rfc3339_local(ns: int) -> str:
     """Print a moment in local time with ns, as `docker events` does."""
     moment = datetime.fromtimestamp(ns // 10**9).astimezone()
     zone = moment.strftime("%z")
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}{zone[:3]}:{zone[3:]}"
+    # As Go has it: an offset of nothing is Z, whatever the zone is called.
+    offset = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}{offset}"
 
 
 def to_go_string(seconds: int) -> str:

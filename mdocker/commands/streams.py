@@ -178,8 +178,11 @@ _DOCKER_NAMES = {
 
 def _by_docker_names(event: dict[str, Any]) -> dict[str, Any]:
     """The fields as templates name them: those of the docker CLI, not of the JSON."""
+    from mdocker.template_functions import Renamed
+
     absent = {"Status": "", "ID": "", "From": "", "Scope": "", "Time": 0, "TimeNano": 0}
-    return absent | {_DOCKER_NAMES.get(name, name): value for name, value in event.items()}
+    named = {_DOCKER_NAMES.get(name, name): value for name, value in event.items()}
+    return Renamed(absent | named, event)
 
 
 def _event(event: dict[str, Any]) -> str:

@@ -314,7 +314,7 @@ def test_events(happening, mdocker, monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     __import__("time").tzset()
     result = mdocker("events", "--since", "5", "-f", "event=die", "--filter", "event=start")
-    line = "2026-01-02T15:04:05.000000005+00:00 container die abc (exitCode=0, name=bird)\n"
+    line = "2026-01-02T15:04:05.000000005Z container die abc (exitCode=0, name=bird)\n"
     assert result == (0, line * 2, "")
     query = happening.requests[0][2]
     assert query["since"] == "5.000000000"
@@ -333,3 +333,6 @@ def test_events_formatted(happening, mdocker):
     ]
     assert "no field" in mdocker("events", "--format", "{{.Nope}}").err
     assert mdocker("events", "--format", "{{.TimeNano}} {{.Scope}}").code == 0
+    # As JSON the fields have the names that they came with.
+    as_json = mdocker("events", "--format", "{{json .}}").out
+    assert [json.loads(line) for line in as_json.splitlines()] == [EVENT, EVENT]

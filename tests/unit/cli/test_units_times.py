@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,6 +155,24 @@ def test_bad_moments(text):
 def test_a_moment_survives_being_printed(ns):
     text = times.to_rfc3339_local(ns)
     assert times.from_rfc3339(text) == ns
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("UTC", "2026-01-02T03:04:05.000000006Z"),
+        ("Europe/London", "2026-01-02T03:04:05.000000006Z"),
+        ("America/New_York", "2026-01-01T22:04:05.000000006-05:00"),
+    ],
+)
+def test_a_moment_in_local_time_is_spelt_as_go_does(monkeypatch, zone, text):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert times.to_rfc3339_local(1767323045_000000006) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_zero_time():
