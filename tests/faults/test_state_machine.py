@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,12 +42,20 @@ SCRIPTS = {
     "quick": ("echo up; exit 7", None),
 }
 
+MOST_RETRIES = 2
+POLICIES = {
+    name: {"Name": name, "DelayMs": 20, "MaxDelayMs": 100}
+    for name in ("always", "unless-stopped", "on-failure")
+}
+LONG_S = 30.0
+
 
 @dataclass
 class Model:
     """What we know of one container.
 
     Attributes:
+        policy: Its restart policy.
         state: "created", "running", "exited", or "ending": its end is near and not yet seen.
         written: What its standard output must be.
         pid: Of the run under way, which no death may change.
@@ -55,6 +64,7 @@ class Model:
     id: str
     name: str
     kind: str
+    policy: str = "no"
     state: str = "created"
     code: int = 0
     written: list[bytes] = field(default_factory=list)
@@ -62,7 +72,13 @@ class Model:
 
     @property
     def may_be(self):
-        return {"running", "exited"} if self.state == "ending" else {self.state}
+        near_its_end = {"running", "restarting", "exited"}
+        return near_its_end if self.state == "ending" else {self.state}
+
+    @property
+    def comes_back(self):
+        """Whether it is started again where it is killed by somebody else."""
+        return self.policy != "no"
 
 
 class Containers(RuleBasedStateMachine):
@@ -101,11 +117,16 @@ class Containers(RuleBasedStateMachine):
     # ── commands ────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: len(self.models) < MOST_CONTAINERS)
-    @rule(kind=st.sampled_from(sorted(SCRIPTS)))
-    def create(self, kind):
+    @rule(kind=st.sampled_from(sorted(SCRIPTS)), policy=st.sampled_from(("no", *POLICIES)))
+    def create(self, kind, policy):
+        if kind == "quick" and policy != "no":
+            policy = "on-failure"  # `always` would go on for ever
+        limit = {"MaximumRetryCount": MOST_RETRIES if kind == "quick" else 0}
         name = f"bird-{next(NUMBERS)}"
-        container = self.engine.create("sh", "-c", SCRIPTS[kind][0], name=name)
-        self.models.append(Model(container, name, kind))
+        host = {"RestartPolicy": POLICIES[policy] | limit} if policy != "no" else {}
+        script = SCRIPTS[kind][0]
+        container = self.engine.create("sh", "-c", script, name=name, HostConfig=host)
+        self.models.append(Model(container, name, kind, policy))
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
@@ -175,11 +196,37 @@ class Containers(RuleBasedStateMachine):
     def wait(self, data):
         model = self.pick(data, "ending", "exited", "created")
         if model is not None:
-            answer = self.engine.post(f"/containers/{model.id}/wait?condition=not-running")
             if model.state == "ending":
+                if model.comes_back:
+                    self.until(model, lambda state: state["Status"] == "exited")
+                    model.written += [b"up\n"] * MOST_RETRIES
+                self.engine.wait(model.id)
                 self.has_ended(model, 7)
+            answer = self.engine.post(f"/containers/{model.id}/wait?condition=not-running")
             assert answer.status == 200
             assert answer.json["StatusCode"] == model.code, model
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data())
+    def its_payload_is_killed_by_somebody_else(self, data):
+        model = self.pick(data, "running")
+        if model is None:
+            return
+        before = model.pid
+        os.kill(before, signal.SIGKILL)
+        if model.comes_back:
+            self.until(model, lambda state: state["Running"] and state["Pid"] not in (0, before))
+            self.has_started(model)
+        else:
+            assert self.engine.wait(model.id) == 137
+            self.has_ended(model, 137)
+
+    def until(self, model, fits):
+        """Wait for what the engine does by itself after an end: nothing tells of that alone."""
+        until = time.monotonic() + LONG_S
+        while not fits(state := self.engine.inspect(model.id)["State"]):
+            assert time.monotonic() < until, (model, state)
+            time.sleep(0.01)
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
@@ -332,7 +379,7 @@ def test_the_model_can_fail(respawned_engine):
     """A container that somebody else ends is noticed."""
     Containers.use(respawned_engine)
     machine = Containers()
-    machine.create("deaf")
+    machine.create("deaf", "no")
     model = machine.models[0]
     machine.post(model, "start", 204)
     machine.has_started(model)
