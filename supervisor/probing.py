@@ -86,9 +86,10 @@ async def probe(engine: Engine, container: Container, timeout_ns: int) -> Outcom
                 with anyio.move_on_after(START_LIMIT_S):
                     ending = await execution.ending()
             else:
-                code, words, killed = ending.code, output.text, ending.signal == 9
+                code, killed = ending.code, ending.signal == 9
+                words = ending.unknown or output.text
                 kind = "lost" if ending.unknown else "success" if code == 0 else "failure"
-            if ending is not None:
+            if ending is not None and not ending.unknown:
                 _publish(engine, container, "exec_die", execID=exec_id, exitCode=str(ending.code))
     except ExecRefused as error:
         if error.errno in _OUR_OWN:
@@ -112,7 +113,7 @@ async def _run(execution: Execution, output: _Output, timeout_s: float) -> Endin
     with anyio.move_on_after(START_LIMIT_S) as starting:
         await execution.executed()
     if starting.cancelled_caught:
-        return None
+        raise NotExecuted(f"exec failed: it was not started within {START_LIMIT_S:g} s")
     with anyio.move_on_after(timeout_s):
         async with anyio.create_task_group() as reading:
             reading.start_soon(_read, execution.output, output)
