@@ -25,6 +25,9 @@ DAEMON = (sys.executable, "-m", "mdocker", "daemon")
 RESPAWN_S = 2.0
 """How long the next engine may take to follow one that was killed, before we start one."""
 
+LISTEN_S = 10.0
+"""How long an engine that is there already may take to listen."""
+
 ANOTHER = "another supervisor"
 """The first words of an engine that is refused because there is one."""
 
@@ -68,9 +71,12 @@ def start(place: Settings) -> socket:
         except EngineUnreachable:
             try:
                 _start(place, run_dir)
-            except AnotherRuns:
-                # It was quicker than we were, and is about to listen.
-                return await_engine(dial, died)
+            except AnotherRuns as refused:
+                # It was quicker than we were, and is about to listen; if not, its words tell who.
+                try:
+                    return await_engine(dial, died, LISTEN_S)
+                except EngineUnreachable:
+                    raise refused from None
         try:
             return dial()
         except OSError as error:

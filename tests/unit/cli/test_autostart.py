@@ -249,3 +249,12 @@ def test_who_is_refused_because_another_was_quicker_takes_that_one(place, script
     autostart.start(place).close()
     thread.join()
     listener.close()
+
+
+def test_one_that_is_there_and_never_listens_is_named(place, scripted, monkeypatch):
+    monkeypatch.setattr(autostart, "LISTEN_S", 0.05)
+    scripted(
+        "import os, sys\nos.write(int(sys.argv[-1]), b'another supervisor (pid 5) uses /run/x\\n')"
+    )
+    with pytest.raises(EngineUnreachable, match=r"another supervisor \(pid 5\) uses /run/x"):
+        autostart.start(place)
