@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from logs.errors import LogOptionRefused
+from logs.patterns import Pattern, PatternError
 
 ATTRIBUTE_OPTIONS = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
 
@@ -56,8 +57,8 @@ def check_attributes(asked: Mapping[str, str]) -> None:
     """
     for name in ("labels-regex", "env-regex"):
         try:
-            re.compile(asked.get(name, ""))
-        except re.error as error:
+            Pattern(asked.get(name, ""))
+        except PatternError as error:
             raise LogOptionRefused(
                 f"invalid {name}: '{asked[name]}' is no regular expression: {error}"
             ) from None
@@ -83,7 +84,7 @@ def attributes(asked: Mapping[str, str], of: Subject) -> bytes:
         names = [name for name in asked.get(option, "").split(",") if name in known]
         pattern = asked.get(f"{option}-regex", "")
         if pattern:
-            names += filter(re.compile(pattern).search, known)
+            names += filter(Pattern(pattern).found_in, known)
         chosen |= {name: known[name] for name in names}
     tag = _PLACE.sub(lambda place: _FIELDS[place[1]](of), asked.get("tag", ""))
     if tag:

@@ -84,8 +84,9 @@ def open_log(
     """
     path = log_path(driver, directory, container_id)
     asked = options or {}
+    parsed = parse(driver, asked)
     writer = _WRITERS[driver]
     extra = attributes(asked, subject or Subject(container_id))
     if extra:
         writer = JsonRecords(extra)
-    return ContainerLog(driver, path, container_id, writer, parse(driver, asked))
+    return ContainerLog(driver, path, container_id, writer, parsed)

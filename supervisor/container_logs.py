@@ -6,9 +6,13 @@ import contextlib
 import os
 from pathlib import Path
 
-from logs.drivers import ContainerLog, Subject, open_log
+import structlog
+
+from logs.drivers import ContainerLog, LogOptionRefused, Subject, open_log
 from logs.rotation import names_of
 from supervisor.container import Container
+
+log = structlog.get_logger()
 
 
 def open_log_of(container: Container, directory: Path) -> ContainerLog:
@@ -30,7 +34,13 @@ def open_log_of(container: Container, directory: Path) -> ContainerLog:
         labels=config.labels,
         env=config.env,
     )
-    return open_log(config.log_driver, directory, container.id, config.log_options, subject)
+    options = config.log_options
+    try:
+        return open_log(config.log_driver, directory, container.id, options, subject)
+    except LogOptionRefused as error:
+        # They were checked at create, by another version: a log is better than none.
+        log.error("log.options_ignored", container=container.short_id, reason=str(error))
+        return open_log(config.log_driver, directory, container.id)
 
 
 def log_size(log_path: str) -> int:
