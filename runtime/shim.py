@@ -8,8 +8,8 @@ Why it is written as it is: a start with a Python init copies this process (`run
 of the others), so its imports are few, its objects are frozen out of the collector, and the
 collector is off (nothing here makes reference cycles).
 
-- Connection: a new one replaces the old one. When it ends everything is kept, and the next supervisor
-  is started (`runtime.succession`). If none is to follow and nothing is held, the shim ends.
+- Connection: a new one replaces the old one. When it ends everything is kept and a new supervisor
+  started (`runtime.succession`). If none is to follow and nothing is held, the shim ends.
 - Exits are pushed as soon as they are reaped and kept until Forget. A supervisor that does not
   read is not waited for: messages queue here, and at `_QUEUE_LIMIT` nothing more is read from it.
 - Signals: SIGHUP, SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives.
