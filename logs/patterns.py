@@ -16,6 +16,8 @@ MOST_STATES = 2000
 
 _QUANTIFIER = re.compile(r"([*+?])|\{(\d{1,4})(?:(,)(\d{1,4})?)?\}")
 _CLASS = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
+_SIGNS = re.compile(r"(?<!\\)[\[&~|]")
+"""In a class they stand for themselves, and may mean more to `re` one day."""
 _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|[dDwWsStnrfv]|[^0-9A-Za-z])", re.DOTALL)
 _GROUP = re.compile(r"\((?:\?:|\?P?<\w+>)?")
 _ENDS = {"^": "begin", "$": "end", r"\A": "begin", r"\z": "end", r"\b": "edge", r"\B": "inside"}
@@ -191,10 +193,15 @@ class Pattern:
         if piece is None:
             raise PatternError(f"{text[at : at + 8]!r} at {at} is not done, or has no end")
         self._at = piece.end()
+        word = piece[0]
+        if word[0] == "[":
+            if "[:" in word or "--" in word:
+                raise PatternError(f"the class {word[:32]} is of a kind that is not done")
+            word = "[" + _SIGNS.sub(r"\\\g<0>", word[1:])
+        elif word[0] not in "\\.":
+            word = re.escape(word)
         try:
-            letter = re.compile(
-                piece[0] if piece[0][0] in "[\\." else re.escape(piece[0]), self._flags
-            )
+            letter = re.compile(word, self._flags)
         except re.error as error:
             raise PatternError(str(error)) from None
         return lambda then: self._add(then, letter=letter)

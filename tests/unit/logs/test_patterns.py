@@ -38,6 +38,8 @@ def test_finds_what_re_finds(pattern, texts):
         (r"(?i)TIER$", "com.tier", True),
         (r"[]x]", "]", True),
         (r"[\]x]{2}", "]x", True),
+        (r"^[[|&~]+$", "[|&~", True),
+        (r"[\\[]", "[", True),
         (r"(?P<name>tier|team)", "the team", True),
         (r"\x41", "A", True),
         ("é+", "né", True),
