@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import select
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -15,9 +17,12 @@ from runtime import kernel, spawner
 from runtime import shim_protocol as protocol
 from runtime.exec_spec import ExecSpec
 from runtime.kernel import Kernel
+from runtime.program import usable
 from runtime.shim_exec import Execs
 from tests.real.shim_driver import ShimDriver, busybox_tree
 from tests.real.test_runtime_faults import FailingDoor, host
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Bed:
@@ -161,3 +166,16 @@ def test_a_shim_that_can_not_come_home_clones_nothing_until_it_can(bed):
     execs.be_home()
     assert at_home()
     os.close(execs._home)
+
+
+def test_every_step_of_a_fast_one_fails_once(driver, tmp_path):
+    if not usable():
+        pytest.skip("fast starts are for x86_64")
+    command = [sys.executable, "-m", "tests.real.exec_steps", str(driver.lower), str(tmp_path)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=25)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    # What is not reached: the places of PATH behind the one where the command is.
+    assert 50 < result["faults"] < result["steps"] < result["faults"] + 10
+    assert (result["last"], result["container"]) == ("runs", True)
+    assert (result["left_open"], result["populated"]) == ([], False)
