@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import queue
 import threading
@@ -23,6 +22,8 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.to_thread
 import structlog
+
+from supervisor.mailbox import Mailbox
 
 log = structlog.get_logger()
 
@@ -90,14 +91,19 @@ class _Job(Generic[Result]):
 
 
 class Disk:
-    """The thread of one file system."""
+    """The thread of one file system.
+
+    Attributes:
+        name: Its device as major:minor.
+    """
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job[object]] = queue.SimpleQueue()
         self._hangs_since = 0.0
         self._afterwards: dict[str, Callable[[], object]] = {}
-        self._lock = threading.Lock()  # of `_afterwards`, never held while something is done
-        self._name = name
+        self._awaited: list[Callable[[], None]] = []
+        self._lock = threading.Lock()  # of these two, never held while something is done
+        self.name = name
         self._waiters: anyio.CapacityLimiter | None = None
         self._thread = threading.Thread(target=self._run, name=f"disk-{name}", daemon=True)
         self._thread.start()
@@ -106,6 +112,20 @@ class Disk:
     def hangs_s(self) -> float:
         """For how long it has not answered, 0.0 if it does."""
         return time.monotonic() - self._hangs_since if self._hangs_since else 0.0
+
+    async def answers(self) -> None:
+        """Wait until it does not hang; at once where it does not."""
+        while self._hangs_since:
+            answering, mailbox = anyio.Event(), Mailbox()
+
+            def tell(mailbox: Mailbox = mailbox, answering: anyio.Event = answering) -> None:
+                mailbox.post(answering.set)
+
+            with self._lock:
+                if not self._hangs_since:
+                    return
+                self._awaited.append(tell)
+            await answering.wait()
 
     def call(self, work: Callable[[], Result], late: Callable[[], object] | None = None) -> Result:
         """Do it and wait, for `SYNC_LIMIT_S` at the most.
@@ -173,7 +193,7 @@ class Disk:
             return
         if not self._hangs_since:
             self._hangs_since = time.monotonic()
-            log.error("disk.hangs", disk=self._name)
+            log.error("disk.hangs", disk=self.name)
 
     def _hangs(self) -> DiskHangs:
         seconds = max(self.hangs_s, SYNC_LIMIT_S)
@@ -187,8 +207,12 @@ class Disk:
             else:
                 job.late = None  # it never happened
             if self._hangs_since:
-                log.info("disk.answers_again", disk=self._name, after_s=round(self.hangs_s, 1))
-                self._hangs_since = 0.0
+                log.info("disk.answers_again", disk=self.name, after_s=round(self.hangs_s, 1))
+                with self._lock:
+                    self._hangs_since = 0.0
+                    awaited, self._awaited = self._awaited, []
+                for tell in awaited:
+                    tell()
             if job.given_up and job.late is not None:
                 self._do_late(job.late)
             with self._lock:
@@ -200,16 +224,27 @@ class Disk:
         try:
             work()
         except OSError as error:
-            log.error("disk.late_work_failed", disk=self._name, error=str(error))
+            log.error("disk.late_work_failed", disk=self.name, error=str(error))
 
 
 def _nothing() -> None:
     pass
 
 
-@functools.cache
+_disks: dict[int, Disk] = {}
+"""By device number. Threads are the process's, so are these."""
+
+
+def hanging() -> list[str]:
+    """The names (major:minor) of the disks that hang now."""
+    return [one.name for one in list(_disks.values()) if one.hangs_s]
+
+
 def _disk(device: int) -> Disk:
-    return Disk(f"{os.major(device)}:{os.minor(device)}")
+    found = _disks.get(device)
+    if found is None:
+        found = _disks[device] = Disk(f"{os.major(device)}:{os.minor(device)}")
+    return found
 
 
 def of(path: Path | str) -> Disk:

@@ -22,7 +22,7 @@ import anyio
 import msgspec
 import structlog
 
-from supervisor import lifecycle, restart_policy, start, store
+from supervisor import disk, lifecycle, restart_policy, start, store
 from supervisor.container import Container, RestartPolicy
 from supervisor.errors import Conflict, EngineFault, StartFailed
 from supervisor.restart_policy import MS
@@ -77,6 +77,9 @@ async def _wait_and_start(
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="restart")
     if not await pause.sleep(delay_s):
         return
+    # Whose disk hangs waits here, where it is in nobody's way.
+    await engine.stages.settled(container.id)
+    await disk.of(engine.directory(container)).answers()
     # Many that crash and a machine that comes up must not stand before the starts people ask for.
     if not container.life.restart_delay_ms:
         async with engine.limits.comebacks:

@@ -72,6 +72,7 @@ async def start(engine: Engine, container: Container, again: bool = False) -> No
 
 async def _start(engine: Engine, container: Container, laps: Laps, again: bool) -> None:
     began = time.perf_counter()
+    await _until_its_disk_answers(engine, container)
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
         async with Undo() as undo:
@@ -186,6 +187,19 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
     )
 
 
+async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
+    """Wait for a disk that hangs while nothing is held that other containers need.
+
+    Raises:
+        EngineFault: It has not answered for a long time.
+    """
+    with anyio.move_on_after(disk.PATIENCE_S) as scope:
+        await engine.stages.settled(container.id)
+        await disk.of(engine.directory(container)).answers()
+    if scope.cancelled_caught:
+        raise EngineFault(f"cannot start container {container.name}: its disk does not answer")
+
+
 async def _on_disk(engine: Engine, container: Container) -> ContainerLog:
     """What a start writes before anything runs, by one visit to the disk's thread: its log."""
     directory = engine.directory(container)
@@ -194,7 +208,6 @@ async def _on_disk(engine: Engine, container: Container) -> ContainerLog:
         network_files.write(directory, container)
         return open_log_of(container, directory)
 
-    await engine.stages.settled(container.id)
     return await disk.of(directory).patient(write)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from supervisor import succession
+from supervisor import disk, succession
 from supervisor.config import Settings
 from supervisor.errors import Conflict, EngineFault
 
@@ -61,6 +61,8 @@ class Upgrade:
                 raise Conflict(
                     f"cannot upgrade now: the disk of these containers' logs hangs: {names}"
                 )
+            if disk.hanging():
+                raise Conflict(f"cannot upgrade now: disk {', '.join(disk.hanging())} hangs")
             await self._try()
             log.info("upgrade.agreed")
             self.agreed.set()

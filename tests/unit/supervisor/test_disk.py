@@ -128,6 +128,26 @@ async def test_a_patient_one_waits_while_others_run(one):
 
 
 @pytest.mark.anyio
+async def test_one_waits_for_its_answer(one):
+    work, answered = Hanging(), anyio.Event()
+    await one.answers()
+    with pytest.raises(DiskHangs):
+        one.call(work)
+
+    async def wait():
+        await one.answers()
+        answered.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert not answered.is_set()
+        work.go.set()
+        await answered.wait()
+    assert one.hangs_s == 0
+
+
+@pytest.mark.anyio
 async def test_a_cancelled_one_is_set_right(one):
     work = Hanging()
     async with anyio.create_task_group() as tasks:
@@ -182,6 +202,17 @@ def test_a_record_that_was_given_up_is_written_as_it_is_then(tmp_path, monkeypat
     hanging.go.set()
     settled(disk.of(directory))
     assert store.load(directory).life == one.life
+
+
+def test_a_disk_that_hangs_is_named(tmp_path):
+    work = Hanging()
+    with pytest.raises(DiskHangs):
+        disk.of(tmp_path).call(work)
+    device = os.stat(tmp_path).st_dev
+    assert disk.hanging() == [f"{os.major(device)}:{os.minor(device)}"]
+    work.go.set()
+    settled(disk.of(tmp_path))
+    assert disk.hanging() == []
 
 
 def test_a_container_that_was_removed_meanwhile_does_not_come_back(tmp_path):

@@ -41,6 +41,10 @@ def wall_ns():
 CLOCK = SimpleNamespace(time_ns=wall_ns)
 
 
+async def settled(container_id):
+    """No disk hangs here."""
+
+
 class FakeEngine:
     """What the waiting needs of an engine; a start succeeds unless `fails` says otherwise."""
 
@@ -52,6 +56,7 @@ class FakeEngine:
         self.counts = Counts()
         self.ends = RecentEnds()
         self.boot_id = BOOT
+        self.stages = SimpleNamespace(settled=settled)
         self.starts = []
         self.fails = []
         self.began = anyio.current_time()
