@@ -100,7 +100,7 @@ def test_each_byte_once(tmp_path, backend):
             else:
                 engine.kill()
                 deaths += 1
-            assert engine.answers()
+            assert engine.answers(), engine.log_text()[-3000:]
         print(f"seed {SEED}: {deaths} deaths, {upgrades} upgrades")
         assert clients["wait"].result() == (0, "7\n", "")
         for name, code in (("removed", 7), ("kept", 7), ("logs", 0)):
