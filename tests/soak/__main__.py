@@ -18,7 +18,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=180.0, help="how long; default 180")
     parser.add_argument("--seed", type=int, help="default: one is drawn, and printed")
     parser.add_argument("--slots", type=int, default=200, help="containers at once; default 200")
-    parser.add_argument("--every", type=float, default=1.0, help="mean seconds between two kills")
+    parser.add_argument(
+        "--every", type=float, default=1.0, help="mean seconds between two kills; 0: none"
+    )
     parser.add_argument("--supervisor", type=float, default=6.0, help="weight of killing it")
     parser.add_argument("--shim", type=float, default=1.0, help="weight of killing the shim")
     parser.add_argument(
