@@ -14,6 +14,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
+from supervisor import disk
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, change
@@ -37,6 +38,9 @@ async def remove(engine: Engine, container: Container) -> None:
     """
     if container.state is State.REMOVING:
         raise Conflict(f"removal of container {container.name} is already in progress")
+    if container.state not in ACTIVE:
+        # Few removals go at once: those that would hang wait outside.
+        await disk.of(engine.directory(container)).answers()
     async with container.phase_lock:
         laps = Laps("remove")
         if container.state is State.GONE:

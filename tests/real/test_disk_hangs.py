@@ -159,6 +159,7 @@ def test_the_whole_root_hangs(engine_on_it, disk):
     counting = engine.create(*COUNT)
     begin(engine, counting)
     idle = engine.run("sleep", "1000")
+    made = engine.create("true")
     answers = {}
 
     def ask(name, request, *words):
@@ -177,7 +178,14 @@ def test_the_whole_root_hangs(engine_on_it, disk):
         assert answers["kill"].status == 204
         assert engine.inspect(idle)["State"]["ExitCode"] == 137
         assert {one["Id"] for one in engine.get("/containers/json").json} == {counting}
+        threads.append(
+            threading.Thread(target=ask, args=("remove", engine.delete, f"/containers/{made}"))
+        )
+        threads[-1].start()
+        assert engine.inspect(made)["State"]["Status"] == "created"
     threads[0].join()
+    threads[-1].join()
+    assert answers["remove"].status == 204
     assert answers["create"].status == 201
     follow(engine, counting, 1000)
     engine.kill()
