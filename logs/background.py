@@ -1,7 +1,7 @@
 """Work that nobody waits for: compressing rotated files, freeing the blocks of files let go of.
 
-One thread for the whole process, at the lowest priority while it computes. It ends when there is
-nothing to do, so an engine that rotates nothing has none.
+One thread for the whole process, at the lowest priority while it computes. It ends when there has
+been nothing to do for a while, so an engine that rotates nothing has none.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ log = structlog.get_logger()
 
 _LOWEST = 19
 
+IDLE_S = 10.0
+"""So long it waits for more: to start a thread takes a while, in which the log's writer waits."""
+
 _jobs: collections.deque[Callable[[], object]] = collections.deque()
-_lock = threading.RLock()
+_change = threading.Condition(threading.RLock())
 """Held for moments, and by no I/O. A destructor may come in the middle of `submit`, hence R."""
 _thread: threading.Thread | None = None
+_ending = False
 
 
 def submit(job: Callable[[], object]) -> None:
     """Have `job` done by the thread, after those that came before. What it raises is logged."""
     global _thread
     _jobs.append(job)
-    with _lock:
+    with _change:
         if _thread is not None:
+            _change.notify()
             return
         thread = _thread = threading.Thread(target=_run, name="log-files", daemon=True)
         try:
@@ -47,10 +52,15 @@ def close(fd: int) -> None:
 
 
 def join() -> None:
-    """Wait until all is done that was submitted so far. Not for the event loop."""
-    thread = _thread
+    """Wait until all is done that was submitted so far, and end it. Not for the event loop."""
+    global _ending
+    with _change:
+        thread = _thread
+        _ending = True
+        _change.notify()
     if thread is not None:
         thread.join()
+    _ending = False
 
 
 @contextlib.contextmanager
@@ -74,18 +84,21 @@ def lowered() -> Iterator[None]:
 
 
 def _run() -> None:
-    global _thread
-    while True:
-        try:
-            job = _jobs.popleft()
-        except IndexError:
-            with _lock:
-                if _jobs:
-                    continue
-                _thread = None
-                return
+    while (job := _next()) is not None:
         try:
             job()
         except Exception:
             log.exception("log.background_failed")
         del job
+
+
+def _next() -> Callable[[], object] | None:
+    global _thread
+    with _change:
+        while not _jobs:
+            if _ending or not _change.wait(IDLE_S):
+                if _jobs:
+                    continue
+                _thread = None
+                return None
+        return _jobs.popleft()
