@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
+
+
+class Unbreakable:
+    """A stream that loses what it can't write: a full disk, a terminal that is gone, a reader that
+    has died. There is nobody to tell, and what was to be logged has to go on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or don't."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or don't."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def set_up(debug: bool, stream: TextIO | None = None) -> None:
@@ -28,6 +48,6 @@ def set_up(debug: bool, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if debug else logging.INFO
         ),
-        logger_factory=structlog.WriteLoggerFactory(target),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Unbreakable(target))),
         cache_logger_on_first_use=False,
     )
