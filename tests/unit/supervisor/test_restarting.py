@@ -116,7 +116,7 @@ class FakeEngine:
         return store.load(self.directory(container)).life
 
     def actions(self):
-        return [event.action for event in self.events._past]
+        return [event.action for event in self.events.past()]
 
 
 @pytest.fixture
