@@ -247,6 +247,15 @@ def _disk(device: int) -> Disk:
     return found
 
 
+async def answers(path: Path | str) -> None:
+    """Wait while its disk hangs. What can't be looked at is left to the next call to tell of."""
+    try:
+        found = of(path)
+    except OSError:
+        return
+    await found.answers()
+
+
 def of(path: Path | str) -> Disk:
     """The disk of an existing file or directory, or else that of the directory it would be in.
 

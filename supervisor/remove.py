@@ -40,7 +40,7 @@ async def remove(engine: Engine, container: Container) -> None:
         raise Conflict(f"removal of container {container.name} is already in progress")
     if container.state not in ACTIVE:
         # Few removals go at once: those that would hang wait outside.
-        await disk.of(engine.directory(container)).answers()
+        await disk.answers(engine.directory(container))
     async with container.phase_lock:
         laps = Laps("remove")
         if container.state is State.GONE:

@@ -79,7 +79,7 @@ async def _wait_and_start(
         return
     # Whose disk hangs waits here, where it is in nobody's way.
     await engine.stages.settled(container.id)
-    await disk.of(engine.directory(container)).answers()
+    await disk.answers(engine.directory(container))
     # Many that crash and a machine that comes up must not stand before the starts people ask for.
     if not container.life.restart_delay_ms:
         async with engine.limits.comebacks:

@@ -195,7 +195,7 @@ async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
     """
     with anyio.move_on_after(disk.PATIENCE_S) as scope:
         await engine.stages.settled(container.id)
-        await disk.of(engine.directory(container)).answers()
+        await disk.answers(engine.directory(container))
     if scope.cancelled_caught:
         raise EngineFault(f"cannot start container {container.name}: its disk does not answer")
 
