@@ -36,6 +36,11 @@ OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 PAUSE_SECONDS = 0.1
 """How long accepting rests when the machine has no descriptor or memory for one more."""
 
+GRACE_SECONDS = 0.3
+"""How long kept connections may still be used when another version is about to take over."""
+
+LAST_HEADERS = [*BASE_HEADERS, (b"Connection", b"close")]
+
 _PASSING = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR, errno.EAGAIN})
 
 
@@ -76,14 +81,15 @@ class _Client:
     """A connection that is open.
 
     Attributes:
-        busy: A request of its is being answered, or its first is still to come.
+        busy: A request of its is being answered.
     """
 
-    __slots__ = ("busy", "stream")
+    __slots__ = ("busy", "connection", "stream")
 
-    def __init__(self, stream: ByteSocket) -> None:
+    def __init__(self, stream: ByteSocket, connection: Connection) -> None:
         self.stream = stream
-        self.busy = True
+        self.connection = connection
+        self.busy = False
 
 
 class _Server:
@@ -123,7 +129,8 @@ class _Server:
             if self._refusing:
                 self._refusing = False
                 log.info("api.accepts_again")
-            client = _Client(ByteSocket(accepted))
+            stream = ByteSocket(accepted)
+            client = _Client(stream, Connection(stream, self.hangups, BASE_HEADERS))
             self._clients.add(client)
             group.start_soon(self._serve_connection, client)
             # A crowd at the door must not keep those inside waiting.
@@ -132,20 +139,30 @@ class _Server:
             LAG.note(perf_counter() - began)
 
     async def drain(self) -> None:
-        """Answer the requests under way, except those that take long by nature."""
+        """Answer the requests under way, except those that take long by nature.
+
+        A kept connection is not cut between two requests, where it could cross with the next one:
+        for a moment requests are still answered, with the word that it was the last.
+        """
+        for client in self._clients:
+            client.connection.base_headers = LAST_HEADERS
+        with anyio.move_on_after(GRACE_SECONDS):
+            await self._emptied()
         self._leaving = True
         for client in self._clients:
             if not client.busy:
                 client.stream.end_receiving()
+        await self._emptied()
+
+    async def _emptied(self) -> None:
         while any(not self.hangups.watches(one.stream.fileno()) for one in self._clients):
             self._room = anyio.Event()
             await self._room.wait()
 
     async def _serve_connection(self, client: _Client) -> None:
         stream = client.stream
-        connection = Connection(stream, self.hangups, BASE_HEADERS)
         try:
-            await self._serve_requests(connection, client)
+            await self._serve_requests(client.connection, client)
         except ClientGone:
             pass  # there is nobody left to answer
         except Exception:
