@@ -19,7 +19,7 @@ from tests.real.engine_process import CHECKOUT, EngineProcess
 from tests.soak.leftovers import behind
 
 SCALE = int(os.environ.get("MDOCKER_FAULTS", "1"))
-SAMPLE = 2
+SAMPLE = 1
 MOST_CALLS = 200
 
 

@@ -364,8 +364,8 @@ def test_whatever_is_asked_and_whoever_dies_the_model_holds(respawned_engine):
     run_state_machine_as_test(
         Containers,
         settings=settings(
-            max_examples=4 * SCALE,
-            stateful_step_count=25,
+            max_examples=3 * SCALE,
+            stateful_step_count=20,
             deadline=None,
             database=None,
             print_blob=True,
