@@ -394,7 +394,8 @@ class ContainerLog:
 
     def _failed(self, error: OSError, written: int) -> None:
         first = self.trouble is None
-        self.trouble = error
+        # Its traceback refers to the file, which must not wait for the collector to be closed.
+        self.trouble = error.with_traceback(None)
         if written and self.file is not None:
             # Where even this fails, readers skip the torn record.
             with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import os
 import resource
 import subprocess
@@ -390,6 +391,22 @@ class TestWriteFails:
             b"\nmdocker: 30 bytes of stdout were lost here, because the log could not be written\n"
         )
         assert text(log) == b"kept\n" + notice + b"held kept\n"
+
+    def test_a_full_disk_keeps_no_file_open(self, stage, driver, pipe, tmp_path, broken):
+        """Found by hand: rm gave the space of a log that had filled its disk not back."""
+        log = open_log(driver, tmp_path, ID)
+        stream = log.stream(Stream.STDOUT)
+        broken.append(errno.ENOSPC)
+        os.write(pipe[1], b"lost\n")
+        stage.pump(pipe[0], stream)
+        fd = log.file.fd
+        gc.disable()  # the collector would come some day
+        try:
+            log.close()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
+        finally:
+            gc.enable()
 
     def test_crash_while_the_disk_is_full(self, marks, pipe, tmp_path, broken):
         stage = Stage(marks, kernel.tee)
