@@ -31,7 +31,7 @@ import struct
 import sys
 import time
 
-from runtime import native, shim_protocol, spawner
+from runtime import native, run_dir, shim_protocol, spawner
 from runtime.fast import FastStarts, prepare
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
@@ -191,6 +191,7 @@ class Shim:
 
     def _lost_supervisor(self) -> None:
         self._drop_supervisor()
+        run_dir.stay_reachable(self._listener, self._reserve, self._poll, _complain)
         self._succession.disconnected()
         self._end_if_idle()
 

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from runtime.errors import ShimUnstartable
+from runtime.run_dir import BACKLOG
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
-_BACKLOG = 8
 # -I -S -E: nothing of the caller's environment or site-packages, which would only cost memory.
 # LC_ALL: no locale files mapped (file names are UTF-8 all the same, by PEP 540).
 # LD_BIND_NOW: symbols are looked up once here and not again in each fork.
@@ -38,7 +38,7 @@ def launch(run_dir: Path, *, fast: bool = True) -> int:
         # bind(2) makes the file with the socket's own mode.
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         pid = _start(run_dir, listener.fileno(), "fast" if fast else "plain")
     except OSError as error:
         raise ShimUnstartable(f"can't start the shim in {run_dir}: {error}") from error

@@ -19,7 +19,7 @@ import struct
 import time
 from _socket import SO_PEERCRED, SOL_SOCKET
 
-from runtime import json_text
+from runtime import json_text, run_dir
 from runtime.endings import has_ended
 
 TYPE_CHECKING = False
@@ -201,6 +201,7 @@ def _start(recipe: Successor) -> int:
     """
     told = json_text.load(os.pread(recipe.recipe, os.fstat(recipe.recipe).st_size, 0))
     environment = dict(told["env"])
+    run_dir.follow_name(recipe.output)
     actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, recipe.output, 1),

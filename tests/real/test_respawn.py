@@ -19,7 +19,10 @@ def engine(tmp_path):
 
 def end_of(pid):
     """Wait for a process's end."""
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # ended, and reaped by its parent
     try:
         assert select.select([pidfd], [], [], 30)[0]
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,29 @@ def test_the_shim_dies_and_the_supervisor_goes_on(fresh_engine):
     assert engine.wait(container) == 8
     assert engine.output(container) == (b"bye\n", b"")
     assert engine.result("echo", "again") == (0, "again\n", "")
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+@pytest.mark.parametrize("what", ["files", "directory"])
+def test_a_run_directory_that_was_cleaned_away_ends_no_container(fresh_engine, end, what):
+    engine = fresh_engine
+    container = engine.run(
+        "sh", "-c", "echo one; until [ -e /tmp/go ]; do sleep 0.02; done; echo two; exit 5"
+    )
+    before, shim = engine.inspect(container)["State"], engine.shim_pid
+    if what == "directory":
+        shutil.rmtree(engine.run_dir)
+    else:
+        for path in engine.run_dir.iterdir():
+            if not path.is_dir():
+                path.unlink()
+    getattr(engine, end)()
+    engine.start()
+    after = engine.inspect(container)["State"]
+    assert (after["Running"], after["Error"]) == (True, "")
+    assert (after["Pid"], engine.shim_pid) == (before["Pid"], shim)
+    assert "made anew" in (engine.run_dir / "shim.log").read_text()
+    Path(f"/proc/{after['Pid']}/root/tmp/go").touch()
+    assert engine.wait(container) == 5
+    assert engine.output(container) == (b"one\ntwo\n", b"")
+    assert engine.result("true") == (0, "", "")
