@@ -14,6 +14,14 @@ from mdocker.settings import Settings, resolve
 
 _ENGINE = "supervisor.daemon:main"
 _BACKENDS = ("asyncio", "trio", "uvloop")
+_ENGINE_OPTIONS = frozenset({"--backend", "--debug", "--no-respawn", "--ready-fd"})
+_GO_WITH = {
+    "--install": frozenset({"--backend", "--debug", "--dry-run"}),
+    "--uninstall": frozenset(),
+    # The engine that runs keeps its event loop and all else that it was started with.
+    "--upgrade": frozenset({"--no-wait"}),
+    "--check": _ENGINE_OPTIONS,
+}
 
 
 def daemon(
@@ -67,20 +75,28 @@ def daemon(
             f'invalid argument "{backend}" for "--backend": must be {" or ".join(_BACKENDS)}',
             FAILED,
         )
+    modes = {"--install": install, "--uninstall": uninstall, "--upgrade": upgrade, "--check": check}
+    options = {
+        "--backend": backend != _BACKENDS[0],
+        "--debug": debug,
+        "--no-respawn": no_respawn,
+        "--ready-fd": ready_fd is not None,
+        "--dry-run": dry_run,
+        "--no-wait": no_wait,
+    }
+    _refuse_what_would_be_ignored(modes, options)
     if upgrade:
         from mdocker import upgrade as upgrading
 
         place = resolve(run_dir=run_dir) if run_dir else engine.place
         upgrading.upgrade(place, wait=not no_wait)
         return 0
-    if install or uninstall or dry_run:
-        if install == uninstall or (dry_run and uninstall):
-            raise UsageError("--install, --install --dry-run or --uninstall: choose one", FAILED)
+    if install or uninstall:
         place = engine.place._replace(
             root=root or engine.place.root, run_dir=run_dir or engine.place.run_dir
         )
-        options = ("--backend", backend) if backend != "asyncio" else ()
-        _service(place, (*options, "--debug") if debug else options, install, dry_run)
+        more = ("--backend", backend) if options["--backend"] else ()
+        _service(place, (*more, "--debug") if debug else more, install, dry_run)
         return 0
     if ready_fd is not None:
         try:
@@ -97,6 +113,20 @@ def daemon(
     os.chdir("/")
     code: int = main(root, run_dir, backend, ready_fd, debug, not no_respawn, check)
     return code
+
+
+def _refuse_what_would_be_ignored(modes: dict[str, bool], options: dict[str, bool]) -> None:
+    """Refuse what can't be done together. Raises UsageError."""
+    chosen = [name for name, given in modes.items() if given]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)}: choose one", FAILED)
+    mode = chosen[0] if chosen else ""
+    for name, given in options.items():
+        if given and name not in _GO_WITH.get(mode, _ENGINE_OPTIONS):
+            where = [other for other, names in _GO_WITH.items() if name in names]
+            only = f" without {mode}" if name in _ENGINE_OPTIONS else ""
+            only = only or f" with {' or '.join(where)}"
+            raise UsageError(f"{name} has a meaning only{only}", FAILED)
 
 
 def _service(place: Settings, options: tuple[str, ...], install: bool, dry_run: bool) -> None:

@@ -289,9 +289,25 @@ def test_a_dry_run_prints_both_and_asks_nobody(mdocker, engine):
 
 
 @pytest.mark.parametrize(
-    "words", [["--dry-run"], ["--install", "--uninstall"], ["--uninstall", "--dry-run"]]
+    "words",
+    [
+        ["--upgrade", "--dry-run"],
+        ["--upgrade", "--install"],
+        ["--upgrade", "--check"],
+        ["--upgrade", "--backend", "trio"],
+        ["--install", "--uninstall"],
+        ["--install", "--check"],
+        ["--install", "--no-respawn"],
+        ["--uninstall", "--ready-fd", "3"],
+        ["--uninstall", "--dry-run"],
+        ["--dry-run"],
+        ["--no-wait"],
+    ],
 )
-def test_what_makes_no_sense_together(mdocker, words):
+def test_nothing_is_read_and_ignored(mdocker, engine, words):
+    """Found by hand: --upgrade --dry-run did the upgrade."""
     code, _, err = mdocker("daemon", *words)
     assert code == 1
-    assert "choose one" in err
+    assert any(word in err for word in words)
+    assert "See 'mdocker daemon --help'" in err
+    assert engine.requests == []
