@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
+from runtime import shim_protocol
 from runtime.errors import ShimUnstartable
 from runtime.run_dir import BACKLOG
 
@@ -17,6 +20,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 # LC_ALL: no locale files mapped (file names are UTF-8 all the same, by PEP 540).
 # LD_BIND_NOW: symbols are looked up once here and not again in each fork.
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "LD_BIND_NOW": "1"}
+_TRIAL_S = 15.0
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[3]); from runtime.shim import main; main()"
 
 
@@ -45,6 +49,38 @@ def launch(run_dir: Path, *, fast: bool = True) -> int:
     finally:
         listener.close()
     return pid
+
+
+def try_out() -> None:
+    """Start a shim in a directory of its own, have it answer, and end it; it holds nothing.
+
+    Raises:
+        ShimUnstartable: It does not answer; its own last words are told.
+    """
+    with tempfile.TemporaryDirectory(prefix="mdocker-check-") as place:
+        run_dir = Path(place)
+        pid = launch(run_dir)
+        try:
+            answered = _answers(run_dir)
+        finally:
+            # It holds nothing, so there is nothing that it could end in an orderly way.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        if not answered:
+            said = (run_dir / "shim.log").read_text(errors="replace").strip().splitlines()
+            words = said[-1] if said else "it says nothing"
+            raise ShimUnstartable(f"its shim does not answer: {words}")
+
+
+def _answers(run_dir: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(_TRIAL_S)
+        try:
+            connection.connect(str(run_dir / "shim.sock"))
+            shim_protocol.send_packet(connection, *shim_protocol.encode(shim_protocol.Adopt()))
+            return isinstance(shim_protocol.receive(connection), shim_protocol.AdoptEnd)
+        except (OSError, shim_protocol.ProtocolFault):
+            return False
 
 
 @functools.cache

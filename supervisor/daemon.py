@@ -29,7 +29,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from logs.pump import MarkFile
-from runtime import kernel, kernel_check, oom_score
+from runtime import kernel, kernel_check, oom_score, shim_launch
 from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
@@ -101,6 +101,7 @@ def main(
         with contextlib.ExitStack() as stack:
             _check_machine(settings)
             if check:
+                shim_launch.try_out()
                 return 0
             locks = stack.enter_context(_only_one(settings, inherited))
             _raise_descriptor_limit()

@@ -159,6 +159,20 @@ def test_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on(instal
     assert engine.inspect(container)["State"]["Running"]
 
 
+def test_a_version_whose_shim_does_not_start_is_refused_and_the_old_shim_goes_on(installed):
+    place, engine = installed
+    shim = engine.shim_pid
+    before = executed(engine.process.pid)
+    with (place / "runtime/shim.py").open("a") as file:
+        file.write("\nraise SystemExit('it lacks a syscall')\n")
+    code, said, complained = command(engine, "--upgrade")
+    assert (code, said) == (1, "")
+    assert "its shim does not answer: it lacks a syscall" in complained
+    assert executed(engine.process.pid) == before
+    assert engine.result("true") == (0, "", "")
+    assert engine.shim_pid == shim
+
+
 def test_there_is_nothing_to_upgrade_where_none_runs(tmp_path):
     engine = EngineProcess(tmp_path / "engine")
     code, said, complained = command(engine, "--upgrade")
