@@ -23,7 +23,7 @@ class LogStream:
         grown: Descriptor of the source whose pipe was made larger, or -1. The pump's.
     """
 
-    __slots__ = ("_lost", "_name", "_piece_ns", "grown", "held", "log", "stream")
+    __slots__ = ("_lost", "_name", "_open", "_piece_ns", "grown", "held", "log", "stream")
 
     def __init__(self, log: ContainerLog, stream: Stream) -> None:
         self.log = log
@@ -33,6 +33,7 @@ class LogStream:
         self._name = b"stderr" if stream is Stream.STDERR else b"stdout"
         self._piece_ns = 0
         self._lost = 0
+        self._open = False
 
     def append(self, data: bytes, batch: int = 0) -> None:
         """Log a batch: one write for all lines that it completes, one time for all of them.
@@ -91,6 +92,7 @@ class LogStream:
         """Take over what a mark remembers."""
         self.held = held
         self._piece_ns = piece_ns
+        self._open = piece_ns != 0
 
     def _has_long(self, data: bytes, end: int) -> bool:
         """Whether a record of this batch would be longer than a piece."""
@@ -139,21 +141,35 @@ class LogStream:
         wanted = sum(map(len, buffers))
         if missing <= wanted:
             self._lost = 0
+        if missing < wanted:
+            # Of some that could be written it is not known which was the last.
+            self._open = buffers.number < 0 if missing else self._piece_ns != 0
+        elif notice and missing == wanted:
+            self._open = False
         if missing:
             lost = min(size, max(1, size * missing // wanted))
             self._lost += lost
             log.count_refused(lost)
 
-    def note_gap(self, size: int) -> None:
-        """So many bytes of output were dropped before the next batch."""
-        self._lost += size
+    def note_gap(self, size: int) -> int:
+        """So many bytes of output were dropped before the next batch.
+
+        Returns:
+            How many more are given up: the line that had begun, since its end is not to come.
+        """
+        given_up = len(self.held)
+        self.held = b""
+        self._piece_ns = 0
+        self._lost += size + given_up
+        return given_up
 
     def _notice(self, now: int) -> list[Buffer]:
         writer = self.log.writer
         assert writer is not None
         slow = b"too slowly" if self.log.ring is not None and self.log.trouble is None else b""
-        # A newline first: what was lost may be the rest of a line whose beginning is there.
-        text = b"\nmdocker: %d bytes of %b were lost here, because the log could %b\n"
+        # A newline first where what was lost is the rest of a line whose beginning is there.
+        text = b"\n" if self._open else b""
+        text += b"mdocker: %d bytes of %b were lost here, because the log could %b\n"
         text %= (self._lost, self._name, b"only be written " + slow if slow else b"not be written")
         return writer.lines(self._name, b"", text, len(text), now)
 

@@ -58,7 +58,7 @@ class Ring:
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
         self._waiting = 0
-        self._gaps: dict[LogStream, int] = {}
+        self._gaps: dict[LogStream, tuple[int, bool]] = {}
         self._ending = False
         self._leaving = False
         self._when_closed: list[Callable[[], object]] = []
@@ -80,7 +80,9 @@ class Ring:
                 oldest = self._batches.popleft()
                 size = len(oldest.data)
                 self._waiting -= size
-                self._gaps[oldest.stream] = self._gaps.get(oldest.stream, 0) + size
+                before, _ = self._gaps.get(oldest.stream, (0, False))
+                torn = not oldest.data.endswith(b"\n")
+                self._gaps[oldest.stream] = (before + size, torn)
                 self.dropped_bytes += size
             if self._thread is None and self._begin():
                 return
@@ -161,7 +163,14 @@ class Ring:
                 self._change.wait()
             batch = self._batches.popleft()
             self._waiting -= len(batch.data)
-            gap = self._gaps.pop(batch.stream, 0)
-            if gap:
-                batch.stream.note_gap(gap)
-            return batch
+            gap = self._gaps.pop(batch.stream, None)
+            return batch if gap is None else self._behind(batch, *gap)
+
+    def _behind(self, batch: _Batch, size: int, torn: bool) -> _Batch:
+        """Note a gap before a batch. What is left of a line that it has torn goes, too."""
+        rest = batch.data.find(b"\n") + 1 if torn else 0
+        if rest == len(batch.data):
+            rest = 0  # the end of a line is all there is, and better than nothing
+        given_up = batch.stream.note_gap(size + rest)
+        self.dropped_bytes += rest + given_up
+        return batch._replace(data=batch.data[rest:])

@@ -63,7 +63,7 @@ def test_full_and_free_again(small_disk, tmp_path, pipe, driver):
     stage.pump(pipe[0], stream)
     assert told == [errno.ENOSPC, None]
     log.close()
-    notice = b"\nmdocker: %d bytes of stdout were lost here" % lost
+    notice = b"mdocker: %d bytes of stdout were lost here" % lost
     text = b"".join(read(log.path, driver))
     assert text.startswith(whole + notice)
     assert text.endswith(b"\nhere again\n")

@@ -12,6 +12,7 @@ import pytest
 
 from logs import container_log, log_stream, pump
 from logs.drivers import Stream, open_log
+from logs.lines import PIECE
 from logs.marks import Slot
 from logs.pump import MarkFile, Stage
 from logs.reader import read
@@ -388,9 +389,25 @@ class TestWriteFails:
         assert told[1:] == [None]
         log.close()
         notice = (
-            b"\nmdocker: 30 bytes of stdout were lost here, because the log could not be written\n"
+            b"mdocker: 30 bytes of stdout were lost here, because the log could not be written\n"
         )
         assert text(log) == b"kept\n" + notice + b"held kept\n"
+
+    def test_a_notice_ends_the_line_whose_rest_is_lost(self, stage, driver, pipe, tmp_path, broken):
+        log = open_log(driver, tmp_path, ID)
+        stream = log.stream(Stream.STDOUT)
+        os.write(pipe[1], b"x" * PIECE)
+        stage.pump(pipe[0], stream)
+        broken.append(errno.ENOSPC)
+        os.write(pipe[1], b"rest\n")
+        stage.pump(pipe[0], stream)
+        broken.clear()
+        os.write(pipe[1], b"next\n")
+        stage.pump(pipe[0], stream)
+        log.close()
+        shown = text(log)
+        assert shown.startswith(b"x" * PIECE + b"\nmdocker: 5 bytes of stdout were lost here")
+        assert shown.endswith(b"\nnext\n")
 
     def test_a_full_disk_keeps_no_file_open(self, stage, driver, pipe, tmp_path, broken):
         """Found by hand: rm gave the space of a log that had filled its disk not back."""

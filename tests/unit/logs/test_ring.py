@@ -80,7 +80,7 @@ def test_a_disk_that_hangs_drops_the_oldest_and_tells(log, monkeypatch):
     close(log)
     shown = text(log)
     first, notice, rest = re.split(rb"\n(mdocker: .*)\n", shown)
-    assert first == b"first\n"
+    assert first == b"first"
     assert notice == (
         b"mdocker: %d bytes of stdout were lost here, because the log could only be written "
         b"too slowly" % dropped
@@ -89,6 +89,26 @@ def test_a_disk_that_hangs_drops_the_oldest_and_tells(log, monkeypatch):
     assert numbers == list(range(numbers[0], 3000))
     assert 500 < len(numbers) < 700
     assert log.dropped_bytes == dropped
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_is_shown_whole_or_not_at_all(log, monkeypatch, end):
+    """Found by hand: the half line before a gap and the one behind it were joined to one."""
+    disk = Disk(monkeypatch)
+    out = log.stream(Stream.STDOUT)
+    out.append(b"first\nfour hundred and ")
+    assert disk.asked.wait(10)
+    out.append(b"fifty\n" + b"x" * 65_000 + b"\ndropped" + end)  # its end, and half of a line
+    out.append(b"half\n" + b"y" * 5_000 + b"\nlast\n")
+    disk.answers.set()
+    close(log)
+    first, notice, rest = re.split(rb"\n(mdocker: .*)\n", text(log))
+    assert first == b"first"
+    shown = rest if end else b"half\n" + rest
+    assert shown == b"half\n" + b"y" * 5_000 + b"\nlast\n"
+    total = sum(map(len, (b"four hundred and fifty\n", b"x" * 65_000, b"\ndropped", end)))
+    assert log.dropped_bytes == total + (0 if end else len(b"half\n"))
+    assert notice.startswith(b"mdocker: %d bytes of stdout were lost here" % log.dropped_bytes)
 
 
 def test_one_batch_larger_than_the_ring_is_kept(log, monkeypatch):
