@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+from typing import Any
+
 import anyio.to_thread
 import msgspec
 
@@ -63,10 +66,27 @@ async def disk_usage(engine: Engine, request: Request) -> Reply:
     }
     if "image" in asked:
         shown["LayersSize"] = sum(image.size for image in engine.images.images())
-        shown["Images"] = images.summaries(engine)
+        shown["Images"] = _images(engine)
     if "container" in asked:
         shown["Containers"] = await _containers(engine)
     return Reply(body=_encode(shown))
+
+
+def _images(engine: Engine) -> list[dict[str, Any]]:
+    """Lines of images that say what is shared: clients count as used what is not."""
+    users = collections.Counter(
+        layer for image in engine.images.images() for layer in image.diff_ids
+    )
+    # What is imported has one layer, so an image is shared as a whole or not at all.
+    shared = {
+        image.id: image.size
+        for image in engine.images.images()
+        if any(users[layer] > 1 for layer in image.diff_ids)
+    }
+    lines = images.summaries(engine)
+    for line in lines:
+        line["SharedSize"] = shared.get(line["Id"], 0)
+    return lines
 
 
 async def _containers(engine: Engine) -> list[wire.Summary]:

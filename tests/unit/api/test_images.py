@@ -42,6 +42,14 @@ async def test_list_and_inspect(engine_and_client):
         assert (missing.status, missing.message) == (404, "No such image: nosuch:latest")
 
 
+async def test_disk_usage_says_what_is_shared(engine_and_client):
+    """Found by hand: with -1 there, docker calls the image in use reclaimable."""
+    async with engine_and_client() as (engine, connect), connect() as client:
+        add(engine, "c1")
+        (image,) = (await client.request("GET", "/system/df?type=image")).json["Images"]
+        assert (image["Size"], image["SharedSize"], image["Containers"]) == (1234, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("filters", "count"),
     [
