@@ -14,7 +14,7 @@ from logs.framing import Stream
 from logs.index import IndexWriter, count_records
 from logs.log_file import QUICKLY_DELETED, LogFile
 from logs.log_stream import LogStream
-from logs.marks import Slot
+from logs.marks import NO_LOSS, Loss, Slot
 from logs.options import DEFAULTS, LogOptions
 from logs.records import Buffer, Records, RecordWriter
 from logs.ring import Ring
@@ -145,6 +145,14 @@ class ContainerLog:
     def count_refused(self, size: int) -> None:
         """Note that so many bytes of output could not be written."""
         self._refused_bytes += size
+
+    def loss(self) -> Loss:
+        """What a mark says of it."""
+        total = self.dropped_bytes
+        if not total:
+            return NO_LOSS
+        out, err = self._streams
+        return Loss(total, out.untold if out else 0, err.untold if err else 0)
 
     @property
     def readable(self) -> bool:
@@ -353,6 +361,10 @@ class ContainerLog:
         for stream, state in zip((Stream.STDOUT, Stream.STDERR), mark.streams, strict=True):
             if state.held or state.piece_ns or any(self._streams):
                 self.stream(stream).restore(state.held, state.piece_ns)
+        self._refused_bytes = mark.loss.total
+        if mark.loss.total or any(self._streams):
+            self.stream(Stream.STDOUT).untold = mark.loss.untold_out
+            self.stream(Stream.STDERR).untold = mark.loss.untold_err
         return cut
 
     def close(self, closed: Callable[[], object] | None = None) -> None:

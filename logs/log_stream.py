@@ -94,6 +94,15 @@ class LogStream:
         self._piece_ns = piece_ns
         self._open = piece_ns != 0
 
+    @property
+    def untold(self) -> int:
+        """Bytes that were lost, and that the log does not tell of yet."""
+        return self._lost
+
+    @untold.setter
+    def untold(self, size: int) -> None:
+        self._lost = size
+
     def _has_long(self, data: bytes, end: int) -> bool:
         """Whether a record of this batch would be longer than a piece."""
         if not end:
@@ -179,5 +188,5 @@ class LogStream:
         # A write that hung comes back when its log was let go of: the next process cuts it off.
         if slot is not None and file is not None:
             index = 1 if self.stream is Stream.STDERR else 0
-            slot.write(batch or slot.batch, file.end, index, self.held, self._piece_ns)
+            slot.write(batch or slot.batch, file.end, index, self.held, self._piece_ns, log.loss())
         log.publish()

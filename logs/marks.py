@@ -13,6 +13,8 @@ Layout, all numbers little-endian:
     slot       0 index of the valid side · 1 in use · 2 how the id is stored · 8 id
                40 side 0 · 104 side 1: batch, log size, two times, two lengths, two line buffers,
                the log's inode, how many records of the batch are done where it is not complete
+               168 of side 0 · 208 of side 1: bytes of output that were lost in this run, and how
+               many of them the log does not tell yet, for each stream
 
 A mark is written to the side that is not valid and becomes valid by the store of one byte, so a
 kill at any moment leaves the old mark or the new one.
@@ -33,6 +35,7 @@ import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from logs.lines import PIECE
 
@@ -50,6 +53,8 @@ _NOTES_AT = 64
 _NOTE_SIZE = 32
 _SIDE = struct.Struct("<QqqqHHBBQI")
 _SIDE_AT = (40, 104)
+_LOSS = struct.Struct("<QQQ")
+_LOSS_AT = (168, 208)
 _ID_AT, _ID_SIZE = 8, 32
 _PACKED_HEX = 0xFF
 
@@ -67,6 +72,23 @@ class StreamMark:
     piece_ns: int = 0
 
 
+class Loss(NamedTuple):
+    """Output that no log could take, in bytes.
+
+    Attributes:
+        total: All of this run's.
+        untold_out: What of standard output's is not noted in the log yet.
+        untold_err: The same of standard error's.
+    """
+
+    total: int = 0
+    untold_out: int = 0
+    untold_err: int = 0
+
+
+NO_LOSS = Loss()
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """The state of one container's log after a batch, or at a rotation in the middle of one.
@@ -77,6 +99,7 @@ class Mark:
         streams: Standard output's and standard error's state after the last complete batch.
         inode: Which file that is; 0 where nobody told.
         done: 0 for a complete batch, else how many of its records are in the log.
+        loss: What was lost until then.
     """
 
     batch: int
@@ -84,6 +107,7 @@ class Mark:
     streams: tuple[StreamMark, StreamMark]
     inode: int = 0
     done: int = 0
+    loss: Loss = NO_LOSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +134,15 @@ class Slot:
         self._lines_at = PAGE + place * LINES_IN_SLOT * PIECE
         self._allocated: list[int] | None = None
 
-    def write(self, batch: int, size: int, index: int, held: bytes, piece_ns: int) -> None:
+    def write(
+        self,
+        batch: int,
+        size: int,
+        index: int,
+        held: bytes,
+        piece_ns: int,
+        loss: Loss = NO_LOSS,
+    ) -> None:
         """Mark a batch of stream `index` (0 is standard output) as complete."""
         mapped, at = self._map, self._at
         side = mapped[at]
@@ -140,6 +172,7 @@ class Slot:
             inode,
             0,
         )
+        _LOSS.pack_into(mapped, at + _LOSS_AT[side], *loss)
         mapped[at] = side
 
     def turn(self, size: int, inode: int, batch: int = 0, done: int = 0) -> None:
@@ -154,15 +187,18 @@ class Slot:
         mapped, at = self._map, self._at
         side = mapped[at]
         old_batch, _, *lines, _, _ = _SIDE.unpack_from(mapped, at + _SIDE_AT[side])
+        loss = _LOSS.unpack_from(mapped, at + _LOSS_AT[side])
         side ^= 1
         number = batch if done else old_batch
         _SIDE.pack_into(mapped, at + _SIDE_AT[side], number, size, *lines, inode, done)
+        _LOSS.pack_into(mapped, at + _LOSS_AT[side], *loss)
         mapped[at] = side
 
     def read(self) -> Mark:
         """Give back the last complete mark."""
+        side = self._map[self._at] & 1
         batch, size, out_ns, err_ns, out_len, err_len, out_buf, err_buf, inode, done = (
-            _SIDE.unpack_from(self._map, self._at + _SIDE_AT[self._map[self._at] & 1])
+            _SIDE.unpack_from(self._map, self._at + _SIDE_AT[side])
         )
         return Mark(
             batch,
@@ -173,6 +209,7 @@ class Slot:
             ),
             inode,
             done,
+            Loss(*_LOSS.unpack_from(self._map, self._at + _LOSS_AT[side])),
         )
 
     @property
@@ -306,6 +343,7 @@ class MarkFile:
             mapped[at + 2] = kind
             mapped[at + _ID_AT : at + _ID_AT + _ID_SIZE] = raw
             _SIDE.pack_into(mapped, at + _SIDE_AT[0], 0, size, 0, 0, 0, 0, 0, 0, inode, 0)
+            _LOSS.pack_into(mapped, at + _LOSS_AT[0], *NO_LOSS)
             mapped[at + 1] = 1
             self._used[container_id] = slot
             return slot

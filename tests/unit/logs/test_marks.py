@@ -62,6 +62,21 @@ def test_torn_mark_leaves_the_old_one(path):
     file.close()
 
 
+def test_what_was_lost_is_part_of_a_mark_and_stays_at_a_turn(path):
+    file = MarkFile(path)
+    slot = file.claim(ID, 0)
+    assert slot.read().loss == marks.NO_LOSS
+    slot.write(1, 10, 0, b"", 0, marks.Loss(9, 5, 4))
+    slot.turn(10, 77, 2, 1)
+    slot.turn(0, 78, 2, 1)
+    file.close()
+    again = MarkFile(path)
+    assert again.find(ID).read().loss == (9, 5, 4)
+    again.find(ID).release()
+    assert again.claim(ID, 0).read().loss == marks.NO_LOSS
+    again.close()
+
+
 def test_longest_line_of_both_streams(path):
     file = MarkFile(path)
     first, second = file.claim(identity(1), 0), file.claim(identity(2), 0)

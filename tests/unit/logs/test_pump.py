@@ -13,7 +13,7 @@ import pytest
 from logs import container_log, log_stream, pump
 from logs.drivers import Stream, open_log
 from logs.lines import PIECE
-from logs.marks import Slot
+from logs.marks import NO_LOSS, Slot
 from logs.pump import MarkFile, Stage
 from logs.reader import read
 from runtime import kernel
@@ -437,6 +437,46 @@ class TestWriteFails:
         broken.clear()
         again = open_log("json-file", tmp_path, ID)
         stage.recover({ID: again}.get)
+        assert again.dropped_bytes == 5
         again.close()
-        assert text(again) == b"kept\nheld"
+        notice = (
+            b"mdocker: 5 bytes of stdout were lost here, because the log could not be written\n"
+        )
+        assert text(again) == b"kept\n" + notice + b"held"
+        stage.close()
+
+    def test_what_was_lost_outlives_a_rotation_and_several_crashes(
+        self, marks, pipe, tmp_path, broken
+    ):
+        stage = Stage(marks, kernel.tee)
+        options = {"max-size": "300", "max-file": "2"}
+        log = open_log("json-file", tmp_path, ID, options)
+        os.write(pipe[1], b"kept\n")
+        stage.pump(pipe[0], log.stream(Stream.STDERR))
+        broken.append(errno.ENOSPC)
+        for _ in range(3):
+            os.write(pipe[1], b"lost\n")
+            stage.pump(pipe[0], log.stream(Stream.STDERR))
+            log.detach()
+            log = open_log("json-file", tmp_path, ID, options)
+            stage.recover({ID: log}.get)
+        assert log.dropped_bytes == 15
+        broken.clear()
+        for _ in range(10):
+            os.write(pipe[1], b"more\n")
+            stage.pump(pipe[0], log.stream(Stream.STDERR))
+        assert log.rotations
+        log.detach()
+        log = open_log("json-file", tmp_path, ID, options)
+        stage.recover({ID: log}.get)
+        os.write(pipe[1], b"more\n")
+        stage.pump(pipe[0], log.stream(Stream.STDERR))
+        assert log.dropped_bytes == 15  # told once, counted for good
+        assert b"lost here" not in text(log)
+        log.close()
+        fresh = open_log("json-file", tmp_path, ID, options)
+        os.write(pipe[1], b"next run\n")
+        stage.pump(pipe[0], fresh.stream(Stream.STDOUT))
+        assert fresh.slot.read().loss == NO_LOSS
+        fresh.close()
         stage.close()
