@@ -39,8 +39,9 @@ def checked_policy(
     if name == "no":
         if delay or longest:
             raise BadParameter(
-                "invalid restart policy: DelayMs and MaxDelayMs need a policy that restarts: "
-                "always, on-failure or unless-stopped"
+                "invalid restart policy: DelayMs and MaxDelayMs (--restart-delay, "
+                "--restart-max-delay) need a policy that restarts: always, on-failure or "
+                "unless-stopped"
             )
         return RestartPolicy()
     return _with_delays(RestartPolicy(name, retries, before.delay_ms, before.max_delay_ms),
@@ -70,10 +71,13 @@ def _checked_retries(name: str, retries: int) -> int:
 
 
 def _with_delays(policy: RestartPolicy, delay: int, longest: int) -> RestartPolicy:
-    for option, value in (("DelayMs", delay), ("MaxDelayMs", longest)):
+    for option, flag, value in (
+        ("DelayMs", "--restart-delay", delay),
+        ("MaxDelayMs", "--restart-max-delay", longest),
+    ):
         if not 0 <= value <= LONGEST_DELAY_MS:
             raise BadParameter(
-                f"invalid restart policy: {option} {value}: give 1 to {LONGEST_DELAY_MS} "
+                f"invalid restart policy: {option} {value} ({flag}): give 1 to {LONGEST_DELAY_MS} "
                 "milliseconds (a day), or 0 for the default"
             )
     if delay and longest and longest < delay:

@@ -59,10 +59,16 @@ def test_what_is_taken(fields, policy):
             "invalid restart policy: maximum retry count cannot be negative",
         ),
         ({"Name": "on-failure", "MaximumRetryCount": 2**31}, "is too large"),
-        ({"Name": "always", "DelayMs": -1}, "DelayMs -1: give 1 to 86400000 milliseconds"),
-        ({"Name": "always", "MaxDelayMs": 86_400_001}, "MaxDelayMs 86400001: give"),
+        (
+            {"Name": "always", "DelayMs": -1},
+            "DelayMs -1 (--restart-delay): give 1 to 86400000 milliseconds",
+        ),
+        (
+            {"Name": "always", "MaxDelayMs": 86_400_001},
+            "MaxDelayMs 86400001 (--restart-max-delay): give",
+        ),
         ({"Name": "always", "DelayMs": 20, "MaxDelayMs": 10}, "shorter than the first one"),
-        ({"DelayMs": 20}, "need a policy that restarts"),
+        ({"DelayMs": 20}, "MaxDelayMs (--restart-delay, --restart-max-delay) need a policy that"),
     ],
 )
 def test_what_is_refused_in_words(fields, text):
