@@ -72,6 +72,8 @@ def start(place: Settings) -> socket:
             try:
                 _start(place, run_dir)
             except AnotherRuns as refused:
+                if _listens_elsewhere(str(refused), run_dir):
+                    raise
                 # It was quicker than we were, and is about to listen; if not, its words tell who.
                 try:
                     return await_engine(dial, died, LISTEN_S)
@@ -155,6 +157,12 @@ def _start(place: Settings, run_dir: Path) -> None:
         reason = word or _last_line(log_path, before) or "it ended without a word"
         kind = AnotherRuns if reason.startswith(ANOTHER) else EngineUnreachable
         raise kind(f"unable to start the engine: {reason} (log: {log_path})")
+
+
+def _listens_elsewhere(words: str, run_dir: Path) -> bool:
+    """Whether the engine that has our root directory has another run directory, as it says."""
+    _, named, rest = words.partition("run directory ")
+    return bool(named) and os.path.realpath(rest.partition(":")[0]) != os.path.realpath(run_dir)
 
 
 def _open(path: Path, flags: int) -> int:

@@ -258,3 +258,12 @@ def test_one_that_is_there_and_never_listens_is_named(place, scripted, monkeypat
     )
     with pytest.raises(EngineUnreachable, match=r"another supervisor \(pid 5\) uses /run/x"):
         autostart.start(place)
+
+
+def test_one_that_listens_elsewhere_is_named_at_once(place, scripted, monkeypatch):
+    """Found by hand: it was waited for, though it will never listen here."""
+    monkeypatch.setattr(autostart, "LISTEN_S", 3600)
+    words = "another supervisor (pid 5, run directory /elsewhere: x) uses /root"
+    scripted(f"import os, sys\nos.write(int(sys.argv[-1]), b'{words}\\n')")
+    with pytest.raises(EngineUnreachable, match="run directory /elsewhere"):
+        autostart.start(place)
