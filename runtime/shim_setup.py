@@ -9,7 +9,7 @@ import fcntl
 import os
 import resource
 
-from runtime import capabilities, flags, native, oom_score
+from runtime import capabilities, flags, native, oom_score, scheduling
 from runtime.becoming import Host
 from runtime.init import FIRST_FREE_FD
 from runtime.kernel import DOOR
@@ -23,6 +23,7 @@ def fit_out() -> Host:
     """Make this process fit to be a shim, and note what its inits have to set back."""
     DOOR.set_name(b"mdocker-shim")
     DOOR.prctl(flags.PR_SET_DUMPABLE, 0)
+    scheduling.be_prompt()
     _leave_session_keyring()
     os.umask(0o022)  # the payload inherits it
     os.chdir("/")

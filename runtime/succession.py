@@ -19,7 +19,7 @@ import struct
 import time
 from _socket import SO_PEERCRED, SOL_SOCKET
 
-from runtime import json_text, run_dir
+from runtime import json_text, run_dir, scheduling
 from runtime.endings import has_ended
 
 TYPE_CHECKING = False
@@ -212,7 +212,7 @@ def _start(recipe: Successor) -> int:
         environment[INHERITED] = f"listener={LISTENER_FD}"
     os.chdir(told["cwd"])
     try:
-        return os.posix_spawn(
+        pid = os.posix_spawn(
             told["argv"][0],
             told["argv"],
             environment,
@@ -221,5 +221,7 @@ def _start(recipe: Successor) -> int:
             setsigmask=(),
             setsigdef=_DEFAULT_SIGNALS,
         )
+        scheduling.be_prompt(pid)  # from its first import on
+        return pid
     finally:
         os.chdir("/")

@@ -29,7 +29,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from logs.pump import MarkFile
-from runtime import kernel, kernel_check, oom_score, shim_launch
+from runtime import kernel, kernel_check, oom_score, scheduling, shim_launch
 from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
@@ -105,6 +105,7 @@ def main(
                 return 0
             locks = stack.enter_context(_only_one(settings, inherited))
             _raise_descriptor_limit()
+            scheduling.be_prompt()
             oom_score.spare_us()  # the shim sees to it that containers are not spared
             kernel.set_child_subreaper()
             options: dict[str, Any] = {"use_uvloop": True} if backend == "uvloop" else {}
