@@ -304,8 +304,9 @@ def test_a_dry_run_prints_both_and_asks_nobody(mdocker, engine):
         ["--no-wait"],
     ],
 )
-def test_nothing_is_read_and_ignored(mdocker, engine, words):
+def test_nothing_is_read_and_ignored(mdocker, engine, monkeypatch, words):
     """Found by hand: --upgrade --dry-run did the upgrade."""
+    monkeypatch.setattr("mdocker.commands.daemon._ENGINE", "builtins:print")  # no real one
     code, _, err = mdocker("daemon", *words)
     assert code == 1
     assert any(word in err for word in words)
