@@ -48,7 +48,7 @@ def refused(engine, body, name=""):
         (
             {"HostConfig": {"RestartPolicy": {"Name": "always", "DelayMs": -1}}},
             400,
-            "DelayMs -1: give 1 to",
+            "DelayMs -1 (--restart-delay): give 1 to",
         ),
         (
             {"HostConfig": {"RestartPolicy": {"Name": "always"}, "AutoRemove": True}},

@@ -192,10 +192,10 @@ def test_the_root_is_the_layers_and_writes_stay_above_them(driver, tmp_path):
     (top / "etc/passwd").write_text("root:x:0:0::/top:/bin/sh\n")
     started = driver.start("sh", "-c", "echo $HOME; echo new > /new; cat /etc/group | head -1")
     assert started.output().split() == ["/root", "root:x:0:"]
-    lower = str(driver._lower)
+    lower = str(driver.lower)
     seen = driver.run("echo $HOME; ls /new 2>/dev/null; cat /plain", lower=(str(top), lower))
     assert seen.splitlines() == ["/top", "no program"]
-    assert not (driver._lower / "new").exists()
+    assert not (driver.lower / "new").exists()
 
 
 def test_layers_that_do_not_fit_one_page_of_options(driver, tmp_path):
@@ -206,14 +206,14 @@ def test_layers_that_do_not_fit_one_page_of_options(driver, tmp_path):
         (layer / f"from{number}").touch()
         layers.append(str(layer))
     assert len(":".join(layers)) > 4096
-    assert driver.run("ls -d /from* | wc -l", lower=(*layers, str(driver._lower))) == "60\n"
+    assert driver.run("ls -d /from* | wc -l", lower=(*layers, str(driver.lower))) == "60\n"
 
 
 def test_odd_characters_in_paths(driver, tmp_path):
     layer = tmp_path / "a:b,c\\d e"
     layer.mkdir()
     (layer / "here").touch()
-    assert driver.run("ls /here", lower=(str(layer), str(driver._lower))) == "/here\n"
+    assert driver.run("ls /here", lower=(str(layer), str(driver.lower))) == "/here\n"
 
 
 def test_a_volatile_root_starts_again_and_again(driver):
@@ -234,7 +234,7 @@ def test_an_image_that_links_its_mount_points_elsewhere_is_refused(driver, tmp_p
     layer = tmp_path / "layer"
     layer.mkdir()
     (layer / name).symlink_to("/tmp")
-    started = driver.start("true", lower=(str(layer), str(driver._lower)))
+    started = driver.start("true", lower=(str(layer), str(driver.lower)))
     report = started.failure()
     assert report["step"] == "mount the root"
     assert f"not a directory in the image: /{name}" in report["words"]
@@ -315,7 +315,7 @@ def test_a_bind_s_target_can_not_lead_out(driver, tmp_path):
     (layer / "magic").symlink_to("/proc/self/cwd/x")
     source = tmp_path / "source"
     source.mkdir()
-    lower = (str(layer), str(driver._lower))
+    lower = (str(layer), str(driver.lower))
     started = driver.start("true", lower=lower, binds=(Bind(str(source), "/out/deep"),))
     assert started.failure() is not None or started.status() == 0
     assert list(outside.iterdir()) == []

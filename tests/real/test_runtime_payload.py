@@ -134,7 +134,7 @@ def test_a_user_has_no_capability_and_can_get_none_of_those_dropped(driver):
 def test_the_users_come_from_the_container(driver, tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nbird:x:1:2::/inner:/bin/sh\n")
-    lower = (str(tmp_path), str(driver._lower))
+    lower = (str(tmp_path), str(driver.lower))
     assert driver.run("id -u; echo $HOME", user="bird", lower=lower).split() == ["1", "/inner"]
 
 
@@ -146,7 +146,7 @@ UID = "grep Uid /proc/self/status"
 def test_a_passwd_that_leads_astray(driver, tmp_path, target):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").symlink_to(target)
-    lower = (str(tmp_path), str(driver._lower))
+    lower = (str(tmp_path), str(driver.lower))
     assert driver.run(UID, lower=lower).split()[1] == "0"
     report = driver.start("true", user="bird", lower=lower).failure()
     assert "unable to find user bird" in report["words"]
@@ -155,7 +155,7 @@ def test_a_passwd_that_leads_astray(driver, tmp_path, target):
 def test_a_passwd_that_blocks(driver, tmp_path):
     (tmp_path / "etc").mkdir()
     os.mkfifo(tmp_path / "etc/passwd")
-    lower = (str(tmp_path), str(driver._lower))
+    lower = (str(tmp_path), str(driver.lower))
     assert driver.run(UID, lower=lower).split()[1] == "0"
 
 
