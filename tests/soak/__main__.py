@@ -29,6 +29,8 @@ def main():
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio", "uvloop"))
     parser.add_argument("--keep", action="store_true", help="keep its directory and its log")
     asked = parser.parse_args()
+    if not 0 < asked.seconds < float("inf") or asked.slots < 1 or not asked.every >= 0:
+        parser.error("--seconds and --slots have to be more than 0, --every 0 or more")
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
     directory = Path(tempfile.mkdtemp(prefix="mdocker-soak-"))
     print(f"soak: seed {seed}, {asked.seconds:g} s, in {directory}", flush=True)
