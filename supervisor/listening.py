@@ -19,6 +19,9 @@ DOCKER_GROUP = "docker"
 FIRST_PASSED = 3
 """SD_LISTEN_FDS_START."""
 
+MOST_PASSED = 64
+"""One is right; so many are looked at for the words that refuse more."""
+
 
 class CannotListen(Exception):
     """There is no socket to listen on; the text says why and what to do."""
@@ -73,7 +76,7 @@ def passed_sockets(environment: MutableMapping[str, str]) -> list[int]:
     environment.pop("LISTEN_FDNAMES", "")
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    passed = list(range(FIRST_PASSED, FIRST_PASSED + int(count)))
+    passed = list(range(FIRST_PASSED, FIRST_PASSED + min(int(count[:9]), MOST_PASSED)))
     for descriptor in passed:
         with contextlib.suppress(OSError):  # what is not open is refused when it is used
             os.set_inheritable(descriptor, False)

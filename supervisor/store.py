@@ -35,6 +35,9 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     log_path: str = ""
 
 
+_END_OF_TIME_NS = 1 << 63  # in the year 2262
+
+
 class UnreadableRecord(Exception):
     """A config.json can't be used; the text names the file and says what is wrong with it."""
 
@@ -187,6 +190,10 @@ def load(directory: Path) -> Container:
         raise NewerState(Path(path), record.version)
     if record.id != directory.name:
         raise UnreadableRecord(f"{path} belongs to container {record.id}")
+    life = record.life
+    moments = (record.created_ns, life.started_ns, life.finished_ns, life.restart_at_ns)
+    if min(moments) < 0 or max(moments) >= _END_OF_TIME_NS:
+        raise UnreadableRecord(f"{path} has a time that can't be, in created_ns or life: {moments}")
     return Container(
         record.id, record.name, record.config, record.created_ns, record.life, record.log_path
     )

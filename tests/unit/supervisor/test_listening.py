@@ -22,6 +22,10 @@ def test_what_was_passed_is_taken_out_of_the_environment():
     assert environment == {"A": "b"}
 
 
+def test_a_count_that_can_not_be_is_not_counted_to_its_end():
+    assert len(passed_sockets(passed_to(os.getpid(), 10**18))) == listening.MOST_PASSED
+
+
 @pytest.mark.parametrize(
     "environment",
     [

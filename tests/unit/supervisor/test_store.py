@@ -1,6 +1,7 @@
 """config.json: whole or not at all, whatever the disk does."""
 
 import errno
+import json
 import os
 
 import msgspec
@@ -106,3 +107,15 @@ def test_a_record_of_a_later_version_or_of_somebody_else_is_refused(tmp_path):
     moved = directory.rename(tmp_path / ("cd" * 32))
     with pytest.raises(store.UnreadableRecord, match="belongs to container"):
         store.load(moved)
+
+
+@pytest.mark.parametrize("created", [-1, 10**30])
+def test_a_record_of_an_impossible_moment_is_refused(tmp_path, created):
+    directory = tmp_path / ID
+    directory.mkdir()
+    store.save(directory, container())
+    path = directory / "config.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "created_ns": created}))
+    with pytest.raises(store.UnreadableRecord, match="created_ns"):
+        store.load(directory)
