@@ -36,6 +36,8 @@ SHORT_LIFE_S = 1.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 MOST_FAILURES_AT_START = 3
+DEATH_SEEN_S = 1.0
+"""A dead shim's connection ends with it; so long we may be busy before we look at that."""
 
 
 class ShimLink:
@@ -52,6 +54,7 @@ class ShimLink:
         self._up_since = 0.0
         self._failures = 0
         self.deaths = 0
+        self._death = anyio.Event()
         self._spawns: dict[str, Question] = {}
         self.execs = ExecLink(self._sending.send, self._sending.reachable)
         self._ends = Ends()
@@ -347,6 +350,13 @@ class ShimLink:
         assert self._tasks is not None
         self._ends.listen_for_orphans_of(message.pid, self._tasks)
 
+    async def dies_after(self, deaths: int) -> bool:
+        """Whether a shim has died since `deaths` were counted, or is found dead in a moment."""
+        with anyio.move_on_after(DEATH_SEEN_S):
+            while self.deaths == deaths:
+                await self._death.wait()
+        return self.deaths != deaths
+
     # ── a shim's death ──────────────────────────────────────────────────────────────────────
 
     async def _lost(self) -> None:
@@ -366,6 +376,8 @@ class ShimLink:
             self._closed.set()
             return
         self.deaths += 1
+        death, self._death = self._death, anyio.Event()
+        death.set()
         log.error("shim.died", consequence="a new one is launched; running containers go on")
         await self._replace()
 

@@ -21,6 +21,41 @@ from supervisor.shim_link import ShimLink
 log = structlog.get_logger()
 
 MOST_ATTEMPTS = 4
+SHIM_NAME = b"mdocker-shim\n"
+
+
+class NeverExecuted(Exception):
+    """The shim died over a start, and what it had cloned never became the payload."""
+
+
+async def check_executed(shim: ShimLink, init: Spawned, deaths: int) -> None:
+    """Make sure of an execve of which nothing is known but that nobody reports a failure any more.
+
+    The end of the status pipe means success, as execve closes it; but it also ends where the init
+    was killed, for the words of its failure to be found by a shim that then died itself.
+
+    Args:
+        deaths: `ShimLink.deaths` before the start.
+
+    Raises:
+        NeverExecuted: It still has the shim's name (/proc/PID/comm, which execve sets, proc(5)),
+            and the shim has died.
+    """
+    # A payload may be called so, too: then the shim lives.
+    if _name(init.pid) == SHIM_NAME and await shim.dies_after(deaths):
+        raise NeverExecuted
+
+
+def _name(pid: int) -> bytes:
+    """/proc/PID/comm; nothing of one that has ended and was reaped, by a shim that lived on."""
+    try:
+        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 64)
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 async def spawn(

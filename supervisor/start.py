@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from supervisor.lifecycle import attributes, change_patiently
 from supervisor.phases import Laps, closed
 from supervisor.run import live
 from supervisor.running import Run
-from supervisor.spawning import spawn
+from supervisor.spawning import MOST_ATTEMPTS, NeverExecuted, check_executed, spawn
 from supervisor.states import Event
 from supervisor.strays import clear_cgroup
 from supervisor.undo import Undo
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REPORT_LIMIT = 65536
+REPORT_DUE_S = 5.0
+"""An init mounts and executes in milliseconds; one that takes longer may have lost its shim."""
 _encode_spec = msgspec.json.encode
 START_KILL_LIMIT_S = 10.0
 
@@ -75,42 +78,7 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
     await _until_its_disk_answers(engine, container)
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
-        async with Undo() as undo:
-            try:
-                await _write_down_last_end(engine, container)
-                run = await _spawn(engine, container, undo, laps)
-                timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
-                now = time.time_ns()
-                await change_patiently(
-                    engine,
-                    container,
-                    Event.START,
-                    pid=run.pid,
-                    pid_start_ticks=run.start_ticks,
-                    started_ns=now,
-                    exit_code=0,
-                    signal=0,
-                    core_dumped=False,
-                    oom_killed=False,
-                    error="",
-                    stopped_by_request=False,
-                    timeline=timeline.open("run", now),
-                    restart_asked=False,
-                    restart_at_ns=0,
-                    restart_count=container.life.restart_count if again else 0,
-                    restart_delay_ms=container.life.restart_delay_ms if again else 0,
-                    boot_id=engine.boot_id,
-                    stopping=None,
-                    health=health.afresh(container.config.health, container.life.health),
-                )
-            except RuntimeRefused as error:
-                raise EngineFault(f"cannot start container {container.name}: {error}") from error
-            except OSError as error:
-                raise EngineFault(
-                    f"cannot start container {container.name}: {error.strerror or error}"
-                    + (f": {error.filename}" if error.filename else "")
-                ) from error
-            undo.keep()
+        run = await _try_again(functools.partial(_attempt, engine, container, laps, again))
         container.run = run
         if container.pause is not None:
             container.pause.end()
@@ -118,6 +86,56 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
         took_ms = round((time.perf_counter() - began) * 1e3, 2)
         engine.begin(live, engine, container, run, took_ms)
     engine.events.publish("container", "start", container.id, attributes(container))
+
+
+async def _try_again(attempt: Callable[[], Awaitable[Run]]) -> Run:
+    """Repeat an attempt over which a shim has died before the payload was executed."""
+    for _ in range(MOST_ATTEMPTS):
+        try:
+            return await attempt()
+        except NeverExecuted:
+            log.warning("start.shim_died", phase="start")
+    raise EngineFault(f"{MOST_ATTEMPTS} shims died while they started it")
+
+
+async def _attempt(engine: Engine, container: Container, laps: Laps, again: bool) -> Run:
+    async with Undo() as undo:
+        try:
+            await _write_down_last_end(engine, container)
+            run = await _spawn(engine, container, undo, laps)
+            timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
+            now = time.time_ns()
+            await change_patiently(
+                engine,
+                container,
+                Event.START,
+                pid=run.pid,
+                pid_start_ticks=run.start_ticks,
+                started_ns=now,
+                exit_code=0,
+                signal=0,
+                core_dumped=False,
+                oom_killed=False,
+                error="",
+                stopped_by_request=False,
+                timeline=timeline.open("run", now),
+                restart_asked=False,
+                restart_at_ns=0,
+                restart_count=container.life.restart_count if again else 0,
+                restart_delay_ms=container.life.restart_delay_ms if again else 0,
+                boot_id=engine.boot_id,
+                stopping=None,
+                health=health.afresh(container.config.health, container.life.health),
+            )
+        except RuntimeRefused as error:
+            raise EngineFault(f"cannot start container {container.name}: {error}") from error
+        except OSError as error:
+            raise EngineFault(
+                f"cannot start container {container.name}: {error.strerror or error}"
+                + (f": {error.filename}" if error.filename else "")
+            ) from error
+        undo.keep()
+    return run
 
 
 async def _write_down_last_end(engine: Engine, container: Container) -> None:
@@ -156,6 +174,7 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         spec = kernel.memfd_sealed("mdocker-spec", _encode_spec(_spec(engine, container, plan)))
         theirs.callback(os.close, spec)
         laps.lap("prepare")
+        deaths = engine.shim.deaths
         with anyio.CancelScope(shield=True):
             # Short, and bounded by the shim: cut in half it would leave a process unknown.
             ends = (spec, report_w, stdout_w, stderr_w, stdout, stderr)
@@ -167,9 +186,10 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         "kill the init",
         functools.partial(kill_half_started, engine, container.id, spawned.pidfd),
     )
-    problem = await _read_report(report)
+    problem = await _read_report(report, lambda: engine.shim.deaths != deaths)
     if problem is not None:
         raise problem
+    await check_executed(engine.shim, spawned, deaths)
     laps.lap("init")
     os.close(report)
     ours.pop_all()
@@ -220,15 +240,22 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     return read, write
 
 
-async def _read_report(report: int) -> StartFailed | None:
-    """Wait for the init's execve (end of file) or for its words about what failed."""
+async def _read_report(report: int, shim_has_died: Callable[[], bool]) -> StartFailed | None:
+    """Wait for the init's execve (end of file) or for its words about what failed.
+
+    Raises:
+        NeverExecuted: It says nothing for long, and its shim, which would find the words, is dead.
+    """
     await anyio.lowlevel.checkpoint_if_cancelled()  # the spawn was shielded
     words = b""
     while len(words) < REPORT_LIMIT:
         try:
             piece = os.read(report, REPORT_LIMIT)
         except BlockingIOError:
-            await anyio.wait_readable(report)
+            with anyio.move_on_after(REPORT_DUE_S) as scope:
+                await anyio.wait_readable(report)
+            if scope.cancelled_caught and shim_has_died():
+                raise NeverExecuted from None
             continue
         if not piece:
             break

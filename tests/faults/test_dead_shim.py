@@ -7,9 +7,12 @@ import select
 import signal
 
 import anyio
+import msgspec
 import pytest
 
 from runtime import shim_launch
+from supervisor import start as start_phase
+from supervisor.errors import StartFailed
 from supervisor.states import State
 from tests.real.test_cancellation import config_for, engine_in
 
@@ -76,3 +79,31 @@ async def test_a_start_while_one_shim_after_the_other_dies(engine, launched, mon
     assert len(seen) == 2
     assert engine.shim.deaths == 2
     await engine.kill(container)
+
+
+@pytest.mark.parametrize("init", ["killed", "waiting"])
+async def test_a_start_that_failed_when_its_shim_died_has_not_succeeded(
+    engine, launched, monkeypatch, init
+):
+    """Found by the soak: the status pipe's end looked like that of a payload which was executed."""
+    spawn, killed = start_phase.spawn, []
+
+    async def spawn_and_die(*given):
+        made = await spawn(*given)
+        if not killed:
+            os.kill(launched[-1], signal.SIGSTOP)  # it will never look at the failure
+            killed.append(launched[-1])
+            if init == "killed":
+                signal.pidfd_send_signal(made.pidfd, signal.SIGKILL)
+                assert select.select([made.pidfd], [], [], 20)[0]
+            kill(launched[-1])
+        return made
+
+    monkeypatch.setattr(start_phase, "spawn", spawn_and_die)
+    monkeypatch.setattr(start_phase, "REPORT_DUE_S", 0.2)
+    config = msgspec.structs.replace(config_for(engine), cmd=("no-such-command",), entrypoint=())
+    container = await engine.create("bird", config)
+    with anyio.fail_after(20), pytest.raises(StartFailed) as failed:
+        await engine.start(container)
+    assert failed.value.exit_code == 127
+    assert killed

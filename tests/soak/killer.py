@@ -72,6 +72,7 @@ class Killer:
         """Kill the one that follows too, perhaps before it serves, perhaps before it is anybody."""
         self._over.wait(after_s)
         with contextlib.suppress(OSError, ValueError):  # it has not come so far as to have a name
+            self._presence.gone()
             self._engine.kill()
             self._presence.killed()
             self.deaths.supervisor += 1

@@ -43,8 +43,9 @@ class Presence:
 
     def answered(self, deaths):
         """A request was answered that began when there had been so many deaths."""
-        if deaths == self.deaths and self._killed and not self._there.is_set():
-            self.away_s.append(time.monotonic() - self._killed)
+        killed = self._killed  # others answer at the same time
+        if deaths == self.deaths and killed and not self._there.is_set():
+            self.away_s.append(time.monotonic() - killed)
             self.back()
 
     def back(self):
