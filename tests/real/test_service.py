@@ -5,6 +5,7 @@ import http.client
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,14 @@ def test_killed_it_is_back_and_no_client_is_refused(served, manager, bird):
     assert names[-1] == served.pid
 
 
+def stop(pid):
+    """SIGSTOP; returns once none of its threads runs, so that it accepts no client any more."""
+    os.kill(pid, signal.SIGSTOP)
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            os.sched_yield()
+
+
 def test_one_that_hangs_is_replaced(served, bird):
     payload, before = pid_of(served, bird), served.pid
     served.drop_in("watchdog", "[Service]\nWatchdogSec=3\n")
@@ -125,7 +134,7 @@ def test_one_that_hangs_is_replaced(served, bird):
         served.manager.ctl("restart", SERVICE)
         hanging = served.pid
         assert hanging != before
-        os.kill(hanging, signal.SIGSTOP)
+        stop(hanging)
         assert pid_of(served, bird) == payload
         assert served.pid != hanging
         assert served.manager.show(SERVICE, "ActiveState") == {"ActiveState": "active"}
