@@ -20,6 +20,7 @@ import os
 import select
 import struct
 
+from runtime import process_stat
 from runtime.kernel import wait_status
 from runtime.shim_protocol import UNKNOWN_STATUS
 
@@ -78,20 +79,13 @@ def _as_parent(pidfd: int) -> int | None:
 
 def _of_zombie(pid: int, start_ticks: int) -> int | None:
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fields = process_stat.fields(pid)
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    try:
-        text = os.read(fd, 4096)
-    except ProcessLookupError:
+    ended = fields[process_stat.STATE] in (b"Z", b"X")
+    if not ended or int(fields[process_stat.START_TICKS]) != start_ticks:
         return None
-    finally:
-        os.close(fd)
-    # After the command's name, which may hold anything but ends at the last bracket: field 3 on.
-    fields = text[text.rindex(b")") + 2 :].split()
-    if fields[0] not in (b"Z", b"X") or int(fields[19]) != start_ticks:
-        return None
-    return int(fields[49])
+    return int(fields[process_stat.EXIT_CODE])
 
 
 def _of_reaped(pidfd: int) -> int | None:

@@ -63,6 +63,9 @@ else:
         return lambda decorated: decorated
 
 
+SHIM_NAME = b"mdocker-shim"
+"""The shim's, and of what it clones until execve: /proc/PID/comm (prctl(2), PR_SET_NAME)."""
+
 PACKET_BYTES = 8 * 1024
 """The longest packet; a spec travels as a memfd, so nothing comes near it."""
 

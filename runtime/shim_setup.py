@@ -13,6 +13,7 @@ from runtime import capabilities, flags, native, oom_score, scheduling
 from runtime.becoming import Host
 from runtime.init import FIRST_FREE_FD
 from runtime.kernel import DOOR
+from runtime.shim_protocol import SHIM_NAME
 
 _PAYLOAD_SOFT_NOFILE = 1024
 _GLIBC_SIGNALS = (32, 33)
@@ -21,7 +22,7 @@ _UNWANTED_SIGNALS = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 
 def fit_out() -> Host:
     """Make this process fit to be a shim, and note what its inits have to set back."""
-    DOOR.set_name(b"mdocker-shim")
+    DOOR.set_name(SHIM_NAME)
     DOOR.prctl(flags.PR_SET_DUMPABLE, 0)
     scheduling.be_prompt()
     _leave_session_keyring()

@@ -8,6 +8,7 @@ import os
 from runtime import becoming, flags, init
 from runtime.kernel import Kernel, wait_status
 from runtime.plan import compile_plan
+from runtime.process_stat import start_ticks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,18 +131,6 @@ def undo(door: Kernel, pidfd: int) -> None:
     door.pidfd_send_signal(pidfd, 9)
     os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     door.close(pidfd)
-
-
-def start_ticks(pid: int) -> int:
-    """Field 22 of /proc/PID/stat: when it started, in clock ticks since the boot."""
-    # Not open(): its buffer and its questions to the kernel are a tenth of a start's cost here.
-    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 4096)
-    finally:
-        os.close(fd)
-    # The command's name, field 2, may hold anything but ends at the last bracket.
-    return int(text[text.rindex(b")") + 2 :].split(b" ", 20)[19])
 
 
 def reap(pidfd: int) -> int | None:

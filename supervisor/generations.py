@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.process_stat import start_ticks
 from supervisor.journal import Journal
 
 KEPT = 64
@@ -23,8 +24,8 @@ _TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
 
 def process_began_ns() -> int:
     """When this process began, ns since the epoch, to 10 ms (field 22 of proc_pid_stat(5))."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(fields[19]) * _TICK_NS
+    began = start_ticks("self") * _TICK_NS
+    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - began
     return time.time_ns() - max(age_ns, 0)
 
 

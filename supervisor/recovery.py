@@ -17,7 +17,8 @@ import msgspec
 import structlog
 
 from logs.drivers import ContainerLog
-from runtime import endings, spawner
+from runtime import endings
+from runtime.process_stat import start_ticks
 from supervisor import end_requests, exits, missed_events, restarting, set_aside, store
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
@@ -232,7 +233,7 @@ def _process(pid: int, ticks: int) -> int:
     except ProcessLookupError:
         return -1
     try:
-        if pidfd >= 0 and spawner.start_ticks(pid) == ticks:
+        if pidfd >= 0 and start_ticks(pid) == ticks:
             return pidfd
     except (FileNotFoundError, ProcessLookupError):
         pass  # it was reaped as we looked

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
 
 from logs.drivers import ContainerLog
+from runtime import process_stat
 from runtime.cgroups import Cgroups
 
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ class Run:
     def stuck_words(self) -> str:
         """Say in which state the kernel holds the init (proc(5), /proc/PID/stat field 3)."""
         try:
-            text = Path(f"/proc/{self.pid}/stat").read_text()
+            state = process_stat.fields(self.pid)[process_stat.STATE].decode()
         except OSError as error:
             return f"process {self.pid} does not end after SIGKILL ({error.strerror})"
-        state = text.rpartition(")")[2].split()[0]
         kind = "uninterruptible sleep" if state == "D" else f"state {state}"
         return f"process {self.pid} does not end after SIGKILL: it is in {kind}"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from runtime import endings
+from runtime import endings, process_stat
 from runtime import shim_protocol as protocol
 from runtime.exit_events import ExitEvents
 from supervisor.holdings import Holding
@@ -82,7 +81,6 @@ class Ends:
 
 def _is_our_child(pid: int) -> bool:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        return int(process_stat.fields(pid)[process_stat.PARENT]) == os.getpid()
     except OSError:
         return False
-    return int(text.rpartition(")")[2].split()[1]) == os.getpid()

@@ -14,14 +14,14 @@ from pathlib import Path
 import structlog
 
 from runtime.cgroups import Cgroups
-from runtime.spawner import start_ticks
+from runtime.process_stat import start_ticks
+from runtime.shim_protocol import SHIM_NAME
 from supervisor.shim_answers import ShimDied, Spawned
 from supervisor.shim_link import ShimLink
 
 log = structlog.get_logger()
 
 MOST_ATTEMPTS = 4
-SHIM_NAME = b"mdocker-shim\n"
 
 
 class NeverExecuted(Exception):
@@ -42,7 +42,7 @@ async def check_executed(shim: ShimLink, init: Spawned, deaths: int) -> None:
             and the shim has died.
     """
     # A payload may be called so, too: then the shim lives.
-    if _name(init.pid) == SHIM_NAME and await shim.dies_after(deaths):
+    if _name(init.pid) == SHIM_NAME + b"\n" and await shim.dies_after(deaths):
         raise NeverExecuted
 
 

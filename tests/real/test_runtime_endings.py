@@ -11,7 +11,7 @@ import pytest
 
 from runtime import endings
 from runtime.exit_events import ExitEvents
-from runtime.spawner import start_ticks
+from runtime.process_stat import start_ticks
 
 SYS_EXIT = 60
 PR_SET_CHILD_SUBREAPER = 36
