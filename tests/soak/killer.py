@@ -52,8 +52,9 @@ class Killer:
             while not self._over.wait(self._every_s * self._choose.uniform(0.3, 1.7)):
                 names = list(self._victims)
                 victim = self._choose.choices(names, [self._victims[n] for n in names])[0]
-                getattr(self, f"_kill_{victim}")()
+                # Counted first: whoever sees what it did looks here for the reason.
                 setattr(self.deaths, victim, getattr(self.deaths, victim) + 1)
+                getattr(self, f"_kill_{victim}")()
         except (GaveUp, RuntimeError, OSError) as error:
             self.trouble = f"after {self.deaths}: {error!r}"
             self._presence.back()
