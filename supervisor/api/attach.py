@@ -15,7 +15,7 @@ from supervisor import lifecycle
 from supervisor.api import places
 from supervisor.api.containers import found
 from supervisor.api.messages import Request
-from supervisor.api.parameters import flag
+from supervisor.api.parameters import flag, resumed
 from supervisor.api.streams import (
     MULTIPLEXED,
     RAW,
@@ -44,7 +44,7 @@ async def attach(engine: Engine, request: Request) -> None:
     behind a place before the live output (`supervisor/api/places.py`). Each byte comes once.
     """
     container = found(engine, request)
-    begin = places.resumed(request)
+    begin = resumed(request, places.read_place)
     if begin is None:
         _check_state(container)
     streams = asked_streams(request)

@@ -18,7 +18,8 @@ from supervisor.api.parameters import (
     flag,
     json_object,
     number,
-    resumed_wait,
+    read_wait,
+    resumed,
     stop_seconds,
 )
 from supervisor.container import Container
@@ -169,10 +170,10 @@ async def wait(engine: Engine, request: Request) -> None:
 def _awaited(engine: Engine, request: Request) -> tuple[str, waiting.Notice]:
     """What is waited for: the word that resumes it, and where the answer will be."""
     reference, condition = request.names[0], request.parameter("condition")
-    resumed = resumed_wait(request)
+    place = resumed(request, read_wait)
     since_ns = 0
-    if resumed is not None:
-        reference, since_ns = resumed
+    if place is not None:
+        reference, since_ns = place
     try:
         container = engine.containers.find(reference)
     except NoSuchContainer:

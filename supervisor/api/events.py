@@ -17,7 +17,7 @@ import structlog
 from supervisor.api import filters as filtering
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Request
-from supervisor.api.parameters import moment, resume_ns
+from supervisor.api.parameters import moment, read_time, resumed
 from supervisor.engine import Engine
 from supervisor.events import EngineEvent, FellBehind
 
@@ -47,10 +47,10 @@ _encode = msgspec.json.Encoder().encode
 async def events(engine: Engine, request: Request) -> None:
     """GET /events"""
     filters = filtering.parse(request, _KNOWN)
-    resumed = resume_ns(request)
-    since = moment(request, "since") if resumed is None else resumed + 1
+    behind = resumed(request, read_time)
+    since = moment(request, "since") if behind is None else behind + 1
     bus = engine.events
-    place = resumed if resumed is not None else bus.latest_ns if since is None else since - 1
+    place = behind if behind is not None else bus.latest_ns if since is None else since - 1
     headers = [(b"Mdocker-Resume", b"%d" % place)]
     if place + 1 < bus.begins_ns:
         headers.append((b"Mdocker-Begins", b"%d" % bus.begins_ns))

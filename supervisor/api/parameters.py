@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,6 +15,8 @@ from supervisor.api.messages import Request
 from supervisor.errors import BadParameter
 
 MOST_SECONDS = 2**31 - 1
+
+_Place = TypeVar("_Place")
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _SECONDS = re.compile(r"(-?\d{1,19})(?:\.(\d{1,9})\d*)?")
@@ -82,33 +85,45 @@ def moment(request: Request, name: str) -> int | None:
     return parse_moment(text, name) if text else None
 
 
-def resume_ns(request: Request) -> int | None:
-    """Return `resume` where it is a time in ns since the epoch; None where it was not given.
+def resumed(request: Request, read: Callable[[str], _Place]) -> _Place | None:
+    """Return the place that `resume` names; None where it was not given.
+
+    Args:
+        read: Reads the kind of place that this request is resumed by; a ValueError refuses it.
 
     Raises:
-        BadParameter: It is none of the tokens that we give.
+        BadParameter: It is none of the places that we give.
     """
     text = request.parameter("resume")
     if not text:
         return None
+    try:
+        return read(text)
+    except ValueError:
+        raise BadParameter(f"invalid resume {shown(text)}: give what Mdocker-Resume said") from None
+
+
+def read_time(text: str) -> int:
+    """Return the place in the events that is a time in ns since the epoch.
+
+    Raises:
+        ValueError: It is none.
+    """
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise BadParameter(f"invalid resume {shown(text)}: give what Mdocker-Resume said")
+        raise ValueError(text)
     return int(text)
 
 
-def resumed_wait(request: Request) -> tuple[str, int] | None:
-    """Return what a wait's `resume` says: the container's id, and since when it is waited for.
+def read_wait(text: str) -> tuple[str, int]:
+    """Return what a wait is for: the container's id, and since when it is waited for.
 
     Raises:
-        BadParameter: It is none of the tokens that we give.
+        ValueError: It is no such place.
     """
-    text = request.parameter("resume")
-    if not text:
-        return None
     container, _, since = text.partition(".")
-    if not (since.isascii() and since.isdigit() and len(since) < 20) or len(container) != 64:
-        raise BadParameter(f"invalid resume {shown(text)}: give what Mdocker-Resume said")
-    return container, int(since)
+    if len(container) != 64:
+        raise ValueError(text)
+    return container, read_time(since)
 
 
 def shown(text: str) -> str:

@@ -16,9 +16,8 @@ import struct
 
 from logs.spots import Spot
 from supervisor.api.messages import Request
-from supervisor.api.parameters import flag, shown
+from supervisor.api.parameters import flag
 from supervisor.attachments import PLACE
-from supervisor.errors import BadParameter
 
 MISSED = (b"Mdocker-Missed", b"1")
 """The header that says that the place to go on at is gone: it goes on with what is left."""
@@ -44,16 +43,10 @@ def are_wanted(request: Request) -> bool:
     return flag(request, "places")
 
 
-def resumed(request: Request) -> Spot | None:
-    """Where in the log the client wants to go on; None if it comes for the first time.
+def read_place(text: str) -> Spot:
+    """Where in the log a client wants to go on.
 
     Raises:
-        BadParameter: It is none of the places that we give.
+        ValueError: It is none of the places that we give.
     """
-    text = request.parameter("resume")
-    if not text:
-        return None
-    try:
-        return Spot.read(text.partition(".")[0])
-    except ValueError:
-        raise BadParameter(f"invalid resume {shown(text)}: give what Mdocker-Resume said") from None
+    return Spot.read(text.partition(".")[0])

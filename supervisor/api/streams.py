@@ -18,7 +18,7 @@ from logs.spots import START, Spot
 from supervisor.api import places
 from supervisor.api.containers import found
 from supervisor.api.messages import Request
-from supervisor.api.parameters import flag, moment
+from supervisor.api.parameters import flag, moment, resumed
 from supervisor.container import Container
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, Unsupported
@@ -71,7 +71,7 @@ def _log_request(request: Request) -> LogRequest:
         until_ns=moment(request, "until"),
         timestamps=flag(request, "timestamps"),
         details=flag(request, "details"),
-        begin=places.resumed(request),
+        begin=resumed(request, places.read_place),
     )
 
 

@@ -88,18 +88,22 @@ async def test_a_place_that_is_gone_is_said(engine_and_client, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("method", "path"),
     [
-        f"/containers/c1/logs?{BOTH}&resume=nonsense",
-        f"/containers/c1/logs?{BOTH}&resume=-1-2-3",
-        "/events?resume=yesterday",
-        "/events?resume=-5",
+        ("GET", f"/containers/c1/logs?{BOTH}&resume=nonsense"),
+        ("GET", f"/containers/c1/logs?{BOTH}&resume=-1-2-3"),
+        ("GET", "/events?resume=yesterday"),
+        ("GET", "/events?resume=-5"),
+        ("GET", f"/events?resume={10**19}"),
+        ("POST", "/containers/c1/wait?resume=5"),
+        ("POST", "/containers/c1/wait?resume=c1.5"),
+        ("POST", f"/containers/c1/wait?resume={'1' * 64}.soon"),
     ],
 )
-async def test_what_is_no_place_is_refused(engine_and_client, tmp_path, path):
+async def test_what_is_no_place_is_refused(engine_and_client, tmp_path, method, path):
     async with engine_and_client() as (engine, connect), connect() as client:
         with_log(engine, tmp_path, running=False)
-        answer = await client.request("GET", path)
+        answer = await client.request(method, path)
         assert answer.status == 400
         assert "give what Mdocker-Resume said" in answer.message
 
