@@ -276,15 +276,12 @@ def _convert(option: Option, value: str | bool) -> object:
         return value
     digits = value.removeprefix("-")
     whole, dot, fraction = digits.partition(".")
+    if option.kind is int and dot:
+        # cyclopts would round it: `-t .4` is not what 0 means.
+        raise UsageError(f'invalid argument "{value}" for "{option.title}": must be a whole number')
     if not (whole.isascii() and whole.isdigit()):
         raise NotPlain
     if option.kind is int:
-        if dot:
-            # cyclopts would round it: `-t 0.4` is not what 0 means.
-            raise UsageError(
-                f'invalid argument "{value}" for "{", ".join(option.names)}": '
-                "must be a whole number"
-            )
         return int(value)
     if option.kind is float and (not dot or (fraction.isascii() and fraction.isdigit())):
         return float(value)

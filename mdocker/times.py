@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from mdocker.errors import UsageError
+from mdocker.errors import FAILED, UsageError
 from mdocker.units import parse_duration
 
 _MOMENT = re.compile(
@@ -42,7 +42,8 @@ def parse_moment(text: str, option: str, now_ns: int) -> str:
             return _spell(seconds * 10**9 + int((fraction or "").ljust(9, "0")))
     raise UsageError(
         f'invalid argument "{text}" for "{option}": not a time such as 2026-01-02T15:04:05Z, '
-        "1767366245 or 10m"
+        "1767366245 or 10m",
+        FAILED,
     )
 
 

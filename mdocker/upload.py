@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from mdocker.client import Engine
 from mdocker.connection import Connection
-from mdocker.errors import EngineRefused, EngineUnreachable, UsageError
+from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
 from mdocker.messages import Reply, ReplyReader, Request
 from mdocker.output import is_terminal, warn
 from mdocker.paths import target
@@ -65,7 +65,7 @@ def _opened(source: str) -> Iterator[tuple[BinaryIO, int | None]]:
     try:
         file = open(source, "rb")  # noqa: SIM115
     except OSError as error:
-        raise UsageError(f"unable to read {source}: {error.strerror}") from error
+        raise UsageError(f"unable to read {source}: {error.strerror}", FAILED) from error
     with file:
         status = os.fstat(file.fileno())
         yield file, status.st_size if stat.S_ISREG(status.st_mode) else None
@@ -142,7 +142,7 @@ def _read(file: BinaryIO, source: str) -> bytes:
     try:
         return file.read(_PIECE)
     except OSError as error:
-        raise UsageError(f"unable to read {source}: {error.strerror}") from error
+        raise UsageError(f"unable to read {source}: {error.strerror}", FAILED) from error
 
 
 def _result(body: bytes) -> str:

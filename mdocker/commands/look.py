@@ -153,7 +153,9 @@ def inspect(
     A name is looked for among the containers first, then among the images.
     """
     if type not in ("", "container", "image"):
-        raise UsageError(f'invalid argument "{type}" for "--type": must be container or image')
+        raise UsageError(
+            f'invalid argument "{type}" for "--type": must be container or image', FAILED
+        )
     template = None
     if format and format != "json":
         from mdocker.template import Template

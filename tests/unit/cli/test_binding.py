@@ -129,7 +129,16 @@ def test_a_number_that_is_none_goes_to_cyclopts():
 
 @pytest.mark.parametrize(
     "line",
-    ["run --replicas 1.5 host", "stop -t 0.4 a", "stop -t -1.0 a", "run --pids-limit 7. host"],
+    [
+        "run --replicas 1.5 host",
+        "run --replicas .5 host",
+        "run --replicas +1.5 host",
+        "run --replicas 1_0.5 host",
+        "stop -t 0.4 a",
+        "stop -t .5 a",
+        "stop -t -1.0 a",
+        "run --pids-limit 7. host",
+    ],
 )
 def test_a_fraction_is_no_whole_number(line):
     with pytest.raises(UsageError, match=r'invalid argument ".*" for ".*": must be a whole number'):
