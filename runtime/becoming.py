@@ -17,23 +17,18 @@ from runtime.errors import InitRefused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn, Protocol
+    from typing import NoReturn
 
     from runtime.kernel import Kernel
+    from runtime.plan import PayloadPlan
 
-    class Payload(Protocol):
-        """What becomes: the part of a plan that speaks of the payload itself."""
 
-        args: list[bytes]
-        env: dict[bytes, bytes]
-        cwd: bytes
-        user: bytes
-        keep: int
-        no_new_privileges: bool
-
+FIRST_FREE_FD = 6
+"""What a process is given lies at or above this number; what it keeps is put below."""
 
 STATUS_FD = 3
-HIGHEST_FD = 2**31 - 1
+_ENTERED_FD = 4
+_HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
 
@@ -66,17 +61,64 @@ class Host:
         self.oom_score_adj = oom_score_adj
 
 
+class Ends:
+    """The descriptors that a process is born with; all are `FIRST_FREE_FD` or above.
+
+    Attributes:
+        entered: What it enters by setns(2): an init a ready network namespace, who enters a
+            container the pidfd of that one's init. -1 for nothing.
+    """
+
+    __slots__ = ("entered", "status", "stderr", "stdout")
+
+    def __init__(self, status: int, stdout: int, stderr: int, entered: int) -> None:
+        self.status = status
+        self.stdout = stdout
+        self.stderr = stderr
+        self.entered = entered
+
+
 class Becoming:
     """A process on its way; `step` names the stage, for the report to `status`."""
 
-    __slots__ = ("door", "host", "status", "step", "wanted")
+    __slots__ = ("door", "ends", "host", "status", "step", "wanted")
 
-    def __init__(self, door: Kernel, wanted: Payload, host: Host, status: int) -> None:
+    def __init__(self, door: Kernel, wanted: PayloadPlan, host: Host, ends: Ends) -> None:
         self.door = door
         self.wanted = wanted
         self.host = host
-        self.status = status
+        self.ends = ends
+        self.status = ends.status
         self.step = "take over its descriptors"
+
+    def take_ends(self) -> None:
+        """Own session, own stdout and stderr, and no descriptor of the shim's any more."""
+        door, ends = self.door, self.ends
+        door.dup2(ends.status, STATUS_FD, False)
+        self.status = STATUS_FD
+        door.dup2(ends.stdout, 1)
+        door.dup2(ends.stderr, 2)
+        first = _ENTERED_FD
+        if ends.entered >= 0:
+            door.dup2(ends.entered, _ENTERED_FD, False)
+            first = _ENTERED_FD + 1
+        door.close_range(first, _HIGHEST_FD, 0)
+        door.setsid()
+        door.prctl(flags.PR_SET_DUMPABLE, 0)
+
+    def join_cgroups(self) -> None:
+        """Enter the v1 directories of its limits; it was born into the v2 one."""
+        door = self.door
+        self.step = "enter its cgroups"
+        for procs in self.wanted.joins:
+            fd = door.open(procs, os.O_WRONLY | os.O_CLOEXEC)
+            door.write(fd, b"0")
+            door.close(fd)
+
+    def enter_namespaces(self, kinds: int) -> None:
+        """Enter those of `ends.entered`, which is closed then."""
+        self.door.setns(_ENTERED_FD, kinds)
+        self.door.close(_ENTERED_FD)
 
     def become(self) -> None:
         """The payload's own side: user, limits, working directory, privileges, execve."""
@@ -103,7 +145,7 @@ class Becoming:
             _signal.signal(number, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         # The status pipe closes itself at execve. CLOSE_RANGE_CLOEXEC would need Linux 5.11.
-        door.close_range(STATUS_FD + 1, HIGHEST_FD, 0)
+        door.close_range(STATUS_FD + 1, _HIGHEST_FD, 0)
         path = payload.find(wanted.args[0], wanted.env)
         try:
             door.execve(path, wanted.args, wanted.env)

@@ -11,12 +11,15 @@ from runtime.layer_files import Unusual
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runtime import exec_child
-    from runtime.becoming import Host
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from runtime.becoming import Ends, Host
     from runtime.exec_plan import ExecPlan
-    from runtime.init import Ends
     from runtime.kernel import Kernel
-    from runtime.plan import Plan
+    from runtime.plan import PayloadPlan, Plan
+
+    AnyPlan = TypeVar("AnyPlan", bound=PayloadPlan)
 
 _CAP_SYS_PTRACE = 1 << 19
 
@@ -24,9 +27,11 @@ _CAP_SYS_PTRACE = 1 << 19
 class Packed:
     """A program in its slot."""
 
+    __slots__ = ("_code", "_first", "slot")
+
     def __init__(self, code: native.Code, slot: native.Slot, first: int) -> None:
         self._code = code
-        self._slot = slot
+        self.slot = slot
         self._first = first
 
     def spawn(self, clone_flags: int, cgroup_fd: int) -> tuple[int, int, int]:
@@ -35,8 +40,8 @@ class Packed:
         Raises:
             OSError: the kernel would not clone.
         """
-        token = self._slot.token
-        return *self._slot.spawn(self._code, self._first, clone_flags, cgroup_fd), token
+        token = self.slot.token
+        return *self.slot.spawn(self._code, self._first, clone_flags, cgroup_fd), token
 
 
 class FastStarts:
@@ -52,45 +57,37 @@ class FastStarts:
         self._programs = program.Programs(host)
         self._tokens = 0
 
-    def start(
-        self, plan: Plan, ends: Ends, clone_flags: int, cgroup_fd: int
-    ) -> tuple[int, int, int] | None:
-        """Clone a child that executes the plan; returns (pid, pidfd, token).
-
-        None if the plan needs the Python init; nothing was done then.
+    def pack_init(self, plan: Plan, ends: Ends) -> Packed | None:
+        """Make a program that executes the plan; None if it needs the Python init.
 
         Raises:
-            OSError: the kernel would not clone.
+            OSError: no memory.
         """
+        packed = self._pack(self._programs.compile, plan, ends)
+        if packed is not None:
+            packed.slot.plan = plan
+        return packed
+
+    def pack_exec(self, plan: ExecPlan, ends: Ends) -> Packed | None:
+        """Make a program that enters a running container; None if it needs the Python child.
+
+        Raises:
+            OSError: no memory.
+        """
+        if not self._may_enter or not plan.layers:
+            return None
+        return self._pack(self._programs.compile_exec, plan, ends)
+
+    def _pack(
+        self, compile_to: Callable[[AnyPlan, Ends, steps.Texts], bytes], plan: AnyPlan, ends: Ends
+    ) -> Packed | None:
         # See runtime.native: who shares an OOM victim's memory dies with it.
         if plan.memory_limited:
             return None
         slot = self._slots.take()
         texts = steps.Texts(slot.address, slot.room, slot.scratch)
         try:
-            packed = self._programs.compile(plan, ends, texts)
-        except (Unusual, RuntimeRefused):
-            return None
-        if len(texts.content) + len(packed) > slot.room:
-            return None
-        self._tokens += 1
-        slot.plan = plan
-        first = slot.fill(self._tokens, texts.content, packed)
-        pid, pidfd = slot.spawn(self._code, first, clone_flags, cgroup_fd)
-        return pid, pidfd, self._tokens
-
-    def pack_exec(self, plan: ExecPlan, ends: exec_child.Ends) -> Packed | None:
-        """Make a program that enters a running container; None if it needs the Python child.
-
-        Raises:
-            OSError: no memory.
-        """
-        if not self._may_enter or plan.memory_limited or not plan.layers:
-            return None
-        slot = self._slots.take()
-        texts = steps.Texts(slot.address, slot.room, slot.scratch)
-        try:
-            packed = self._programs.compile_exec(plan, ends, texts)
+            packed = compile_to(plan, ends, texts)
         except (Unusual, RuntimeRefused):
             return None
         if len(texts.content) + len(packed) > slot.room:

@@ -14,48 +14,25 @@ taken before the root changes and attached after it, privileges go last.
 
 from __future__ import annotations
 
-import os
-
 from runtime import becoming, binds, flags, mounts
-from runtime.becoming import HIGHEST_FD, STATUS_FD, Becoming
+from runtime.becoming import Becoming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from runtime.becoming import Host
+    from runtime.becoming import Ends, Host
     from runtime.kernel import Kernel
     from runtime.plan import Plan
-
-FIRST_FREE_FD = 6
-"""What an init is given lies at or above this number; what it keeps is put below."""
-
-_NETWORK_FD = 4
-
-
-class Ends:
-    """The descriptors an init is born with; all are above `FIRST_FREE_FD`.
-
-    Attributes:
-        network: A ready network namespace, or -1.
-    """
-
-    __slots__ = ("network", "status", "stderr", "stdout")
-
-    def __init__(self, status: int, stdout: int, stderr: int, network: int) -> None:
-        self.status = status
-        self.stdout = stdout
-        self.stderr = stderr
-        self.network = network
 
 
 def run(door: Kernel, plan: Plan, ends: Ends, host: Host) -> NoReturn:
     """Be the init."""
-    init = _Init(door, plan, host, ends.status)
+    init = _Init(door, plan, host, ends)
 
     def stages() -> None:
-        init.take_ends(ends)
-        init.prepare(ends.network >= 0)
+        init.take_ends()
+        init.prepare()
 
     becoming.go(init, stages)
 
@@ -65,38 +42,18 @@ class _Init(Becoming):
 
     __slots__ = ("plan",)
 
-    def __init__(self, door: Kernel, plan: Plan, host: Host, status: int) -> None:
-        super().__init__(door, plan, host, status)
+    def __init__(self, door: Kernel, plan: Plan, host: Host, ends: Ends) -> None:
+        super().__init__(door, plan, host, ends)
         self.plan = plan
 
-    def take_ends(self, ends: Ends) -> None:
-        """Own session, own stdout and stderr, and no descriptor of the shim's any more."""
-        door = self.door
-        door.dup2(ends.status, STATUS_FD, False)
-        self.status = STATUS_FD
-        door.dup2(ends.stdout, 1)
-        door.dup2(ends.stderr, 2)
-        first = _NETWORK_FD
-        if ends.network >= 0:
-            door.dup2(ends.network, _NETWORK_FD, False)
-            first = _NETWORK_FD + 1
-        door.close_range(first, HIGHEST_FD, 0)
-        door.setsid()
-        door.prctl(flags.PR_SET_DUMPABLE, 0)
-
-    def prepare(self, ready_network: bool) -> None:
+    def prepare(self) -> None:
         """Cgroups, namespaces, file systems: everything before the payload's own side."""
         door, plan = self.door, self.plan
-        self.step = "enter its cgroups"
-        for procs in plan.joins:
-            fd = door.open(procs, os.O_WRONLY | os.O_CLOEXEC)
-            door.write(fd, b"0")
-            door.close(fd)
+        self.join_cgroups()
         self.step = "make its namespaces"
         wanted = flags.OWN_NAMESPACES
-        if ready_network:
-            door.setns(_NETWORK_FD, flags.CLONE_NEWNET)
-            door.close(_NETWORK_FD)
+        if self.ends.entered >= 0:
+            self.enter_namespaces(flags.CLONE_NEWNET)
         elif not plan.host_network:
             wanted |= flags.CLONE_NEWNET
         door.unshare(wanted)

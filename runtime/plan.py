@@ -13,60 +13,95 @@ from runtime.binds import Bind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from runtime.mounts import Mount
 
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Plan:
-    """Everything that the init does, prepared.
+class PayloadPlan:
+    """What init and exec have in common: their cgroups, and how they become what was asked for.
 
     Attributes:
-        id: The container's id.
-        unified: The v2 cgroup directory that clone3 puts the init into.
-        joins: cgroup.procs files of v1 directories to enter.
-        host_network: Stay in the host's network namespace.
-        early: Mounts below `merged`, made before it is the root.
-        cgroup_directories: Made before `cgroup_mounts`.
         env: The environment without what depends on the user (HOME).
         keep: Capabilities as a bit mask.
+        unified: The v2 cgroup directory that clone3 puts the process into.
+        joins: cgroup.procs files of v1 directories to enter.
+        memory_limited: A process of the container can be OOM-killed.
     """
 
     __slots__ = (
         "args",
+        "cwd",
+        "env",
+        "joins",
+        "keep",
+        "memory_limited",
+        "no_new_privileges",
+        "unified",
+        "user",
+    )
+
+    args: list[bytes]
+    env: dict[bytes, bytes]
+    cwd: bytes
+    user: bytes
+    keep: int
+    no_new_privileges: bool
+    unified: bytes
+    joins: list[bytes]
+    memory_limited: bool
+
+    def take(self, spec: dict[str, Any], hostname: bytes) -> None:
+        """What a spec says of the payload itself.
+
+        Raises:
+            ValueError: a value can't be used; the text says which.
+            KeyError: a field is missing.
+        """
+        self.args = [as_bytes(word) for word in spec["args"]]
+        if not self.args or not self.args[0]:
+            raise ValueError("no command specified")
+        self.env = environment(spec["env"], hostname)
+        self.cwd = as_bytes(spec["cwd"]) or b"/"
+        self.user = as_bytes(spec["user"])
+        self.keep = capabilities.mask(spec["capabilities"])
+        self.no_new_privileges = spec["no_new_privileges"]
+
+
+class Plan(PayloadPlan):
+    """Everything that the init does, prepared.
+
+    Attributes:
+        id: The container's id.
+        host_network: Stay in the host's network namespace.
+        early: Mounts below `merged`, made before it is the root.
+        cgroup_directories: Made before `cgroup_mounts`.
+    """
+
+    __slots__ = (
         "binds",
         "cgroup_directories",
         "cgroup_mounts",
-        "cwd",
         "dev",
         "devices",
         "domainname",
         "early",
-        "env",
         "host_network",
         "hostname",
         "id",
-        "joins",
-        "keep",
         "lower",
         "masked",
-        "memory_limited",
         "merged",
-        "no_new_privileges",
         "readonly",
         "shm_size",
-        "unified",
         "upper",
-        "user",
         "volatile",
         "work",
     )
 
     id: str
-    args: list[bytes]
-    env: dict[bytes, bytes]
-    cwd: bytes
-    user: bytes
     hostname: bytes
     domainname: bytes
     lower: list[bytes]
@@ -76,13 +111,8 @@ class Plan:
     volatile: bool
     binds: list[Bind]
     host_network: bool
-    keep: int
-    no_new_privileges: bool
     masked: list[bytes]
     readonly: list[bytes]
-    unified: bytes
-    memory_limited: bool
-    joins: list[bytes]
     shm_size: int
     dev: bytes
     early: list[Mount]
@@ -101,13 +131,8 @@ def compile_plan(data: bytes) -> Plan:
     spec = json_text.load(data)
     plan = Plan()
     plan.id = spec["id"]
-    plan.args = [as_bytes(word) for word in spec["args"]]
-    if not plan.args or not plan.args[0]:
-        raise ValueError("no command specified")
     plan.hostname = as_bytes(spec["hostname"])
-    plan.env = environment(spec["env"], plan.hostname)
-    plan.cwd = as_bytes(spec["cwd"]) or b"/"
-    plan.user = as_bytes(spec["user"])
+    plan.take(spec, plan.hostname)
     plan.domainname = as_bytes(spec["domainname"])
     plan.lower = [as_bytes(path) for path in spec["lower"]]
     plan.upper = as_bytes(spec["upper"])
@@ -121,8 +146,6 @@ def compile_plan(data: bytes) -> Plan:
     if spec["network"] not in ("none", "host"):
         raise ValueError(f"unknown network {spec['network']}")
     plan.host_network = spec["network"] == "host"
-    plan.keep = capabilities.mask(spec["capabilities"])
-    plan.no_new_privileges = spec["no_new_privileges"]
     plan.masked = [as_bytes(path) for path in spec["masked_paths"]]
     plan.readonly = [as_bytes(path) for path in spec["readonly_paths"]]
     plan.unified = as_bytes(spec["cgroup"]["unified"])

@@ -2,7 +2,7 @@
 
 What is the same for every container is packed once (`_fixed_…`), the rest for each start. A child's
 descriptors are known beforehand, since the kernel gives the lowest free number: 3 status, 4 the
-fault pipe, 5 a ready network namespace until it is joined, then 5 and up for what is opened.
+fault pipe, 5 what is entered by setns until it is, then 5 and up for what is opened.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import stat
 import struct
 
 from runtime import capabilities, flags, mounts
+from runtime.exec_child import NAMESPACES
 from runtime.layer_files import Unusual, read_etc
 from runtime.libc import MACHINE
 from runtime.native import SCRATCH_BYTES
@@ -24,12 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtime import exec_child
-    from runtime.becoming import Host, Payload
+    from runtime.becoming import Ends, Host
     from runtime.binds import Bind
     from runtime.exec_plan import ExecPlan
-    from runtime.init import Ends
-    from runtime.plan import Plan
+    from runtime.plan import PayloadPlan, Plan
 
 # asm/unistd_64.h; the machine code is for x86_64 alone, so these numbers are too.
 _WRITE, _OPEN, _CLOSE, _RT_SIGACTION, _IOCTL, _DUP2, _SOCKET = 1, 2, 3, 13, 16, 33, 41
@@ -40,7 +39,7 @@ _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 1
 _UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 
-_STATUS, _NETWORK, _FIRST = 3, 5, 5
+_STATUS, _ENTERED, _FIRST = 3, 5, 5
 _LAST = 2**32 - 1
 _HERE = flags.AT_FDCWD & 2**64 - 1
 _KEPT = 8
@@ -89,7 +88,7 @@ class Programs:
         identity = self._identity(plan)
         parts = [
             self._take_ends(ends),
-            self._namespaces(plan, ends.network >= 0, texts),
+            self._namespaces(plan, ends.entered >= 0, texts),
             self._overlay(plan, texts),
             self._root,
             self._shm_and_cgroups(plan, texts),
@@ -97,16 +96,11 @@ class Programs:
             self._pivot,
             self._attach_binds(plan.binds, texts),
             self._protect(plan, texts),
-            self._limits,
-            self._enter(plan.cwd, texts),
-            self._privileges(plan, identity, texts),
-            self._signals,
-            self._close,
-            self._execute(plan, identity, texts),
+            self._become(plan, identity, texts),
         ]
         return b"".join(parts)
 
-    def compile_exec(self, plan: ExecPlan, ends: exec_child.Ends, texts: Texts) -> bytes:
+    def compile_exec(self, plan: ExecPlan, ends: Ends, texts: Texts) -> bytes:
         """The program of a child that enters a running container (`runtime.exec_child`).
 
         Raises:
@@ -116,21 +110,11 @@ class Programs:
         files = [read_etc(plan.layers, name) for name in (b"passwd", b"group")]
         identity = resolve(plan.user, *files)
         parts = [
-            step(_DUP3, ends.status, _STATUS, os.O_CLOEXEC),
-            step(_DUP2, ends.stdout, 1),
-            step(_DUP2, ends.stderr, 2),
-            step(_DUP3, ends.container, _FIRST, os.O_CLOEXEC),
-            step(_CLOSE_RANGE, _FIRST + 1, _LAST, 0),
-            step(_SETSID),
-            self._join(plan.joins, _FIRST + 1, texts),
-            step(_SETNS, _FIRST, flags.OWN_NAMESPACES | flags.CLONE_NEWNET),
-            step(_CLOSE, _FIRST),
-            self._limits,
-            self._enter(plan.cwd, texts),
-            self._privileges(plan, identity, texts),
-            self._signals,
-            self._close,
-            self._execute(plan, identity, texts),
+            self._take_ends(ends),
+            self._join(plan.joins, _ENTERED + 1, texts),
+            step(_SETNS, _ENTERED, NAMESPACES),
+            step(_CLOSE, _ENTERED),
+            self._become(plan, identity, texts),
         ]
         return b"".join(parts)
 
@@ -229,18 +213,18 @@ class Programs:
             step(_DUP2, ends.stdout, 1),
             step(_DUP2, ends.stderr, 2),
         ]
-        if ends.network >= 0:
-            parts.append(step(_DUP3, ends.network, _NETWORK, os.O_CLOEXEC))
-        parts.append(step(_CLOSE_RANGE, _NETWORK + (ends.network >= 0), _LAST, 0))
+        if ends.entered >= 0:
+            parts.append(step(_DUP3, ends.entered, _ENTERED, os.O_CLOEXEC))
+        parts.append(step(_CLOSE_RANGE, _ENTERED + (ends.entered >= 0), _LAST, 0))
         parts.append(step(_SETSID))
         return b"".join(parts)
 
     def _namespaces(self, plan: Plan, ready_network: bool, texts: Texts) -> bytes:
-        parts = [self._join(plan.joins, _NETWORK + ready_network, texts)]
+        parts = [self._join(plan.joins, _ENTERED + ready_network, texts)]
         wanted = flags.OWN_NAMESPACES
         if ready_network:
-            parts.append(step(_SETNS, _NETWORK, flags.CLONE_NEWNET))
-            parts.append(step(_CLOSE, _NETWORK))
+            parts.append(step(_SETNS, _ENTERED, flags.CLONE_NEWNET))
+            parts.append(step(_CLOSE, _ENTERED))
         elif not plan.host_network:
             wanted |= flags.CLONE_NEWNET
         parts.append(step(_UNSHARE, wanted))
@@ -387,6 +371,17 @@ class Programs:
             parts.append(step(_MOUNT, kind, path, kind, mounts.SAFE | flags.MS_RDONLY, size))
         return b"".join(parts)
 
+    def _become(self, plan: PayloadPlan, identity: Identity, texts: Texts) -> bytes:
+        """What `becoming.Becoming.become` does."""
+        return (
+            self._limits
+            + self._enter(plan.cwd, texts)
+            + self._privileges(plan, identity, texts)
+            + self._signals
+            + self._close
+            + self._execute(plan, identity, texts)
+        )
+
     def _enter(self, cwd: bytes, texts: Texts) -> bytes:
         # CVE-2024-21626: the kernel spells a directory outside the root "(unreachable)/…".
         return (
@@ -395,7 +390,7 @@ class Programs:
             + step(COMPARE, texts.scratch, ord("/"))
         )
 
-    def _privileges(self, plan: Payload, identity: Identity, texts: Texts) -> bytes:
+    def _privileges(self, plan: PayloadPlan, identity: Identity, texts: Texts) -> bytes:
         drops = self._drops.get(plan.keep)
         if drops is None:
             dropped = capabilities.members(self._host.bounding & ~plan.keep)
@@ -419,7 +414,7 @@ class Programs:
             packed += step(_PRCTL, flags.PR_SET_NO_NEW_PRIVS, 1)
         return packed
 
-    def _execute(self, plan: Payload, identity: Identity, texts: Texts) -> bytes:
+    def _execute(self, plan: PayloadPlan, identity: Identity, texts: Texts) -> bytes:
         env = dict(plan.env)
         env.setdefault(b"HOME", identity.home)
         argv = texts.put_array(plan.args)

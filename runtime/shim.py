@@ -310,12 +310,7 @@ class Shim:
                 raise spawner.Refused(errno.EEXIST, words)
             self._execs.be_home()
             held = spawner.spawn(self._door, message, self._pool, self._host, self._fast)
-            try:
-                self._poll.register(held.pidfd, select.EPOLLIN)
-            except OSError as error:
-                spawner.undo(self._door, held.pidfd)
-                words = f"watch the container's process: {error.strerror}"
-                raise spawner.Refused(error.errno or 0, words) from error
+            spawner.watch(self._door, self._poll, held.pidfd)
         except spawner.Refused as refused:
             if refused.errno == errno.EMFILE:
                 self._pool.drain()

@@ -20,6 +20,7 @@ import select
 import time
 
 from runtime import exec_child, flags, spawner
+from runtime.becoming import Ends
 from runtime.exec_plan import compile_exec
 from runtime.shim_protocol import Execed, ExecExited, ExecRefused
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from runtime.shim_protocol import Exec, Message
 
 _CLONE_FLAGS = flags.CLONE_PIDFD | flags.CLONE_INTO_CGROUP | flags.CLONE_CLEAR_SIGHAND
-_OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_ENDS = (3, 1, 2)  # status, stdout, stderr: a child's own numbers
 
 
 class Entered:
@@ -117,16 +116,12 @@ class Execs:
         """Have a child, watch it, return its pidfd."""
         self.be_home()
         plan = entered.plan
-        ends = exec_child.Ends(*streams, entered.container.pidfd)
-        try:
-            cgroup = door.open(plan.unified, _OPEN_DIRECTORY)
-        except OSError as error:
-            words = f"open the cgroup {os.fsdecode(plan.unified)}: {error.strerror}"
-            raise spawner.Refused(error.errno or 0, words) from error
+        ends = Ends(*streams, entered.container.pidfd)
+        cgroup = spawner.open_cgroup(door, plan.unified)
         try:
             program = fast.pack_exec(plan, ends) if fast is not None else None
             self._away = True
-            door.setns(ends.container, flags.CLONE_NEWPID)
+            door.setns(ends.entered, flags.CLONE_NEWPID)
             if program is not None:
                 entered.pid, pidfd, entered.token = program.spawn(_CLONE_FLAGS, cgroup)
             else:
@@ -141,12 +136,7 @@ class Execs:
         finally:
             self._return()
             door.close(cgroup)
-        try:
-            self._poll.register(pidfd, select.EPOLLIN)
-        except OSError as error:
-            spawner.undo(self._door, pidfd)
-            words = f"watch the process: {error.strerror}"
-            raise spawner.Refused(error.errno or 0, words) from error
+        spawner.watch(self._door, self._poll, pidfd)
         self._entered[pidfd] = entered
         return pidfd
 
@@ -186,7 +176,7 @@ class Execs:
             if entered.token == token:
                 entered.code = code
                 try:
-                    for fd in _ENDS:
+                    for fd in spawner.ENDS:
                         entered.taken.append(self._door.pidfd_getfd(pidfd, fd))
                 except OSError:
                     self._give_up(entered)  # killed meanwhile; its end will be told

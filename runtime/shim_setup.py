@@ -10,8 +10,7 @@ import os
 import resource
 
 from runtime import capabilities, flags, native, oom_score, scheduling
-from runtime.becoming import Host
-from runtime.init import FIRST_FREE_FD
+from runtime.becoming import FIRST_FREE_FD, Host
 from runtime.kernel import DOOR
 from runtime.shim_protocol import SHIM_NAME
 

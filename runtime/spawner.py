@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 
 from runtime import becoming, flags, init
+from runtime.becoming import Ends
 from runtime.kernel import Kernel, wait_status
 from runtime.plan import compile_plan
 from runtime.process_stat import start_ticks
@@ -14,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.becoming import Host
     from runtime.fast import FastStarts
-    from runtime.init import Ends
     from runtime.network import NamespacePool
     from runtime.plan import Plan
     from runtime.shim_protocol import Spawn
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 CLONE_FLAGS = (
     flags.CLONE_PIDFD | flags.CLONE_NEWPID | flags.CLONE_INTO_CGROUP | flags.CLONE_CLEAR_SIGHAND
 )
+ENDS = (becoming.STATUS_FD, 1, 2)
+"""A child's own numbers for its status pipe, stdout and stderr."""
+
 _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -89,7 +93,7 @@ def spawn(
         raise Refused(errno.EINVAL, f"the container's spec can't be used: {error}") from error
     network = -1 if plan.host_network else pool.take()
     try:
-        ends = init.Ends(message.status_w, message.stdout_w, message.stderr_w, network)
+        ends = Ends(message.status_w, message.stdout_w, message.stderr_w, network)
         pid, pidfd, token = _clone(door, plan, ends, host, fast)
     finally:
         if network >= 0:
@@ -107,14 +111,10 @@ def _clone(
     door: Kernel, plan: Plan, ends: Ends, host: Host, fast: FastStarts | None
 ) -> tuple[int, int, int]:
     """(pid, pidfd, token); the token is 0 for a Python init."""
+    cgroup = open_cgroup(door, plan.unified)
     try:
-        cgroup = door.open(plan.unified, _OPEN_DIRECTORY)
-    except OSError as error:
-        words = f"open the cgroup {os.fsdecode(plan.unified)}: {error.strerror}"
-        raise Refused(error.errno or 0, words) from error
-    try:
-        if fast is not None and (made := fast.start(plan, ends, CLONE_FLAGS, cgroup)) is not None:
-            return made
+        if fast is not None and (packed := fast.pack_init(plan, ends)) is not None:
+            return packed.spawn(CLONE_FLAGS, cgroup)
         pid, pidfd = door.clone3(CLONE_FLAGS, cgroup)
         if pid == 0:
             init.run(door, plan, ends, host)  # never returns
@@ -126,8 +126,34 @@ def _clone(
     return pid, pidfd, 0
 
 
+def open_cgroup(door: Kernel, path: bytes) -> int:
+    """The descriptor of a v2 directory, for clone3.
+
+    Raises:
+        Refused: It can't be opened.
+    """
+    try:
+        return door.open(path, _OPEN_DIRECTORY)
+    except OSError as error:
+        words = f"open the cgroup {os.fsdecode(path)}: {error.strerror}"
+        raise Refused(error.errno or 0, words) from error
+
+
+def watch(door: Kernel, poll: select.epoll, pidfd: int) -> None:
+    """Hear of the end of a process that was just made.
+
+    Raises:
+        Refused: Nobody would; it is gone again.
+    """
+    try:
+        poll.register(pidfd, select.EPOLLIN)
+    except OSError as error:
+        undo(door, pidfd)
+        raise Refused(error.errno or 0, f"watch the process: {error.strerror}") from error
+
+
 def undo(door: Kernel, pidfd: int) -> None:
-    """Kill and reap an init that was just made, and that nobody has been told of."""
+    """Kill and reap a process that was just made, and that nobody has been told of."""
     door.pidfd_send_signal(pidfd, 9)
     os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     door.close(pidfd)
@@ -159,10 +185,9 @@ class Diagnosis:
         self.pidfd = -1
         self._door = door
         self._plan = plan
-        # The child's own numbers: its status pipe, stdout, stderr.
         self._fds: list[int] = []
         try:
-            for fd in (3, 1, 2):
+            for fd in ENDS:
                 self._fds.append(door.pidfd_getfd(held.pidfd, fd))
         except OSError as error:
             # A dead process has no descriptors (EBADF), or is no process any more (ESRCH).
@@ -182,7 +207,7 @@ class Diagnosis:
         door = DiagnosisDoor(self.code)
         try:
             status, stdout, stderr = self._fds
-            ends = init.Ends(status, stdout, stderr, -1)
+            ends = Ends(status, stdout, stderr, -1)
             _, self.pidfd, _ = _clone(door, self._plan, ends, host, None)
         except Refused as refused:
             becoming.report(self._fds[0], "start", refused.errno, str(refused), 125)

@@ -16,7 +16,7 @@ import struct
 import sys
 from pathlib import Path
 
-from runtime import exec_child, flags, native, spawner
+from runtime import flags, native, spawner
 from runtime.cgroups import Cgroups
 from runtime.exec_plan import compile_exec
 from runtime.exec_spec import ExecSpec
@@ -55,7 +55,7 @@ def main(lower: str, directory: Path) -> dict[str, object]:
         slot = slots.take()
         texts = Texts(slot.address, slot.room, slot.scratch)
         status, status_w = os.pipe()
-        ends = exec_child.Ends(status_w, null, null, container)
+        ends = Ends(status_w, null, null, container)
         steps = bytearray(programs.compile_exec(exec_plan, ends, texts))
         if fatal >= 0:
             struct.pack_into("=q", steps, fatal * 64, NO_SUCH_CALL)

@@ -19,9 +19,8 @@ import sys
 from pathlib import Path
 
 from runtime import capabilities, native, spawner
-from runtime.becoming import Host
+from runtime.becoming import Ends, Host
 from runtime.cgroups import Cgroups, Limits
-from runtime.init import Ends
 from runtime.plan import compile_plan
 from runtime.program import Programs
 from runtime.spec import Bind, Spec

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from runtime import capabilities, native, program, steps
-from runtime.becoming import Host
+from runtime.becoming import Ends, Host
 from runtime.cgroups import Limits
 from runtime.errors import UserUnknown
 from runtime.fast import prepare
-from runtime.init import Ends
 from runtime.kernel import DOOR, Kernel
 from runtime.layer_files import Unusual, read_etc
 from runtime.plan import compile_plan
@@ -119,7 +118,7 @@ def test_a_memory_limit_is_left_to_the_python_init(driver):
     """Who shares memory with a victim of the OOM killer is killed with it: that would be us."""
     fast = prepare(DOOR, host())
     plan = compile_plan(driver.spec("limited", "true", limits=Limits(memory=2**26)).to_json())
-    assert fast.start(plan, Ends(0, 0, 0, -1), 0, -1) is None
+    assert fast.pack_init(plan, Ends(0, 0, 0, -1)) is None
     driver.cgroups.remove("limited")
     driver.cgroups.create("limited", Limits(pids=4))
     driver.cgroups.remove("limited")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime import becoming, capabilities, init, spawner
+from runtime import becoming, capabilities, spawner
 from runtime.cgroups import Cgroups, Limits
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
@@ -90,8 +90,8 @@ def start(door: Kernel, plan: Plan, network: int) -> tuple[int, dict | None]:
     status_r, status_w = os.pipe()
     null = os.open("/dev/null", os.O_WRONLY)
     # The init's own numbers are below these, as in the shim.
-    assert min(status_w, null) >= init.FIRST_FREE_FD
-    ends = init.Ends(status_w, null, null, network)
+    assert min(status_w, null) >= becoming.FIRST_FREE_FD
+    ends = becoming.Ends(status_w, null, null, network)
     pid, pidfd, _ = spawner._clone(door, plan, ends, host(), None)
     try:
         for fd in (status_w, null):

@@ -31,6 +31,7 @@ def test_nothing_is_imported_after_the_fork():
 
     for name in (
         "init",
+        "exec_child",
         "becoming",
         "mounts",
         "binds",
