@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.config import Settings
 from tests.real.engine_process import EngineProcess
+from tests.real.loop_disk import LoopDisk
 
 BUSYBOX = Path("/bin/busybox")
 
@@ -102,6 +103,14 @@ def fresh_engine(tmp_path):
     process = EngineProcess(tmp_path / "engine").start()
     yield process
     process.close()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk that can hang. Asked for before an engine, it goes after it."""
+    made = LoopDisk(tmp_path / "disk")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from tests.real.engine_process import EngineProcess
-from tests.real.loop_disk import LoopDisk, wait_until_stuck
+from tests.real.loop_disk import wait_until_stuck
 from tests.real.test_broken_disk import follow_own_log
 
 COUNT = ("seq", "1", "1000000000")
@@ -14,18 +14,9 @@ UNTIL_TOLD = "i=1; until [ -e /dev/shm/go ]; do echo $i; i=$((i+1)); done; echo 
 
 
 @pytest.fixture
-def disk(tmp_path):
-    made = LoopDisk(tmp_path / "disk")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def engine(tmp_path, disk):
-    made = EngineProcess(tmp_path / "engine").start()
-    yield made
-    disk.thaw()
-    made.close()
+def engine(disk, fresh_engine):
+    """A supervisor whose end comes before the disk's."""
+    return fresh_engine
 
 
 @pytest.fixture
@@ -33,19 +24,19 @@ def engine_on_it(tmp_path, disk):
     """An engine whose whole root is on the disk."""
     made = EngineProcess(tmp_path / "engine", root=disk.path / "root").start()
     yield made
-    disk.thaw()
     made.close()
 
 
 def begin(engine, container, lines=1000):
     """Start it, and wait for its first lines in the log."""
     assert engine.post(f"/containers/{container}/start").status == 204
-    follow(engine, container, lines)
+    # All of them: it may have printed its first ones before anybody followed.
+    follow(engine, container, lines, tail="all")
 
 
-def follow(engine, container, lines, query="tail=0"):
-    """Wait for so many more lines."""
-    path = f"/containers/{container}/logs?follow=1&stdout=1&{query}"
+def follow(engine, container, lines, tail="0"):
+    """Wait for so many more lines, or for so many lines by `tail="all"`."""
+    path = f"/containers/{container}/logs?follow=1&stdout=1&tail={tail}"
     with engine.stream("GET", path) as answer:
         seen = 0
         while seen < lines:

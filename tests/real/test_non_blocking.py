@@ -4,47 +4,31 @@ import re
 
 import pytest
 
-from tests.real.engine_process import EngineProcess
-from tests.real.loop_disk import LoopDisk, wait_until_stuck
+from tests.real.loop_disk import wait_until_stuck
 from tests.real.test_disk_hangs import begin, on, remove
 
 SCRIPT = "seq 1000; until [ -e /dev/shm/go ]; do sleep 0.02; echo; done; seq 300000; exit 5"
 
 
-@pytest.fixture
-def disk(tmp_path):
-    made = LoopDisk(tmp_path / "disk")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def engine(tmp_path, disk):
-    made = EngineProcess(tmp_path / "engine").start()
-    yield made
-    disk.thaw()
-    made.close()
-
-
 @pytest.mark.parametrize("driver", ["json-file", "k8s-file"])
-def test_the_container_does_not_wait(engine, disk, driver):
+def test_the_container_does_not_wait(disk, fresh_engine, driver):
     config = {"mode": "non-blocking", "max-buffer-size": "256k"}
     host = {"LogConfig": {"Type": driver, "Config": config}}
-    held = on(disk, engine, "sh", "-c", SCRIPT, HostConfig=host)
-    begin(engine, held)
-    pid = engine.inspect(held)["State"]["Pid"]
+    held = on(disk, fresh_engine, "sh", "-c", SCRIPT, HostConfig=host)
+    begin(fresh_engine, held)
+    pid = fresh_engine.inspect(held)["State"]["Pid"]
     with disk.frozen():
-        wait_until_stuck(engine.process.pid)
+        wait_until_stuck(fresh_engine.process.pid)
         with open(f"/proc/{pid}/root/dev/shm/go", "w"):
             pass
         # 2 MB of output: a container that waits for its log would not get to its end.
-        assert engine.wait(held) == 5
-        dropped = engine.inspect(held)["LogState"]["DroppedBytes"]
+        assert fresh_engine.wait(held) == 5
+        dropped = fresh_engine.inspect(held)["LogState"]["DroppedBytes"]
     # A new run waits for the end of the old one's log.
-    assert engine.post(f"/containers/{held}/start").status == 204
-    engine.post(f"/containers/{held}/kill")
-    engine.wait(held)
-    text, end, _ = engine.output(held)[0].partition(b"\n300000\n")
+    assert fresh_engine.post(f"/containers/{held}/start").status == 204
+    fresh_engine.post(f"/containers/{held}/kill")
+    fresh_engine.wait(held)
+    text, end, _ = fresh_engine.output(held)[0].partition(b"\n300000\n")
     assert end
     told = sum(map(int, re.findall(rb"mdocker: (\d+) bytes of stdout were lost here", text)))
     assert 1_000_000 < dropped <= told
@@ -52,4 +36,4 @@ def test_the_container_does_not_wait(engine, disk, driver):
     assert shown[:1000] == list(range(1, 1001))
     # Lines are shown whole or not at all, the first behind the gap as well.
     assert shown[1000:] == sorted(shown[1000:]) and shown[-1] == 299_999
-    remove(disk, engine, held)
+    remove(disk, fresh_engine, held)
