@@ -28,7 +28,11 @@ class ContainerOptions:
         flag("--restart-delay", help="First wait before a restart; doubles each time (100ms)"),
     ] = ""
     restart_max_delay: Annotated[
-        str, flag("--restart-max-delay", help="Longest wait before a restart (1m)")
+        str,
+        flag(
+            "--restart-max-delay",
+            help="Longest wait before a restart (1m); give it with a first one beyond it",
+        ),
     ] = ""
     env: Annotated[
         tuple[str, ...], flag("--env", "-e", help="Set an environment variable, NAME=VALUE")

@@ -24,7 +24,7 @@ def update(
         str, flag("--restart-delay", help="First wait before a restart; doubles each time")
     ] = "",
     restart_max_delay: Annotated[
-        str, flag("--restart-max-delay", help="Longest wait before a restart")
+        str, flag("--restart-max-delay", help="Longest wait before a restart; not below the first")
     ] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:

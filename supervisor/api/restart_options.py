@@ -1,7 +1,8 @@
 """RestartPolicy of a create or update request: Docker's words and rules, and delays of our own.
 
 Beyond Docker's `Name` and `MaximumRetryCount` there are `DelayMs` (before the first restart; each
-further one in a row waits twice as long) and `MaxDelayMs` (but never longer).
+further one in a row waits twice as long) and `MaxDelayMs` (but never longer). Each stays what it
+was, or the default, until it is named.
 """
 
 from __future__ import annotations
@@ -80,13 +81,12 @@ def _with_delays(policy: RestartPolicy, delay: int, longest: int) -> RestartPoli
                 f"invalid restart policy: {option} {value} ({flag}): give 1 to {LONGEST_DELAY_MS} "
                 "milliseconds (a day), or 0 for the default"
             )
-    if delay and longest and longest < delay:
+    first, last = delay or policy.delay_ms, longest or policy.max_delay_ms
+    # Drawn along, the other limit would stay where nobody has put it.
+    if first > last:
         raise BadParameter(
-            f"invalid restart policy: the longest delay ({longest} ms) is shorter than the first "
-            f"one ({delay} ms)"
+            f"invalid restart policy: the first delay (DelayMs {first}, --restart-delay) "
+            f"is longer than the longest one (MaxDelayMs {last}, --restart-max-delay)"
+            + ("" if delay and longest else ": give both")
         )
-    # One that is asked for alone draws the other along.
-    first = delay or min(policy.delay_ms, longest or policy.delay_ms)
-    return RestartPolicy(
-        policy.name, policy.max_retries, first, longest or max(policy.max_delay_ms, first)
-    )
+    return RestartPolicy(policy.name, policy.max_retries, first, last)

@@ -28,8 +28,8 @@ def asked(**fields):
         ({"Name": "always"}, RestartPolicy("always")),
         ({"Name": "on-failure", "MaximumRetryCount": 3}, RestartPolicy("on-failure", 3)),
         ({"Name": "always", "DelayMs": 5}, RestartPolicy("always", 0, 5, 60_000)),
-        ({"Name": "always", "DelayMs": 90_000}, RestartPolicy("always", 0, 90_000, 90_000)),
-        ({"Name": "always", "MaxDelayMs": 50}, RestartPolicy("always", 0, 50, 50)),
+        ({"Name": "always", "DelayMs": 60_000}, RestartPolicy("always", 0, 60_000, 60_000)),
+        ({"Name": "always", "MaxDelayMs": 100}, RestartPolicy("always", 0, 100, 100)),
         ({"Name": "always", "DelayMs": 7, "MaxDelayMs": 7}, RestartPolicy("always", 0, 7, 7)),
     ],
 )
@@ -67,7 +67,20 @@ def test_what_is_taken(fields, policy):
             {"Name": "always", "MaxDelayMs": 86_400_001},
             "MaxDelayMs 86400001 (--restart-max-delay): give",
         ),
-        ({"Name": "always", "DelayMs": 20, "MaxDelayMs": 10}, "shorter than the first one"),
+        (
+            {"Name": "always", "DelayMs": 20, "MaxDelayMs": 10},
+            "the first delay (DelayMs 20, --restart-delay) is longer than the longest one "
+            "(MaxDelayMs 10, --restart-max-delay)",
+        ),
+        (
+            {"Name": "always", "DelayMs": 18_000_000},
+            "(DelayMs 18000000, --restart-delay) is longer than the longest one "
+            "(MaxDelayMs 60000, --restart-max-delay): give both",
+        ),
+        (
+            {"Name": "always", "MaxDelayMs": 50},
+            "(DelayMs 100, --restart-delay) is longer than",
+        ),
         ({"DelayMs": 20}, "MaxDelayMs (--restart-delay, --restart-max-delay) need a policy that"),
     ],
 )
@@ -107,6 +120,16 @@ def test_an_update_keeps_what_it_does_not_name():
     name = wire.AskedRestartPolicy(Name="always")
     assert checked_policy(name, before) == RestartPolicy("always", 0, 500, 700)
     assert checked_policy(None, before) == before
+
+
+@pytest.mark.parametrize("fields", [{"DelayMs": 701}, {"MaxDelayMs": 499}])
+def test_an_update_moves_no_limit_that_it_does_not_name(fields):
+    """One that was drawn along stayed: a delay of 5h once, and the back-off grew to 5h for ever."""
+    before = RestartPolicy("on-failure", 3, 500, 700)
+    with pytest.raises(BadParameter, match="is longer than the longest one"):
+        checked_policy(wire.AskedRestartPolicy(**fields), before)
+    both = wire.AskedRestartPolicy(**{"DelayMs": 400, "MaxDelayMs": 800} | fields)
+    assert checked_policy(both, before).delay_ms == both.DelayMs
 
 
 @pytest.mark.parametrize("name", ["always", "on-failure", "unless-stopped"])
