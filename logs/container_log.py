@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import structlog
 
@@ -24,6 +25,13 @@ from logs.waiting_files import WaitingFiles
 log = structlog.get_logger()
 
 _TORN_SEARCH = 1 << 20
+
+
+class Watcher(NamedTuple):
+    """Somebody who is told of writes: at once, in the writer's thread, or else by `deliver`."""
+
+    callback: Callable[[], object]
+    at_once: Callable[[], bool] | None
 
 
 class ContainerLog:
@@ -128,7 +136,7 @@ class ContainerLog:
         if path is not None and options.compress:
             self.names.compress()  # what a kill has left plain
         self._streams: tuple[LogStream | None, LogStream | None] = (None, None)
-        self._watchers: tuple[Callable[[], object], ...] = ()
+        self._watchers: tuple[Watcher, ...] = ()
 
     @property
     def size(self) -> int:
@@ -179,16 +187,23 @@ class ContainerLog:
             self._streams = (out, err)
         return out
 
-    def subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
+    def subscribe(
+        self, callback: Callable[[], object], at_once: Callable[[], bool] | None = None
+    ) -> Callable[[], None]:
         """Call `callback` by `deliver` after writes and at the close.
+
+        Args:
+            at_once: Called before that in the writer's thread, which it must not hold up. If it
+                returns True the callback is not needed.
 
         Returns:
             A function that ends it. It may be called twice.
         """
-        self._watchers = (*self._watchers, callback)
+        watcher = Watcher(callback, at_once)
+        self._watchers = (*self._watchers, watcher)
 
         def unsubscribe() -> None:
-            self._watchers = tuple(known for known in self._watchers if known is not callback)
+            self._watchers = tuple(known for known in self._watchers if known is not watcher)
 
         return unsubscribe
 
@@ -200,13 +215,15 @@ class ContainerLog:
     def changed(self) -> None:
         """Tell all who have subscribed; several changes in a row may be told as one."""
         if self._watchers and not self._telling:
-            self._telling = True
-            self.deliver(self._tell)
+            served = [one.at_once is not None and one.at_once() for one in self._watchers]
+            if not all(served):
+                self._telling = True
+                self.deliver(self._tell)
 
     def _tell(self) -> None:
         self._telling = False  # first: what changes while we tell is told again
-        for callback in self._watchers:
-            callback()
+        for watcher in self._watchers:
+            watcher.callback()
 
     def write(self, buffers: Records, batch: int = 0, notice: Sequence[Buffer] = ()) -> int:
         """Append whole records, in one write while they fit into the file.

@@ -1,7 +1,9 @@
 """Following a log that is being written.
 
 The writer wakes its followers: nothing polls, and no file is watched. A writer that is another
-thread than its followers' calls them by `ContainerLog.deliver`.
+thread than its followers' calls them by `ContainerLog.deliver`. That costs a sleeping thread's
+wake-up, most of the time from a line's write to its reader, so a follower that waits may have a
+small piece sent on by the writer's thread itself (`Follower.push_to`).
 
 A rotation leaves a follower where it is: it reads its file to the end, by its descriptor, and then
 goes on in the file that followed that one, and so on to the newest. What becomes of the files'
@@ -10,8 +12,9 @@ names meanwhile, even with max-file=1, is nothing to it.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 
 import anyio
 import anyio.lowlevel
@@ -27,6 +30,9 @@ from logs.spots import Spot
 
 _BLOCK = 1 << 18
 
+PUSHED_BYTES = 1 << 14
+"""More than this is not for the writer's thread to read: it has other containers to serve."""
+
 
 class Follower(AsyncIterator[bytes]):
     """The chunks of one follower. It holds the log's files open that it has yet to read.
@@ -41,8 +47,12 @@ class Follower(AsyncIterator[bytes]):
 
     __slots__ = (
         "_deadline_ns",
+        "_idle",
+        "_kept",
+        "_lock",
         "_log",
         "_parts",
+        "_push",
         "_reader",
         "_selection",
         "_truncations",
@@ -65,6 +75,20 @@ class Follower(AsyncIterator[bytes]):
         self._reader, self.missed = begin_at(parts, log.driver, selection, tail, begin)
         self._parts = parts
         self._truncations = self._newest_truncations()
+        self._push: Callable[[bytes], bool] | None = None
+        self._lock = threading.Lock()
+        self._idle = False
+        self._kept = False
+
+    def push_to(self, push: Callable[[bytes], bool]) -> None:
+        """Give chunks to `push` while the iteration waits, instead of having it go on.
+
+        Args:
+            push: Called in the writer's thread, never while anything else is asked of the follower.
+                It must not wait and not raise. Where it returns False, as it has kept a part, the
+                iteration goes on with an empty chunk.
+        """
+        self._push = push
 
     @property
     def spot(self) -> Spot | None:
@@ -80,9 +104,12 @@ class Follower(AsyncIterator[bytes]):
         return self
 
     async def __anext__(self) -> bytes:
-        """The next chunk: whole records, whole frames, never empty."""
+        """The next chunk: whole records, whole frames, empty only as `push_to` says."""
         while True:
             await anyio.lowlevel.checkpoint_if_cancelled()
+            if self._kept:
+                self._kept = False
+                return b""
             if self._reader.finished:
                 raise StopAsyncIteration
             if len(self._parts) > 1:
@@ -157,20 +184,43 @@ class Follower(AsyncIterator[bytes]):
             if seconds < 0:
                 return False
         written = anyio.Event()
-        unsubscribe = log.subscribe(written.set)
+        self._idle = self._push is not None
+        unsubscribe = log.subscribe(written.set, self._pushed if self._idle else None)
         try:
-            if (
-                file.size > reader.offset
-                or file.after is not None
-                or log.closed
-                or file.truncations != self._truncations
-            ):
-                return True
+            with self._lock:
+                if (
+                    file.size > reader.offset
+                    or file.after is not None
+                    or log.closed
+                    or file.truncations != self._truncations
+                ):
+                    return True
             with anyio.move_on_after(seconds):
                 await written.wait()
             return True
         finally:
             unsubscribe()
+            with self._lock:
+                self._idle = False
+
+    def _pushed(self) -> bool:
+        """Called in the writer's thread: whether the iteration can go on waiting."""
+        with self._lock:
+            file, reader = self._parts[0].file, self._reader
+            if not self._idle or self._kept or not isinstance(file, LogFile):
+                return False
+            end = file.size
+            known = file.after is None and file.truncations == self._truncations
+            if not known or not 0 < end - reader.offset <= PUSHED_BYTES:
+                return False
+            try:
+                block = file.read_cached(end - reader.offset, reader.offset)
+            except OSError:
+                return False  # whoever may wait for the disk will read it
+            chunk = reader.take(block, end)
+            if chunk and self._push is not None:
+                self._kept = not self._push(chunk)
+            return not self._kept and not reader.finished
 
 
 def follow(

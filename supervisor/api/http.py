@@ -48,6 +48,7 @@ class Connection:
         self.hijacked = False
         self.abandoned = False
         self._head_only = False
+        self._kept: list[bytes | memoryview] = []
 
     # -- requests in
 
@@ -182,14 +183,27 @@ class Connection:
         await self.stream.send(self._head(status, headers))
 
     async def send_piece(self, data: bytes) -> None:
-        """Send a piece of the answer, uncopied, as one chunk.
+        """Send a piece of the answer, uncopied, as one chunk; first what `push_piece` has kept.
 
         Raises:
             ClientGone: Nobody will read it.
         """
-        parts = self._h11.send_with_data_passthrough(h11.Data(data))
+        parts = [*self._kept, *(self._h11.send_with_data_passthrough(h11.Data(data)) or ())]
+        self._kept = []
         if parts:
             await self.stream.send_all(parts)
+
+    def push_piece(self, data: bytes) -> bool:
+        """Send a piece of the answer as far as that needs no wait.
+
+        It may be called in any thread, while nobody else uses the connection.
+
+        Returns:
+            False where a part of it is kept, to be sent before the next piece.
+        """
+        parts = self._h11.send_with_data_passthrough(h11.Data(data)) or ()
+        self._kept = self.stream.push(parts)
+        return not self._kept
 
     async def end_stream(self) -> None:
         """Send the end of an answer that came in pieces.

@@ -79,7 +79,7 @@ class ByteSocket:
         Raises:
             ClientGone: Nobody will read them.
         """
-        left = [memoryview(piece) for piece in pieces if len(piece)]
+        left: list[bytes | memoryview] = [piece for piece in pieces if len(piece)]
         while left:
             try:
                 sent = self._socket.sendmsg(left)
@@ -88,10 +88,18 @@ class ByteSocket:
                 continue
             except OSError as error:
                 raise ClientGone from error
-            while left and sent >= len(left[0]):
-                sent -= len(left.pop(0))
-            if sent:
-                left[0] = left[0][sent:]
+            left = _behind(left, sent)
+
+    def push(self, pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+        """Send what can be sent without a wait, and return the rest; from any thread, alone.
+
+        A broken connection takes nothing: whoever sends the rest is told of it.
+        """
+        try:
+            sent = self._socket.sendmsg(pieces)
+        except OSError:
+            return list(pieces)
+        return _behind(pieces, sent)
 
     def widen(self, size: int) -> None:
         """Ask for a bigger send buffer: fewer wake-ups in a long answer. A refusal is harmless."""
@@ -129,3 +137,13 @@ class ByteSocket:
             self._closed = True
             anyio.notify_closing(self._socket)
             self._socket.close()
+
+
+def _behind(pieces: Sequence[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
+    """What is left of some pieces behind so many bytes."""
+    left: list[bytes | memoryview] = []
+    for piece in pieces:
+        if sent < len(piece):
+            left.append(memoryview(piece)[sent:] if sent else piece)
+        sent = max(0, sent - len(piece))
+    return left

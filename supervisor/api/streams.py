@@ -94,20 +94,26 @@ async def logs(engine: Engine, request: Request) -> None:
     await connection.start_stream(200, content_type, _headers(past) if telling else ())
     with connection.hangups.cancelling(connection.stream) as scope:
         if past is not None:
+            place = functools.partial(_place_frame, past) if telling else bytes
             pieces = past if isinstance(past, Follower) else history(engine, past)
+            if isinstance(past, Follower):
+                past.push_to(lambda piece: connection.push_piece(piece + place()))
             async with closed_after(pieces):
                 async for piece in pieces:
-                    place = b""
-                    if telling and past.spot is not None:
-                        place = places.frame(place_word(past.spot))
+                    where = place()
                     if len(piece) < WORTH_COPYING:
-                        piece, place = piece + place, b""
+                        piece, where = piece + where, b""
                     await connection.send_piece(piece)
-                    if place:
-                        await connection.send_piece(place)
+                    if where:
+                        await connection.send_piece(where)
         await connection.end_stream()
     if scope.cancelled_caught:
         connection.abandon()
+
+
+def _place_frame(past: Chunks | Follower) -> bytes:
+    """Where the client is behind the last chunk, to be sent with it."""
+    return b"" if past.spot is None else places.frame(place_word(past.spot))
 
 
 def _headers(past: Chunks | Follower | None) -> list[tuple[bytes, bytes]]:

@@ -5,12 +5,15 @@ import json
 import struct
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 import structlog
 
 from logs.drivers import Stream, open_log
 from logs.framing import Demultiplexer
 from supervisor.api import streams
+from supervisor.api.http import Connection
 from supervisor.container import Life
 from supervisor.states import State
 from tests.unit.api.test_containers import add
@@ -147,6 +150,42 @@ async def test_a_slow_follower_holds_up_nobody(engine_and_client, tmp_path):
         while (piece := await slow.piece()) is not None:
             size += sum(len(data) for _, data in reader.feed(piece))
         assert size == 50_000_000
+
+
+async def test_a_writer_that_sends_on_loses_nothing_to_a_slow_client(
+    engine_and_client, tmp_path, monkeypatch
+):
+    """The log is written in a thread, which sends small pieces itself until the socket is full."""
+    kept = []
+    push = Connection.push_piece
+
+    def pushed(connection, piece):
+        whole = push(connection, piece)
+        kept.append(not whole)
+        return whole
+
+    monkeypatch.setattr(Connection, "push_piece", pushed)
+    monkeypatch.setattr(streams, "SEND_BUFFER", 8192)
+    async with engine_and_client() as (engine, connect), connect() as client:
+        _, log = with_log(engine, tmp_path)
+        log.deliver = anyio.from_thread.run_sync
+        await client.begin("GET", "/containers/c1/logs?stdout=1&follow=1")
+        await client.head()
+        await hangup_is_seen(lambda: not log._watchers)
+        lines = [b"%06d %s\n" % (number, b"x" * 200) for number in range(2000)]
+
+        def write():
+            for line in lines:
+                log.stream(Stream.STDOUT).append(line)
+            log.close()
+
+        text, reader = b"", Demultiplexer()
+        await anyio.to_thread.run_sync(write)
+        while (piece := await client.piece()) is not None:
+            text += b"".join(data for _, data in reader.feed(piece))
+        assert text == b"".join(lines)
+        assert False in kept
+        assert True in kept
 
 
 async def test_attach_upgrades_and_streams_frames(engine_and_client):

@@ -235,10 +235,10 @@ async def test_written_while_it_begins_to_wait(log, out, monkeypatch):
     """Another thread writes between the last look at the size and the subscription."""
     subscribe = ContainerLog.subscribe
 
-    def late(which, callback):
+    def late(which, callback, *more):
         if not log.size:
             out.append(b"one\n")
-        return subscribe(which, callback)
+        return subscribe(which, callback, *more)
 
     monkeypatch.setattr(ContainerLog, "subscribe", late)
     assert await anext(follow(log)) == b"one\n"
