@@ -20,21 +20,10 @@ from tests.real.test_cancellation import (
     cancel_at_each_await,
     cgroups_of,
     config_for,
-    engine_in,
     held_open,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def engine(tmp_path, anyio_backend):
-    async with engine_in(tmp_path, anyio_backend) as made:
-        container = await made.create("first", config_for(made))
-        await made.start(container)
-        await made.kill(container)
-        await made.remove(container)
-        yield made
 
 
 async def end(engine, container):

@@ -20,22 +20,10 @@ from tests.real.test_cancellation import (
     all_closed,
     cgroups_of,
     config_for,
-    engine_in,
     held_open,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def engine(tmp_path, anyio_backend):
-    async with engine_in(tmp_path, anyio_backend) as made:
-        # One life before all counts, so that everything is there that stays for good.
-        container = await made.create("first", config_for(made))
-        await made.start(container)
-        await made.kill(container)
-        await made.remove(container)
-        yield made
 
 
 async def each_call_fails(work, check):

@@ -107,6 +107,35 @@ class EngineProcess:
             raise RuntimeError(told.decode() or self.log_text())
         return self
 
+    def spawn(self, *words):
+        """Start a command line against it; returns the process, with its output in pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mdocker", *words],
+            cwd=CHECKOUT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @contextlib.contextmanager
+    def spawning(self):
+        """Gives `spawn`; what it has started ends with the block."""
+        started = []
+
+        def start(*words):
+            started.append(self.spawn(*words))
+            return started[-1]
+
+        try:
+            yield start
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                process.communicate()
+
     def log_text(self):
         """The supervisor's own log."""
         return (self.base / "supervisor.log").read_text()

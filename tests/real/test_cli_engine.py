@@ -41,26 +41,9 @@ def mdocker(engine):
 
 @pytest.fixture
 def spawn(engine):
-    started = []
-
-    def start(*words):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mdocker", *words],
-            cwd=CHECKOUT,
-            env=engine.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    """Start command lines that go on while the test does."""
+    with engine.spawning() as start:
+        yield start
 
 
 def test_the_main_job(mdocker):

@@ -8,15 +8,13 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.real.engine_process import CHECKOUT, EngineProcess
+from tests.real.engine_process import EngineProcess
 
 COUNTS = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo $i; echo err$i >&2; done"
 """Prints two streams at full speed."""
@@ -25,26 +23,8 @@ COUNTS = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo $i; echo err$i >&2; do
 @pytest.fixture
 def spawn(fresh_engine):
     """Start command lines against an engine that is going to die."""
-    started = []
-
-    def start(*words):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mdocker", *words],
-            cwd=CHECKOUT,
-            env=fresh_engine.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    with fresh_engine.spawning() as start:
+        yield start
 
 
 @pytest.fixture

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from tests.real.engine_process import CHECKOUT, EngineProcess
+from tests.real.engine_process import EngineProcess
 
 LINES = int(os.environ.get("MDOCKER_COMEBACK_LINES", "15000"))
 SEED = int(os.environ.get("MDOCKER_COMEBACK_SEED") or time.time_ns() % 10**6)
@@ -38,15 +36,7 @@ class Client:
 
     def __init__(self, engine, *words):
         self.said = {}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mdocker", *words],
-            cwd=CHECKOUT,
-            env=engine.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = engine.spawn(*words)
         self._threads = [
             threading.Thread(target=self._read, args=(name,)) for name in ("stdout", "stderr")
         ]
