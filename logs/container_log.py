@@ -13,6 +13,7 @@ import structlog
 
 from logs.framing import Stream
 from logs.index import IndexWriter, count_records
+from logs.lines import behind_newlines
 from logs.log_file import QUICKLY_DELETED, LogFile
 from logs.log_stream import LogStream
 from logs.marks import NO_LOSS, Loss, Slot
@@ -462,7 +463,4 @@ def _whole_records(fd: int) -> int:
 def _without(buffers: Sequence[Buffer], records: int) -> list[Buffer]:
     """The same without the first ones of its records."""
     text = b"".join(buffers)
-    pos = 0
-    for _ in range(records):
-        pos = text.find(b"\n", pos) + 1
-    return [memoryview(text)[pos:]]
+    return [memoryview(text)[behind_newlines(text, records) :]]

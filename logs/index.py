@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from time import time_ns
 from typing import NamedTuple
 
+from logs.lines import behind_newlines
 from logs.records import Buffer
 
 STEP = 1 << 20
@@ -253,8 +254,5 @@ def _skip(fd: int, start: int, records: int, end: int) -> int | None:
             records -= there
             start += len(block)
             continue
-        at = 0
-        for _ in range(records):
-            at = block.find(b"\n", at) + 1
-        return start + at
+        return start + behind_newlines(block, records)
     return start

@@ -39,3 +39,11 @@ def first_long(text: bytes, start: int, end: int, held: int) -> int:
         start = newline + 1
         room = PIECE
     return -1
+
+
+def behind_newlines(text: bytes, number: int) -> int:
+    """The offset behind the first `number` newlines, of which there must be so many."""
+    at = 0
+    for _ in range(number):
+        at = text.find(b"\n", at) + 1
+    return at

@@ -313,10 +313,6 @@ class MarkFile:
         """All slots in use."""
         return list(self._used.values())
 
-    def by_number(self, number: int) -> Slot | None:
-        """The slot in use that has this number."""
-        return next((slot for slot in self._used.values() if slot.number == number), None)
-
     def find(self, container_id: str) -> Slot | None:
         """The container's slot, if it has one."""
         return self._used.get(container_id)

@@ -42,14 +42,8 @@ class LogOptions:
     blocking: bool = True
     max_buffer_size: int = DEFAULT_BUFFER_SIZE
 
-    @property
-    def most_bytes(self) -> int:
-        """What all its files together may have, nearly."""
-        return self.max_size * self.max_file
-
 
 DEFAULTS = LogOptions()
-KEPT_WHOLE = LogOptions(max_size=UNLIMITED, max_file=1)
 
 
 def parse(driver: str, asked: Mapping[str, str]) -> LogOptions:

@@ -7,6 +7,8 @@ import zlib
 
 import structlog
 
+from logs.lines import behind_newlines
+
 log = structlog.get_logger()
 
 UNKNOWN = 1 << 62
@@ -73,10 +75,7 @@ class PackedFile:
                 newlines -= here
                 offset += len(block)
                 continue
-            at = 0
-            for _ in range(newlines):
-                at = block.find(b"\n", at) + 1
-            offset += at
+            offset += behind_newlines(block, newlines)
             break
         self.rewind()
         return offset
