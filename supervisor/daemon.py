@@ -249,6 +249,7 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
                 stages = _stages(settings, shim, found)
                 stack.callback(_end_pumps, stages)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
+                tasks.start_soon(engine.log_recoveries.watch)
                 await recover(engine, adopted)
                 came = engine.generations.ready(began_ns, engine.counts.adopted)
                 engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9

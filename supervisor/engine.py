@@ -95,6 +95,7 @@ class Engine:
         self.engine_id = _engine_id(settings.root)
         self.boot_id = boot.current()
         self.upgrade = Upgrade(settings, stages.stalls)
+        self.log_recoveries = log_trouble.Recoveries()
         self.warnings: list[str] = []
         self._layers: dict[str, RootfsLayers] = {}
 
