@@ -13,6 +13,7 @@ import pytest
 from supervisor.config import Settings
 from tests.real.engine_process import EngineProcess
 from tests.real.loop_disk import LoopDisk
+from tests.real.shim_driver import ShimDriver, busybox_tree
 
 BUSYBOX = Path("/bin/busybox")
 
@@ -146,3 +147,19 @@ def busybox(engine, busybox_tar):
     assert answer.status == 200, answer
     assert b"error" not in answer.body, answer
     return "busybox"
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
+def shim_of_module(request, tmp_path_factory):
+    """A shim without a supervisor, once with fast starts and once with Python inits."""
+    directory = tmp_path_factory.mktemp("shim")
+    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def driver(shim_of_module):
+    """The module's shim; the containers of a test end with it."""
+    yield shim_of_module
+    shim_of_module.forget_all()

@@ -55,6 +55,10 @@ class Entered:
         """Who is in its cgroup."""
         return {int(pid) for pid in (self.cgroup / "cgroup.procs").read_text().split()}
 
+    def link_of(self, stream):
+        """What /proc calls the pipe of "stdout", "stderr" or "status"."""
+        return os.readlink(f"/proc/self/fd/{self._ends[stream]}")
+
     def close(self):
         for fd in (*self._ends.values(), self.pidfd):
             if fd >= 0:

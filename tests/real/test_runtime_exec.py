@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,21 +17,9 @@ import pytest
 from runtime import shim_protocol as protocol
 from runtime.cgroups import Limits
 from tests.real.exec_driver import entered, execute
-from tests.real.shim_driver import ShimDriver, busybox_tree
 
-
-@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
-def driver(request, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("shim")
-    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
-    yield driver
-    driver.close()
-
-
-@pytest.fixture(autouse=True)
-def forgotten(driver):
-    yield
-    driver.forget_all()
+CHECKOUT = Path(__file__).resolve().parents[2]
+DEFAULT_ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
 @pytest.fixture
@@ -202,18 +194,41 @@ def held(one):
     return text
 
 
-def looked_into(driver, started, pid):
-    """What a root of the container gets to see of a process of it that is about to become one."""
-    inner = field(Path(f"/proc/{pid}/status").read_text(), "NSpid").split()[-1]
-    look = (
-        f"for f in mem environ maps auxv; do cat /proc/{inner}/$f && echo SEEN $f; done;"
-        f"for f in root cwd exe; do readlink /proc/{inner}/$f && echo SEEN $f; done;"
-        f"for f in fd/1 fd/3; do readlink /proc/{inner}/$f && echo SEEN $f; done;"
-        f"for f in fd/3 exe; do cat /proc/{inner}/$f && echo SEEN $f; done;"
-        f"ls /proc/{inner}/root/ && echo SEEN root;"
-        f"cat /proc/{inner}/status | grep Name"
+def onlooker(started, *words):
+    """`tests.real.onlooker` in a container."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.real.onlooker", str(started.pid), *map(str, words)],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    return execute(driver, started, look).split()
+
+
+def taken(started, pid):
+    """What a root of the container can take of a process of it, by name."""
+    inner = field(Path(f"/proc/{pid}/status").read_text(), "NSpid").split()[-1]
+    with onlooker(started, inner) as looking:
+        found = dict(json.loads(looking.communicate()[0]))
+    assert looking.returncode == 0
+    return found
+
+
+def strays(driver, one):
+    """What a process on its way has open that is neither its streams nor made by itself."""
+
+    def links(pid):
+        return {path.name: os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+
+    theirs = {"0": "/dev/null", "4": links(driver.pid)["4"]}  # where a fast one gives up
+    for number, stream in enumerate(("stdout", "stderr", "status"), 1):
+        theirs[str(number)] = one.link_of(stream)
+    own = ("/dev/null", "/etc/passwd")
+    return {
+        number: target
+        for number, target in links(one.pid).items()
+        if target != theirs.get(number) and (int(number) < 3 or target not in own)
+    }
 
 
 def test_nobody_in_the_container_can_look_into_one_that_shares_the_shim_s_memory(driver, sleeper):
@@ -225,7 +240,8 @@ def test_nobody_in_the_container_can_look_into_one_that_shares_the_shim_s_memory
                 continue  # those without privileges could not look at it anyway
             entering = "Name:\tmdocker-shim" in held(one)
             if entering:
-                assert looked_into(driver, sleeper, one.pid) == ["Name:", "mdocker-shim"]
+                assert taken(sleeper, one.pid) == {}
+                assert strays(driver, one) == {}
             signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
             one.status()
         if entering:
@@ -254,9 +270,51 @@ def test_nobody_in_the_container_can_look_into_one_that_enters(driver, stage):
         text = held(one)
         assert "Name:\tmdocker-shim" in text, "it was too fast for this test"
         assert (int(field(text, "CapEff"), 16) > 1 << 32) == early
-        assert looked_into(driver, started, one.pid) == ["Name:", "mdocker-shim"]
+        assert taken(started, one.pid) == {}
+        assert strays(driver, one) == {}
         signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
         one.status()
+
+
+def test_what_can_be_taken_of_a_process_of_the_container_once_it_has_become_one(driver, sleeper):
+    """What the tests above find refused is what they would find."""
+    with entered(driver, sleeper, "sleep", "1000") as one:
+        assert one.failure() is None
+        found = taken(sleeper, one.pid)
+        assert found["exe"] == "opened"
+        assert found.keys() >= {"root", "cwd", "maps", "mem", "pidfd_getfd", "process_vm_readv"}
+        signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
+        one.status()
+
+
+def test_who_looks_on_from_its_birth_finds_nothing_that_is_not_the_containers(driver, sleeper):
+    """No stage lets go of anything: all that was to be read was the command's own."""
+    with onlooker(sleeper) as looking:
+        done = threading.Event()
+        reader = threading.Thread(target=lambda: (looking.stdout.readline(), done.set()))
+        reader.start()
+        rounds = 0
+        while not done.is_set() or rounds < 20:
+            with entered(driver, sleeper, "/bin/true") as one:
+                assert one.failure() is None
+                assert one.status() == 0
+            rounds += 1
+        reader.join()
+        found = json.loads(looking.communicate()[0])
+    assert looking.returncode == 0
+    own = {"root": {"/"}, "cwd": {"/"}, "exe": {"/bin/busybox"}, "fd/0": {"/dev/null"}}
+    for name, value in found:
+        if name == "maps":
+            paths = {line.split()[5] for line in value.splitlines() if len(line.split()) > 5}
+            assert {path for path in paths if not path.startswith("[")} <= {"/bin/busybox"}
+        elif name == "environ":
+            assert set(value.split("\0")) <= {"", "HOME=/root", *DEFAULT_ENVIRONMENT}
+        elif name in ("fd/1", "fd/2"):
+            assert value.startswith("pipe:")
+        elif name == "ns/mnt":
+            assert value == os.readlink(f"/proc/{sleeper.pid}/ns/mnt")
+        else:
+            assert value in own[name], (name, value)
 
 
 def test_the_program_that_enters_cannot_be_overwritten(driver):

@@ -10,23 +10,8 @@ import pytest
 
 from runtime.cgroups import Limits
 from runtime.errors import CgroupsUnusable
-from tests.real.shim_driver import ShimDriver, busybox_tree
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
-def driver(request, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("shim")
-    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
-    yield driver
-    driver.close()
-
-
-@pytest.fixture(autouse=True)
-def forgotten(driver):
-    yield
-    driver.forget_all()
 
 
 def directory(driver, started, controller):

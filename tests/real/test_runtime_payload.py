@@ -10,22 +10,6 @@ from pathlib import Path
 import pytest
 
 from runtime.spec import Bind
-from tests.real.shim_driver import ShimDriver, busybox_tree
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["fast", "python"])
-def driver(request, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("shim")
-    driver = ShimDriver(directory, busybox_tree(directory / "lower"), fast=request.param)
-    yield driver
-    driver.close()
-
-
-@pytest.fixture(autouse=True)
-def forgotten(driver):
-    yield
-    driver.forget_all()
-
 
 REFUSED = {
     "not in PATH": (("nope",), {}, 127, 'exec: "nope": executable file not found in $PATH'),
