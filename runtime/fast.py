@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     AnyPlan = TypeVar("AnyPlan", bound=PayloadPlan)
 
 _CAP_SYS_PTRACE = 1 << 19
+_SUID_DUMPABLE = b"/proc/sys/fs/suid_dumpable"
 
 
 class Packed:
@@ -48,10 +49,6 @@ class FastStarts:
     """What is needed for starts without Python in the child."""
 
     def __init__(self, host: Host) -> None:
-        # Who enters a container can be signalled by those inside. With another setting, a change of
-        # user makes the memory that it shares with us worth a core dump, which before Linux 5.16
-        # killed all who share it (proc_sys_fs(5); coredump_wait in fs/coredump.c).
-        self._may_enter = _read(b"/proc/sys/fs/suid_dumpable") == b"0"
         self._code = native.Code()
         self._slots = native.Slots()
         self._programs = program.Programs(host)
@@ -74,7 +71,10 @@ class FastStarts:
         Raises:
             OSError: no memory.
         """
-        if not self._may_enter or not plan.layers:
+        # Who enters a container can be signalled by those inside. With another setting, a change of
+        # user makes the memory that it shares with us worth a core dump, which before Linux 5.16
+        # killed all who share it (proc_sys_fs(5); coredump_wait in fs/coredump.c).
+        if not plan.layers or _read(_SUID_DUMPABLE) != b"0":
             return None
         return self._pack(self._programs.compile_exec, plan, ends)
 
@@ -109,7 +109,7 @@ class FastStarts:
 # dumpable for everybody after a change of user (proc_sys_fs(5)), and that would be the shim's
 # memory; no ptrace access for anybody, which pidfd_getfd needs (Yama, LSM/Yama.rst).
 _FORBIDDING = (
-    (b"/proc/sys/fs/suid_dumpable", b"1"),
+    (_SUID_DUMPABLE, b"1"),
     (b"/proc/sys/kernel/yama/ptrace_scope", b"3"),
 )
 

@@ -412,7 +412,9 @@ class Programs:
         )
         if plan.no_new_privileges:
             packed += step(_PRCTL, flags.PR_SET_NO_NEW_PRIVS, 1)
-        return packed
+        # A change of user has set this as /proc/sys/fs/suid_dumpable says now, for the memory that
+        # is the shim's too.
+        return packed + step(_PRCTL, flags.PR_SET_DUMPABLE, 0)
 
     def _execute(self, plan: PayloadPlan, identity: Identity, texts: Texts) -> bytes:
         env = dict(plan.env)

@@ -16,7 +16,7 @@ import struct
 import sys
 from pathlib import Path
 
-from runtime import flags, native, spawner
+from runtime import flags, libc, native, spawner
 from runtime.cgroups import Cgroups
 from runtime.exec_plan import compile_exec
 from runtime.exec_spec import ExecSpec
@@ -26,6 +26,7 @@ from runtime.program import Programs
 from runtime.steps import Texts
 from tests.real.fast_steps import NO_SUCH_CALL, Ends, _above, host, spec
 
+PR_GET_DUMPABLE = 3
 CLONE_FLAGS = flags.CLONE_PIDFD | flags.CLONE_INTO_CGROUP | flags.CLONE_CLEAR_SIGHAND
 
 
@@ -84,11 +85,14 @@ def main(lower: str, directory: Path) -> dict[str, object]:
 
     count = enter(-1, 1)[1]
     outcomes = [enter(fatal, fatal + 2)[0] for fatal in range(count)]
+    # As a change of user leaves it where somebody has set fs.suid_dumpable to 1 meanwhile.
+    DOOR.prctl(flags.PR_SET_DUMPABLE, 1)
     last = enter(-1, count + 2)[0]
     result = {
         "steps": count,
         "faults": outcomes.count("fault"),
         "last": last,
+        "dumpable": libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0),
         "left_open": sorted(set(os.listdir("/proc/self/fd")) - set(fds_before)),
         "populated": cgroups.pids("steps/exec") != set(),
         "container": select.select([container], [], [], 0)[0] == [],

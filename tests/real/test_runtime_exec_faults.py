@@ -177,4 +177,5 @@ def test_every_step_of_a_fast_one_fails_once(driver, tmp_path):
     result = json.loads(done.stdout)
     assert result["faults"] == result["steps"] > 50
     assert (result["last"], result["container"]) == ("runs", True)
+    assert result["dumpable"] == 0
     assert (result["left_open"], result["populated"]) == ([], False)

@@ -16,6 +16,8 @@ from runtime import capabilities, native, program, steps
 from runtime.becoming import Ends, Host
 from runtime.cgroups import Limits
 from runtime.errors import UserUnknown
+from runtime.exec_plan import compile_exec
+from runtime.exec_spec import ExecSpec
 from runtime.fast import prepare
 from runtime.kernel import DOOR, Kernel
 from runtime.layer_files import Unusual, read_etc
@@ -265,3 +267,13 @@ def test_etc_is_read_as_the_overlay_shows_it(driver, tmp_path, lower, case):
         assert case in ("a whiteout", "a link", "etc is a link", "a fifo")
     else:
         assert read == shown
+
+
+def test_who_enters_a_container_shares_no_memory_while_cores_are_dumped(driver, monkeypatch):
+    """The machine's setting can change while the shim runs."""
+    fast = prepare(DOOR, host())
+    spec = ExecSpec(args=("true",), cgroup="/", layers=(str(driver.lower),))
+    plan, ends = compile_exec(spec.to_json()), Ends(10, 11, 12, 13)
+    assert fast.pack_exec(plan, ends) is not None
+    monkeypatch.setattr("runtime.fast._read", lambda _: b"2")
+    assert fast.pack_exec(plan, ends) is None
