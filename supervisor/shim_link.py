@@ -232,6 +232,9 @@ class ShimLink:
                 await self._closed.wait()
             if scope.cancelled_caught:
                 log.warning("shim.still_there", waited_s=QUIT_LIMIT_S)
+        if self._closed.is_set():
+            # We still hold the lock of the run directory: nobody has launched another one there.
+            self._shim.remove_names()
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────
 

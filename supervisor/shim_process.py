@@ -16,6 +16,7 @@ from runtime import endings, shim_launch
 log = structlog.get_logger()
 
 SOCKET_NAME = "shim.sock"
+PID_NAME = "shim.pid"
 
 BURIAL_LIMIT_S = 5.0
 """How long a shim that has closed its connection may take to be gone."""
@@ -85,6 +86,12 @@ class ShimProcess:
             await anyio.wait_readable(self._pidfd)
         endings.bury(self._pidfd)
         self._let_go()
+
+    def remove_names(self) -> None:
+        """It has ended, and none follows: nothing of this name can be reached any more."""
+        for name in (SOCKET_NAME, PID_NAME):
+            with contextlib.suppress(OSError):
+                (self._run_dir / name).unlink()
 
     def disconnect(self) -> None:
         """Close the connection."""

@@ -27,6 +27,19 @@ def test_containers_live_on_and_are_taken_over(fresh_engine, end):
     assert engine.output(container) == (b"one\ntwo\n", b"")
 
 
+def test_a_clean_end_leaves_names_of_what_lives_only(fresh_engine):
+    """The shim's socket and pid stayed behind it, and named whoever got its number next."""
+    engine = fresh_engine
+    container = engine.run("sleep", "1000")
+    engine.terminate()
+    assert {"shim.sock", "shim.pid"} <= set(os.listdir(engine.run_dir))
+    engine.start()
+    engine.delete(f"/containers/{container}?force=1")
+    engine.terminate()
+    kept = {"marks", "events", "ends", "supervisors", "rootfs", "supervisor.lock", "shim.log"}
+    assert set(os.listdir(engine.run_dir)) == kept
+
+
 @pytest.mark.parametrize("end", ["terminate", "kill"])
 def test_an_end_that_nobody_watched_is_known_with_its_code_and_its_last_words(fresh_engine, end):
     engine = fresh_engine
