@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,8 @@ LONGEST_PATTERN = 256
 _MOST_REPEATS = 4
 _REPEAT = re.compile(r"(?<!\\)[*+?{]")
 _NESTED_REPEAT = re.compile(r"\)[*+{]")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+_DIGITS = re.compile(r"[0-9]{1,64}")
 
 
 def parse(request: Request, known: Collection[str]) -> Filters:
@@ -63,8 +65,91 @@ def single_flag(filters: Filters, name: str) -> bool | None:
     answers = {"1": True, "true": True, "0": False, "false": False}
     wanted = {answers.get(value.strip().lower()) for value in values}
     if None in wanted or len(wanted) > 1:
-        raise BadParameter(f"invalid filter '{name}={','.join(values)}': use true or false")
+        raise BadParameter(f"invalid filter '{name}=[{' '.join(values)}]': use true or false")
     return wanted.pop()
+
+
+def one_of(filters: Filters, name: str, noun: str, allowed: Sequence[str]) -> frozenset[str]:
+    """Return the values of a filter that knows a few words only.
+
+    Args:
+        noun: What Docker calls such a word.
+
+    Raises:
+        BadParameter: It is none of them (Docker's text).
+    """
+    for value in filters[name]:
+        if value not in allowed:
+            raise BadParameter(
+                f"invalid filter '{name}={shown(value)}': invalid value for {noun} "
+                f"({shown(value)}): must be one of {', '.join(allowed)}"
+            )
+    return frozenset(filters[name])
+
+
+def exit_codes(filters: Filters, name: str) -> frozenset[int]:
+    """Return the values of a filter of whole numbers.
+
+    Raises:
+        BadParameter: One is none (Docker's text).
+    """
+    for value in filters[name]:
+        if not _NUMBER.fullmatch(value):
+            raise BadParameter(f"invalid filter '{name}={shown(value)}': {_no_number(value)}")
+    return frozenset(int(value) for value in filters[name])
+
+
+class Ports(NamedTuple):
+    """Some ports of one protocol."""
+
+    numbers: range
+    protocol: str
+
+    def include(self, port: str) -> bool:
+        """Tell whether `80/tcp` is among them."""
+        number, _, protocol = port.partition("/")
+        return protocol == self.protocol and number.isdigit() and int(number) in self.numbers
+
+
+def ports(filters: Filters, name: str) -> list[Ports]:
+    """Return the ports that `80`, `53/udp` and `8000-8080/tcp` mean.
+
+    Raises:
+        BadParameter: A value is none of that (Docker's text).
+    """
+    found = []
+    for value in filters[name]:
+        if ":" in value:
+            raise BadParameter(f"filter for '{name}' should not contain ':': {shown(value)}")
+        numbers, _, protocol = value.partition("/")
+        first, dash, last = numbers.partition("-")
+        why = "Empty string specified for ports." if not numbers else ""
+        for text in (first, last) if dash else (first,):
+            why = why or _no_port(text)
+        if not why and dash and int(last) < int(first):
+            why = f"Invalid range specified for the Port: {numbers}"
+        if why:
+            raise BadParameter(f"error while looking up for {name} {shown(value)}: {why}")
+        found.append(Ports(range(int(first), int(last if dash else first) + 1), protocol or "tcp"))
+    return found
+
+
+def _no_port(text: str) -> str:
+    """Say as Go does why this is no port; nothing if it is one."""
+    if not _DIGITS.fullmatch(text):
+        return f'strconv.ParseUint: parsing "{shown(text)}": invalid syntax'
+    if len(text.lstrip("0")) > 5 or int(text) > 65535:
+        return f'strconv.ParseUint: parsing "{shown(text)}": value out of range'
+    return ""
+
+
+def _no_number(text: str) -> str:
+    return f'strconv.Atoi: parsing "{shown(text)}": invalid syntax'
+
+
+def shown(value: str) -> str:
+    """Return what a message repeats of a value."""
+    return value if len(value) <= 64 else value[:64] + "…"
 
 
 def labels_match(filters: Sequence[str], labels: Mapping[str, str]) -> bool:

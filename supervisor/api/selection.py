@@ -37,8 +37,9 @@ KNOWN = frozenset(
 )
 PRUNE_KNOWN = frozenset({"label", "label!", "until"})
 
-_SHOWN_STATES = tuple(s.value for s in State if s is not State.GONE)
-_HEALTHS = ("starting", "healthy", "unhealthy", "none")
+# Both in the order in which Docker's message names them.
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_HEALTHS = ("none", "starting", "healthy", "unhealthy")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9,
           "h": 3600 * 10**9}  # fmt: skip
@@ -82,9 +83,9 @@ def _tests(engine: Engine, filters: Filters) -> list[Test]:
             case "label":
                 tests.append(_labelled(values))
             case "status":
-                tests.append(_in_state(_allowed(name, values, _SHOWN_STATES)))
+                tests.append(_in_state(filtering.one_of(filters, name, "state", _STATES)))
             case "exited":
-                tests.append(_exited(_codes(values)))
+                tests.append(_exited(filtering.exit_codes(filters, name)))
             case "ancestor":
                 tests.append(_of_image(_image_ids(engine, values)))
             case "before":
@@ -94,13 +95,18 @@ def _tests(engine: Engine, filters: Filters) -> list[Test]:
             case "network":
                 tests.append(_in_network(values))
             case "health":
-                tests.append(_in_health(_allowed(name, values, _HEALTHS)))
+                tests.append(_in_health(filtering.one_of(filters, name, "health", _HEALTHS)))
             case "is-task":
                 if filtering.single_flag(filters, name):
                     tests.append(_never)
-            case "volume" | "publish" | "expose":
-                # No container has volumes or published ports yet.
+            case "expose":
+                tests.append(_exposing(engine, filtering.ports(filters, name)))
+            case "publish":
+                # No container has published ports yet; what is no port is refused all the same.
+                filtering.ports(filters, name)
                 tests.append(_never)
+            case "volume":
+                tests.append(_never)  # no container has volumes yet
     return tests
 
 
@@ -141,24 +147,19 @@ def _since(other: Container) -> Test:
     return lambda c: c.created_ns > other.created_ns
 
 
+def _exposing(engine: Engine, wanted: list[filtering.Ports]) -> Test:
+    """Return the test for containers whose image exposes one of the ports."""
+    ids = frozenset(
+        image.id
+        for image in engine.images.images()
+        for port in image.config.get("ExposedPorts") or ()
+        if any(ports.include(port) for ports in wanted)
+    )
+    return lambda c: c.config.image_id in ids
+
+
 def _in_network(values: list[str]) -> Test:
     return lambda c: network_name(c) in values
-
-
-def _allowed(name: str, values: list[str], allowed: tuple[str, ...]) -> frozenset[str]:
-    for value in values:
-        if value not in allowed:
-            raise BadParameter(f"invalid filter '{name}={value}': use one of {', '.join(allowed)}")
-    return frozenset(values)
-
-
-def _codes(values: list[str]) -> frozenset[int]:
-    try:
-        return frozenset(int(value[:20]) for value in values)
-    except ValueError:
-        raise BadParameter(
-            f"invalid filter 'exited={','.join(values)}': it must be an exit code"
-        ) from None
 
 
 def _image_ids(engine: Engine, references: list[str]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from supervisor.api.durations import human, rfc3339_nano
 from supervisor.container import Container, ContainerConfig, Life
 from supervisor.states import State
+from tests.unit.api.fakes import HOST
 
 pytestmark = pytest.mark.anyio
 
@@ -231,7 +233,11 @@ async def test_list_shows_what_docker_shows(engine_and_client):
         ({"is-task": ["false"]}, "running"),
         ({"volume": ["v"]}, ""),
         ({"publish": ["80"]}, ""),
+        ({"publish": ["1-65535/udp"]}, ""),
         ({"expose": ["80"]}, ""),
+        ({"expose": ["8080"]}, "served"),
+        ({"expose": ["80", "8000-8080/tcp"]}, "served"),
+        ({"expose": ["8080/udp"]}, ""),
         ({"status": None}, "running"),
     ],
 )
@@ -240,6 +246,10 @@ async def test_filters(engine_and_client, filters, names):
         add(engine, "running", started_ns=1, config={"labels": {"a": "b"}})
         add(engine, "exited", State.EXITED, exit_code=3)
         add(engine, "created", State.CREATED)
+        if "expose" in filters:
+            serving = replace(HOST, id="sha256:5", config={"ExposedPorts": {"8080/tcp": {}}})
+            engine.images.known.append(serving)
+            add(engine, "served", config={"image_id": "sha256:5"})
         answer = await client.request("GET", f"/containers/json?filters={quoted(filters)}")
         assert " ".join(one["Names"][0][1:] for one in answer.json) == names
 
@@ -267,9 +277,36 @@ def quoted(filters):
         ("{", "invalid filters: "),
         ("[]", "invalid filters: "),
         ('{"label":3}', "invalid filters: "),
-        ('{"status":["asleep"]}', "invalid filter 'status=asleep'"),
-        ('{"exited":["x"]}', "invalid filter 'exited=x'"),
-        ('{"is-task":["x"]}', "invalid filter 'is-task=x'"),
+        (
+            '{"status":["asleep"]}',
+            "invalid filter 'status=asleep': invalid value for state (asleep): must be one of "
+            "created, running, paused, restarting, removing, exited, dead",
+        ),
+        (
+            '{"health":["fine"]}',
+            "invalid filter 'health=fine': invalid value for health (fine): must be one of "
+            "none, starting, healthy, unhealthy",
+        ),
+        (
+            '{"exited":["0","x"]}',
+            "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax",
+        ),
+        ('{"is-task":["x"]}', "invalid filter 'is-task=[x]'"),
+        ('{"publish":["1:2"]}', "filter for 'publish' should not contain ':': 1:2"),
+        (
+            '{"expose":["x"]}',
+            'error while looking up for expose x: strconv.ParseUint: parsing "x": invalid syntax',
+        ),
+        (
+            '{"publish":["70000/tcp"]}',
+            "error while looking up for publish 70000/tcp: "
+            'strconv.ParseUint: parsing "70000": value out of range',
+        ),
+        (
+            '{"publish":["9-8"]}',
+            "error while looking up for publish 9-8: Invalid range specified for the Port: 9-8",
+        ),
+        ('{"expose":["/tcp"]}', "error while looking up for expose /tcp: Empty string specified"),
         ('{"name":["("]}', "invalid filter 'name=("),
         ('{"name":["(a|a)*b"]}', "invalid filter 'name=(a|a)*b': the pattern is too complex"),
         ('{"name":["a*a*a*a*a*b"]}', "invalid filter 'name=a*a*a*a*a*b': the pattern is too com"),
