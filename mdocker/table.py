@@ -58,7 +58,7 @@ COMMANDS: tuple[Command, ...] = (
         "mdocker.commands.lifecycle:start",
         "Start containers that were created or have stopped",
         CONTAINERS,
-        f"[OPTIONS] {_C}",
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
     ),
     Command(
         "stop",
@@ -79,7 +79,21 @@ COMMANDS: tuple[Command, ...] = (
         "mdocker.commands.lifecycle:restart",
         "Stop and start containers again",
         CONTAINERS,
-        f"[OPTIONS] {_C}",
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
+    ),
+    Command(
+        "pause",
+        "mdocker.commands.pause:pause",
+        "Stop all processes of containers where they are",
+        CONTAINERS,
+        "CONTAINER [CONTAINER...] | --all",
+    ),
+    Command(
+        "unpause",
+        "mdocker.commands.pause:unpause",
+        "Let paused containers go on",
+        CONTAINERS,
+        "CONTAINER [CONTAINER...] | --all",
     ),
     Command(
         "rm",

@@ -8,6 +8,7 @@ from typing import Annotated
 from mdocker.client import Engine
 from mdocker.errors import FAILED, CliError, EngineRefused, UsageError, start_failure_code
 from mdocker.fanout import EVERYTHING, fan_out
+from mdocker.meant import exists, meant, rests, runs
 from mdocker.messages import ASK, DO, Reply, Request
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
@@ -15,25 +16,28 @@ from mdocker.paths import Query, container_path
 
 
 def start(
-    container: str,
-    /,
-    *more: str,
+    *containers: str,
     attach: Annotated[
         bool, flag("--attach", "-a", help="Show its output, hand signals on, exit as it does")
     ] = False,
     sig_proxy: Annotated[
         bool, flag("--sig-proxy", help="With --attach: hand signals on (true)")
     ] = True,
+    all: Annotated[bool, flag("--all", help="Every container that does not run")] = False,
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", "-f", help="Of all, those that fit, as in 'ps --filter'")
+    ] = (),
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Start containers that were created or have stopped."""
-    if not attach:
-        return each(engine, (container, *more), lambda one: _post(one, "start"))
-    if more:
+    if attach and (all or filter or len(containers) > 1):
         raise UsageError("one container at a time can be attached to", FAILED)
+    names = meant(engine, "start", containers, rests, all=all, filters=filter)
+    if not attach:
+        return each(engine, names, lambda one: _post(one, "start"))
     from mdocker.foreground import start_attached
 
-    about = engine.json("GET", container_path(container, "json"))
+    about = engine.json("GET", container_path(names[0], "json"))
     try:
         return start_attached(
             engine,
@@ -55,11 +59,14 @@ def stop(
     ] = None,
     signal: Annotated[str, flag("--signal", "-s", help="What to send first (SIGTERM)")] = "",
     all: Annotated[bool, flag("--all", "-a", help="Every container that runs")] = False,
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", "-f", help="Of all, those that fit, as in 'ps --filter'")
+    ] = (),
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Stop containers, all at once: a signal first, SIGKILL after the timeout."""
     query = {"t": timeout, "signal": signal or None}
-    names = _chosen(engine, "stop", containers, all, everything=False)
+    names = meant(engine, "stop", containers, runs, all=all, filters=filter)
     return each(engine, names, lambda one: _post(one, "stop", query, DO))
 
 
@@ -71,24 +78,27 @@ def kill(
 ) -> int:
     """Send a signal to containers."""
     query = {"signal": signal or None}
-    names = _chosen(engine, "kill", containers, all, everything=False)
+    names = meant(engine, "kill", containers, runs, all=all, filters=None)
     return each(engine, names, lambda one: _post(one, "kill", query))
 
 
 def restart(
-    container: str,
-    /,
-    *more: str,
+    *containers: str,
     timeout: Annotated[
         int | None,
         flag("--timeout", "-t", "--time", help="Seconds until SIGKILL; -1 is never (10)"),
     ] = None,
     signal: Annotated[str, flag("--signal", "-s", help="What to send first (SIGTERM)")] = "",
+    all: Annotated[bool, flag("--all", "-a", help="Every container that runs")] = False,
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", "-f", help="Of all, those that fit, as in 'ps --filter'")
+    ] = (),
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Stop and start containers again."""
     query = {"t": timeout, "signal": signal or None}
-    return each(engine, (container, *more), lambda one: _post(one, "restart", query))
+    names = meant(engine, "restart", containers, runs, all=all, filters=filter)
+    return each(engine, names, lambda one: _post(one, "restart", query))
 
 
 def rm(
@@ -98,14 +108,15 @@ def rm(
     all: Annotated[
         bool, flag("--all", "-a", help="Every container that does not run; all with --force")
     ] = False,
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", help="Of all, those that fit, as in 'ps --filter'")
+    ] = (),
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Remove containers."""
     query = {"force": True if force else None, "v": True if volumes else None}
-    names = _chosen(engine, "rm", containers, all, everything=True)
-    if all and not force:
-        running = set(_chosen(engine, "rm", (), True, everything=False))
-        names = [name for name in names if name not in running]
+    fits = exists if force else rests
+    names = meant(engine, "rm", containers, fits, all=all, filters=filter)
 
     def request(one: str) -> Request:
         return Request.make("DELETE", container_path(one), query)._replace(again=DO)
@@ -135,25 +146,6 @@ def rename(container: str, new_name: str, /, *, engine: Annotated[Engine, inject
 
 def _post(container: str, verb: str, query: Query | None = None, again: str = "") -> Request:
     return Request.make("POST", container_path(container, verb), query)._replace(again=again)
-
-
-def _chosen(
-    engine: Engine, command: str, names: tuple[str, ...], all: bool, *, everything: bool
-) -> Sequence[str]:
-    """Return the containers that a line means: those it names, or all of them."""
-    if all:
-        if names:
-            raise UsageError(f"'mdocker {command}' takes names or --all, not both", FAILED)
-        listed = engine.json("GET", "/containers/json", {"all": everything or None})
-        return [_name(container) for container in listed]
-    if not names:
-        raise UsageError(f"'mdocker {command}' requires at least 1 argument, or --all", FAILED)
-    return names
-
-
-def _name(container: dict[str, list[str] | str]) -> str:
-    names = container.get("Names")
-    return names[0].removeprefix("/") if isinstance(names, list) and names else str(container["Id"])
 
 
 def each(

@@ -105,39 +105,71 @@ def test_all_requests_are_in_flight_at_once(engine, mdocker):
     assert result == (0, "".join(name + "\n" for name in names), "")
 
 
-def listed(*names):
-    return [{"Id": f"{name}0", "Names": [f"/{name}"]} for name in names]
+def listed(**states):
+    return [
+        {"Id": f"{name}0", "Names": [f"/{name}"], "State": state} for name, state in states.items()
+    ]
 
 
-@pytest.mark.parametrize("command", ["stop", "kill"])
-def test_all_that_run(engine, mdocker, command):
-    engine.json("GET", "/containers/json", listed("a", "b"))
-    engine.json("POST", f"/containers/.*/{command}", None, 204)
-    assert mdocker(command, "--all") == (0, "a\nb\n", "")
-    assert engine.requests[0][2] == {}
-
-
-def test_remove_all(engine, mdocker):
-    def containers(call):
-        call.answer(200, listed("a", "b", "c") if call.query.get("all") else listed("b"))
-
-    engine.on("GET", "/containers/json", containers)
+@pytest.fixture
+def five(engine):
+    """One container in each of five states."""
+    engine.json(
+        "GET",
+        "/containers/json",
+        listed(up="running", calm="paused", soon="restarting", done="exited", new="created"),
+    )
+    engine.json("POST", "/containers/.*/.*", None, 204)
     engine.json("DELETE", "/containers/.*", None, 204)
-    assert mdocker("rm", "--all") == (0, "a\nc\n", "")
-    assert mdocker("rm", "-f", "-a") == (0, "a\nb\nc\n", "")
+    return engine
 
 
-def test_all_of_none(engine, mdocker):
+@pytest.mark.parametrize("option", ["--all", "--filter=label=a"])
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["stop"], ["up", "calm", "soon"]),
+        (["restart"], ["up", "calm", "soon"]),
+        (["start"], ["done", "new"]),
+        (["rm"], ["done", "new"]),
+        (["rm", "-f"], ["up", "calm", "soon", "done", "new"]),
+    ],
+    ids=" ".join,
+)
+def test_all_that_can_be_meant(five, mdocker, words, names, option):
+    assert mdocker(*words, option) == (0, "".join(name + "\n" for name in names), "")
+    filters = {"filters": '{"label":{"a":true}}'} if "filter" in option else {}
+    assert five.requests[0][2] == {"all": "1"} | filters
+    acted = {request[1].split("/")[2] for request in five.requests[1:]}
+    assert acted == set(names)
+
+
+def test_kill_all(five, mdocker):
+    assert mdocker("kill", "-a", "-s", "HUP") == (0, "up\ncalm\nsoon\n", "")
+    assert mdocker("kill", "--filter", "label=a").code == 125
+
+
+@pytest.mark.parametrize("command", ["stop", "start", "rm", "restart"])
+def test_all_of_none(engine, mdocker, command):
     engine.json("GET", "/containers/json", [])
-    assert mdocker("stop", "--all") == (0, "", "")
+    assert mdocker(command, "--all") == (0, "", "")
+    assert mdocker(command, "--filter", "name=x") == (0, "", "")
 
 
-@pytest.mark.parametrize("command", ["stop", "kill", "rm"])
+def test_a_bad_filter_is_the_engines_to_refuse(engine, mdocker):
+    engine.refuse("GET", "/containers/json", 400, "invalid filter 'nosuch'")
+    assert mdocker("stop", "-f", "nosuch=1") == (1, "", "mdocker: invalid filter 'nosuch'\n")
+
+
+@pytest.mark.parametrize("command", ["stop", "kill", "rm", "start", "restart"])
 def test_names_or_all(engine, mdocker, command):
     assert "requires at least 1 argument, or --all" in mdocker(command).err
     result = mdocker(command, "--all", "a")
     assert result.code == 1
     assert "names or --all, not both" in result.err
+    if command != "kill":
+        assert "names or --filter, not both" in mdocker(command, "--filter", "id=1", "a").err
+    assert not engine.requests
 
 
 def test_an_engine_that_goes_away_in_the_middle(engine, mdocker):
@@ -237,6 +269,7 @@ def test_errors_without_json(engine, mdocker):
 
 
 def test_start_attached_to_one_only(engine, mdocker):
-    result = mdocker("start", "-a", "x", "y")
-    assert result.code == 1
-    assert "one container at a time" in result.err
+    for words in (["x", "y"], ["--all"], ["-f", "label=a"]):
+        result = mdocker("start", "-a", *words)
+        assert result.code == 1
+        assert "one container at a time" in result.err
