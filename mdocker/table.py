@@ -146,6 +146,13 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] NAME|ID [NAME|ID...]",
     ),
     Command(
+        "port",
+        "mdocker.commands.port:port",
+        "Show which addresses lead to a container's ports",
+        LOOK,
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+    ),
+    Command(
         "timeline",
         "mdocker.commands.timeline:timeline",
         "Show the phases of containers' lives as bars",
