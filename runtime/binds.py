@@ -1,4 +1,5 @@
-"""Binds into the container: taken as detached trees on the host, attached inside the new root.
+"""What is mounted into a container: binds, taken as detached trees on the host and attached inside
+the new root, and tmpfs.
 
 A source is opened while the host's tree is in reach, and its flags are set on the detached copy,
 so it is never visible without them. A target is resolved after pivot_root, when no symbolic link
@@ -15,29 +16,55 @@ import errno
 import os
 import stat
 
-from runtime import flags
+from runtime import copy_up, flags
 from runtime.mounts import mount_bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from runtime.kernel import Kernel
 
-_CLONE = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_RECURSIVE
+_CLONE = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC
 _RESOLVE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
 _HERE = flags.AT_FDCWD
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 class Bind:
-    """One bind as the init needs it."""
+    """One bind as the init needs it; the fields are those of `runtime.spec.Bind`."""
 
-    __slots__ = ("readonly", "source", "target")
+    __slots__ = (
+        "directory",
+        "fill",
+        "propagation",
+        "readonly",
+        "recursive",
+        "source",
+        "subpath",
+        "target",
+    )
 
     def __init__(self, source: bytes, target: bytes, readonly: bool) -> None:
         self.source = source
         self.target = target
         self.readonly = readonly
+        self.directory: bool | None = None
+        self.propagation = ""
+        self.recursive = True
+        self.subpath = b""
+        self.fill = False
+
+
+class Tmpfs:
+    """One tmpfs; the fields are those of `runtime.spec.Tmpfs`."""
+
+    __slots__ = ("attributes", "options", "target")
+
+    def __init__(self, target: bytes, options: list[bytes], attributes: int) -> None:
+        self.target = target
+        self.options = options
+        self.attributes = attributes
 
 
 class Tree:
@@ -55,42 +82,119 @@ class Tree:
         self.plain = plain
 
 
-def take(door: Kernel, binds: Sequence[Bind]) -> list[Tree]:
+def propagates(one: Bind | Tmpfs) -> bool:
+    """Whether what is mounted on the host later is to show in the container."""
+    return isinstance(one, Bind) and bool(one.propagation)
+
+
+def take(door: Kernel, binds: Sequence[Bind | Tmpfs]) -> dict[Bind | Tmpfs, Tree]:
     """Copy each source's mount tree, nodev and, where asked, read-only."""
-    trees = []
+    trees: dict[Bind | Tmpfs, Tree] = {}
     for bind in binds:
-        fd = door.open_tree(bind.source, _CLONE)
+        if not isinstance(bind, Bind):
+            continue
+        fd = _open_source(door, bind)
         attributes = flags.MOUNT_ATTR_NODEV
         if bind.readonly:
             attributes |= flags.MOUNT_ATTR_RDONLY
+        propagation = flags.MS_SLAVE if bind.propagation == "slave" else 0
         plain = False
         try:
-            door.mount_setattr(fd, attributes)
+            door.mount_setattr(fd, attributes, propagation)
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise
             plain = True
-        trees.append(Tree(bind, fd, plain))
+        trees[bind] = Tree(bind, fd, plain)
     return trees
 
 
-def attach(door: Kernel, trees: Sequence[Tree]) -> None:
-    """Put each tree at its target in the caller's root, making the target if it is missing."""
-    for tree in trees:
-        target = _open_target(door, tree.bind.target, stat.S_ISDIR(door.fstat(tree.fd).st_mode))
-        door.move_mount(tree.fd, target, tree.bind.target)
+def _open_source(door: Kernel, bind: Bind) -> int:
+    bits = _CLONE | (flags.AT_RECURSIVE if bind.recursive else 0)
+    if not bind.subpath:
+        return door.open_tree(bind.source, bits)
+    above = door.open(bind.source, os.O_PATH | os.O_CLOEXEC)
+    below = door.openat2(above, bind.subpath, os.O_PATH, _RESOLVE)
+    fd = door.open_tree(b"", bits | flags.AT_EMPTY_PATH, below)
+    door.close(below)
+    door.close(above)
+    return fd
+
+
+def fill(door: Kernel, binds: Sequence[Bind | Tmpfs], merged: bytes, name: str) -> None:
+    """Give empty volumes what the image has in their place, as long as nothing covers it.
+
+    Args:
+        merged: Where the image's tree is mounted.
+        name: The container's id.
+    """
+    for bind in binds:
+        if not isinstance(bind, Bind) or not bind.fill:
+            continue
+        root, path = merged, bind.target
+        for other in binds:
+            # The image's own, such as /usr of `host`: of what was asked for, the kind is known.
+            if not isinstance(other, Bind) or other.directory is not None:
+                continue
+            if _is_below(path, other.target):
+                root, path = other.source, path[len(other.target) :] or b"/"
+        source = _open_content(door, root, path)
+        if source >= 0:
+            try:
+                copy_up.fill(source, bind.source, name.encode())
+            finally:
+                door.close(source)
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top + b"/")
+
+
+def _open_content(door: Kernel, root: bytes, path: bytes) -> int:
+    """The directory that the image has there, looked up inside it; -1 for none."""
+    top = door.open(root, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return door.openat2(top, path, _FOLDER, _RESOLVE)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+    finally:
+        door.close(top)
+
+
+def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tmpfs, Tree]) -> None:
+    """Put each at its target in the caller's root, in order, making targets that are missing."""
+    for one in binds:
+        if isinstance(one, Tmpfs):
+            _attach_tmpfs(door, one)
+            continue
+        tree = trees[one]
+        target = _open_target(door, one.target, stat.S_ISDIR(door.fstat(tree.fd).st_mode))[0]
+        door.move_mount(tree.fd, target, one.target)
         door.close(target)
         if tree.plain:
             _set_flags(door, tree)
         door.close(tree.fd)
 
 
-def _open_target(door: Kernel, path: bytes, directory: bool) -> int:
+def _attach_tmpfs(door: Kernel, one: Tmpfs) -> None:
+    target, was_there = _open_target(door, one.target, True)
+    options = one.options
+    if was_there and not any(option.startswith(b"mode=") for option in options):
+        mode = stat.S_IMODE(door.fstat(target).st_mode)
+        options = [b"mode=%o" % mode, *options]
+    fd = door.make_tmpfs(options, one.attributes | flags.MOUNT_ATTR_NODEV)
+    door.move_mount(fd, target, one.target)
+    door.close(fd)
+    door.close(target)
+
+
+def _open_target(door: Kernel, path: bytes, directory: bool) -> tuple[int, bool]:
+    """A descriptor of the target, and whether it was there."""
     try:
-        return door.openat2(_HERE, path, os.O_PATH, _RESOLVE)
+        return door.openat2(_HERE, path, os.O_PATH, _RESOLVE), True
     except FileNotFoundError:
         _make(door, path, directory)
-        return door.openat2(_HERE, path, os.O_PATH, _RESOLVE)
+        return door.openat2(_HERE, path, os.O_PATH, _RESOLVE), False
 
 
 def _make(door: Kernel, path: bytes, directory: bool) -> None:
@@ -115,6 +219,8 @@ def _make(door: Kernel, path: bytes, directory: bool) -> None:
 
 def _set_flags(door: Kernel, tree: Tree) -> None:
     """What mount_setattr would have done, mount by mount, by the container's own mountinfo."""
+    if tree.bind.propagation == "slave":
+        door.mount(None, tree.bind.target, None, flags.MS_REC | flags.MS_SLAVE, None)
     added = flags.MS_NODEV | (flags.MS_RDONLY if tree.bind.readonly else 0)
     below = tree.bind.target.rstrip(b"/")
     with open("/proc/self/mountinfo", "rb") as mountinfo:

@@ -65,11 +65,16 @@ class _Init(Becoming):
             door.sethostname(plan.hostname)
         if plan.domainname:
             door.setdomainname(plan.domainname)
+        self.step = "bind"
+        # Copies of shared mounts are their peers, until these are made private.
+        propagated = binds.take(door, [one for one in plan.binds if binds.propagates(one)])
         self.step = "make its mounts private"
         door.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
         self.step = "bind"
-        trees = binds.take(door, plan.binds)
+        trees = binds.take(door, [one for one in plan.binds if not binds.propagates(one)])
         self._build_root()
+        self.step = "copy the image's files into a volume"
+        binds.fill(door, plan.binds, plan.merged, plan.id)
         self.step = "change the root"
         # pivot_root(2): new and old root stacked on one another need no directory for the old.
         door.chdir(plan.merged)
@@ -77,7 +82,11 @@ class _Init(Becoming):
         door.umount2(b".", flags.MNT_DETACH)
         door.chdir(b"/")
         self.step = "bind"
-        binds.attach(door, trees)
+        binds.attach(door, plan.binds, propagated | trees)
+        if plan.readonly_root:
+            self.step = "make its root read-only"
+            bits = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
+            door.mount(None, b"/", None, bits, None)
         self.step = "protect /proc and /sys"
         mounts.make_readonly(door, plan.readonly)
         mounts.mask(door, plan.masked)

@@ -22,6 +22,10 @@ from _socket import AF_UNIX, SOCK_DGRAM, socket
 
 from runtime import flags, libc
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 # struct __user_cap_header_struct: _LINUX_CAPABILITY_VERSION_3 and pid 0, the caller.
@@ -34,6 +38,9 @@ _NR_CLONE3 = libc.number("clone3")
 _NR_CLOSE_RANGE = libc.number("close_range")
 _NR_OPEN_TREE = libc.number("open_tree")
 _NR_MOVE_MOUNT = libc.number("move_mount")
+_NR_FSOPEN = libc.number("fsopen")
+_NR_FSCONFIG = libc.number("fsconfig")
+_NR_FSMOUNT = libc.number("fsmount")
 _NR_MOUNT_SETATTR = libc.number("mount_setattr")
 _NR_OPENAT2 = libc.number("openat2")
 _NR_PIVOT_ROOT = libc.number("pivot_root")
@@ -136,9 +143,9 @@ class Kernel:
         if libc.keyctl(_NR_KEYCTL, what, key, value) < 0:
             raise _failure()
 
-    def open_tree(self, path: bytes, bits: int) -> int:
-        """open_tree(2) from the working directory; returns a descriptor."""
-        fd: int = libc.open_tree(_NR_OPEN_TREE, flags.AT_FDCWD, path, bits)
+    def open_tree(self, path: bytes, bits: int, directory_fd: int = flags.AT_FDCWD) -> int:
+        """open_tree(2); returns a descriptor."""
+        fd: int = libc.open_tree(_NR_OPEN_TREE, directory_fd, path, bits)
         if fd < 0:
             raise _failure(path)
         return fd
@@ -149,13 +156,42 @@ class Kernel:
         if libc.move_mount(_NR_MOVE_MOUNT, from_fd, b"", to_fd, b"", bits) < 0:
             raise _failure(path)
 
-    def mount_setattr(self, fd: int, attributes: int) -> None:
-        """mount_setattr(2), Linux 5.12: set MOUNT_ATTR_* on `fd`'s mount and all below it."""
-        value = libc.MountAttr(attr_set=attributes)
+    def mount_setattr(self, fd: int, attributes: int, propagation: int = 0) -> None:
+        """mount_setattr(2), Linux 5.12: set MOUNT_ATTR_* on `fd`'s mount and all below it.
+
+        `propagation` is MS_PRIVATE or MS_SLAVE; 0 leaves it as it is.
+        """
+        value = libc.MountAttr(attr_set=attributes, propagation=propagation)
         bits = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
         size = ctypes.sizeof(value)
         if libc.mount_setattr(_NR_MOUNT_SETATTR, fd, b"", bits, value, size) < 0:
             raise _failure()
+
+    def make_tmpfs(self, options: Sequence[bytes], attributes: int) -> int:
+        """A detached tmpfs with these options (`size=1m`); returns a descriptor for move_mount.
+
+        fsopen(2), fsconfig(2) and fsmount(2), of Linux 5.2; `attributes` are MOUNT_ATTR_*.
+        """
+        context: int = libc.fsopen(_NR_FSOPEN, b"tmpfs", flags.FSOPEN_CLOEXEC)
+        if context < 0:
+            raise _failure()
+        try:
+            for option in options:
+                key, _, value = option.partition(b"=")
+                if (
+                    libc.fsconfig(_NR_FSCONFIG, context, flags.FSCONFIG_SET_STRING, key, value, 0)
+                    < 0
+                ):
+                    raise _failure(b"tmpfs option " + option)
+            create = flags.FSCONFIG_CMD_CREATE
+            if libc.fsconfig(_NR_FSCONFIG, context, create, None, None, 0) < 0:
+                raise _failure(b"tmpfs options " + b",".join(options))
+            fd: int = libc.fsmount(_NR_FSMOUNT, context, flags.FSMOUNT_CLOEXEC, attributes)
+            if fd < 0:
+                raise _failure()
+            return fd
+        finally:
+            os.close(context)
 
     def openat2(self, directory_fd: int, path: bytes, bits: int, resolve: int) -> int:
         """openat2(2), Linux 5.6, with RESOLVE_* flags; returns a descriptor."""

@@ -33,6 +33,9 @@ _NUMBERS = {
 _COMMON_NUMBERS = {
     "open_tree": 428,
     "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
@@ -116,6 +119,9 @@ move_mount = _declare("syscall", c_long, c_long, c_int, c_char_p, c_int, c_char_
 mount_setattr = _declare(
     "syscall", c_long, c_long, c_int, c_char_p, c_uint, POINTER(MountAttr), c_size_t
 )
+fsopen = _declare("syscall", c_long, c_long, c_char_p, c_uint)
+fsconfig = _declare("syscall", c_long, c_long, c_int, c_uint, c_char_p, c_char_p, c_int)
+fsmount = _declare("syscall", c_long, c_long, c_int, c_uint, c_uint)
 openat2 = _declare("syscall", c_long, c_long, c_int, c_char_p, POINTER(OpenHow), c_size_t)
 pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 keyctl = _declare("syscall", c_long, c_long, c_int, c_long, c_ulong)

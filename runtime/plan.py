@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from runtime import capabilities, json_text, mounts
-from runtime.binds import Bind
+from runtime.binds import Bind, Tmpfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Plan(PayloadPlan):
         "masked",
         "merged",
         "readonly",
+        "readonly_root",
         "shm_size",
         "upper",
         "volatile",
@@ -109,7 +110,8 @@ class Plan(PayloadPlan):
     work: bytes
     merged: bytes
     volatile: bool
-    binds: list[Bind]
+    binds: list[Bind | Tmpfs]
+    readonly_root: bool
     host_network: bool
     masked: list[bytes]
     readonly: list[bytes]
@@ -139,10 +141,8 @@ def compile_plan(data: bytes) -> Plan:
     plan.work = as_bytes(spec["work"])
     plan.merged = as_bytes(spec["merged"])
     plan.volatile = spec["volatile"]
-    plan.binds = [
-        Bind(as_bytes(bind["source"]), as_bytes(bind["target"]), bind["readonly"])
-        for bind in spec["binds"]
-    ]
+    plan.binds = [_one_mount(one) for one in spec["binds"]]
+    plan.readonly_root = spec["readonly_root"]
     if spec["network"] not in ("none", "host"):
         raise ValueError(f"unknown network {spec['network']}")
     plan.host_network = spec["network"] == "host"
@@ -158,6 +158,19 @@ def compile_plan(data: bytes) -> Plan:
     plan.devices = mounts.device_mounts(plan.merged)
     plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(plan.merged, directories)
     return plan
+
+
+def _one_mount(one: dict[str, Any]) -> Bind | Tmpfs:
+    target = as_bytes(one["target"])
+    if "source" not in one:
+        return Tmpfs(target, [as_bytes(word) for word in one["options"]], one["attributes"])
+    bind = Bind(as_bytes(one["source"]), target, one["readonly"])
+    bind.directory = one["directory"]
+    bind.propagation = one["propagation"]
+    bind.recursive = one["recursive"]
+    bind.subpath = as_bytes(one["subpath"])
+    bind.fill = one["fill"]
+    return bind
 
 
 def as_bytes(text: str) -> bytes:

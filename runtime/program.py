@@ -14,6 +14,7 @@ import stat
 import struct
 
 from runtime import capabilities, flags, mounts
+from runtime.binds import Bind
 from runtime.exec_child import NAMESPACES
 from runtime.layer_files import Unusual, read_etc
 from runtime.libc import MACHINE
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runtime.becoming import Ends, Host
-    from runtime.binds import Bind
+    from runtime.binds import Tmpfs
     from runtime.exec_plan import ExecPlan
     from runtime.plan import PayloadPlan, Plan
 
@@ -72,6 +73,8 @@ class Programs:
         self._loopback = self._fixed_loopback()
         self._root = self._fixed_root()
         self._pivot = self._fixed_pivot()
+        readonly = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
+        self._readonly_root = step(_MOUNT, 0, self._at(b"/"), 0, readonly, 0)
         self._limits = self._fixed_limits()
         self._signals = b"".join(
             step(_RT_SIGACTION, number, self._nothing, 0, 8) for number in host.ignored_signals
@@ -86,15 +89,17 @@ class Programs:
             RuntimeRefused: the user is not to be found; the Python init says so properly.
         """
         identity = self._identity(plan)
+        binds = _ordinary(plan.binds)
         parts = [
             self._take_ends(ends),
             self._namespaces(plan, ends.entered >= 0, texts),
             self._overlay(plan, texts),
             self._root,
             self._shm_and_cgroups(plan, texts),
-            self._take_binds(plan.binds, texts),
+            self._take_binds(binds, texts),
             self._pivot,
-            self._attach_binds(plan.binds, texts),
+            self._attach_binds(binds, texts),
+            self._readonly_root if plan.readonly_root else b"",
             self._protect(plan, texts),
             self._become(plan, identity, texts),
         ]
@@ -279,12 +284,13 @@ class Programs:
 
     def _take_binds(self, binds: Sequence[Bind], texts: Texts) -> bytes:
         parts = []
-        copy = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_RECURSIVE
         below = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
         for fd, bind in enumerate(binds, _FIRST):
             attributes = flags.MOUNT_ATTR_NODEV
             if bind.readonly:
                 attributes |= flags.MOUNT_ATTR_RDONLY
+            copy = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC
+            copy |= flags.AT_RECURSIVE if bind.recursive else 0
             value = self._at(struct.pack("=4Q", attributes, 0, 0, 0))
             parts.append(step(_OPEN_TREE, _HERE, texts.put(bind.source), copy))
             parts.append(step(_MOUNT_SETATTR, fd, self._nothing, below, value, 32))
@@ -310,8 +316,10 @@ class Programs:
 
     def _make_target(self, bind: Bind, fd: int, texts: Texts) -> bytes:
         """What `binds._make` does: walk down from the root, making what is missing."""
+        directory = bind.directory
         try:
-            directory = stat.S_ISDIR(os.stat(bind.source).st_mode)
+            if directory is None:
+                directory = stat.S_ISDIR(os.stat(bind.source).st_mode)
         except OSError as error:
             raise Unusual from error
         key = (bind.target, directory, fd)
@@ -432,6 +440,18 @@ class Programs:
         ]
         tries = [step(_EXECVE, path, argv, envp, passing=passing) for path in candidates[:-1]]
         return b"".join(tries) + step(_EXECVE, candidates[-1], argv, envp)
+
+
+def _ordinary(binds: Sequence[Bind | Tmpfs]) -> list[Bind]:
+    """The binds, if they are of the kind that needs no more than their own few steps.
+
+    Raises:
+        Unusual: one is not.
+    """
+    for bind in binds:
+        if not isinstance(bind, Bind) or bind.propagation or bind.subpath or bind.fill:
+            raise Unusual
+    return list(binds)  # type: ignore[arg-type]  # all are, as the loop has seen
 
 
 def usable() -> bool:

@@ -66,11 +66,41 @@ class Bind:
         target: Absolute path in the container; made if it is missing, symbolic links in it are
             followed inside the container's root and can't lead out of it.
         readonly: Nothing below it can be written, mounts below the source included.
+        directory: Whether the source is one; None if the shim is to look, which must be sure then
+            that the source's disk does not hang.
+        propagation: "slave": what is mounted below the source later shows in the container too;
+            "shared": and the other way round; "" for neither.
+        recursive: With what is mounted below the source.
+        subpath: A path below the source that is meant in its place; symbolic links in it can't lead
+            out of the source.
+        fill: The source is a volume's directory. If it is empty it gets what the image has at the
+            target first (`runtime.copy_up`).
     """
 
     source: str
     target: str
     readonly: bool = False
+    directory: bool | None = None
+    propagation: str = ""
+    recursive: bool = True
+    subpath: str = ""
+    fill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """A fresh tmpfs in the container; device nodes in it can't be opened.
+
+    Attributes:
+        target: As a bind's.
+        options: tmpfs(5)'s own, such as "size=64m". Without "mode" it gets that of the directory
+            that it covers, if there is one.
+        attributes: MOUNT_ATTR_* of mount_setattr(2).
+    """
+
+    target: str
+    options: tuple[str, ...] = ()
+    attributes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +137,7 @@ class Spec:
         merged: An empty directory; the overlay is mounted there, in the container's mount
             namespace only.
         binds: Mounted in this order, after the container's own mounts.
+        readonly_root: The root can't be written; what is mounted in it can, each as it is.
         network: "none" (a namespace with nothing but loopback, which is up) or "host".
         capabilities: What the payload may have at most (`CAP_…` names).
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
@@ -129,7 +160,8 @@ class Spec:
     upper: str
     work: str
     merged: str
-    binds: tuple[Bind, ...] = ()
+    binds: tuple[Bind | Tmpfs, ...] = ()
+    readonly_root: bool = False
     network: str = "none"
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
@@ -144,8 +176,7 @@ class Spec:
         # Not dataclasses.asdict: its deep copy costs four times what the JSON does.
         values = {name: getattr(self, name) for name in self.__slots__}
         values["binds"] = [
-            {"source": bind.source, "target": bind.target, "readonly": bind.readonly}
-            for bind in self.binds
+            {name: getattr(bind, name) for name in bind.__slots__} for bind in self.binds
         ]
         values["cgroup"] = {name: getattr(self.cgroup, name) for name in self.cgroup.__slots__}
         return json.dumps(values, separators=(",", ":")).encode()
@@ -161,7 +192,10 @@ class Spec:
         values = json.loads(data)
         for name in ("args", "env", "lower", "capabilities", "masked_paths", "readonly_paths"):
             values[name] = tuple(values[name])
-        values["binds"] = tuple(Bind(**bind) for bind in values["binds"])
+        values["binds"] = tuple(
+            Bind(**one) if "source" in one else Tmpfs(**one | {"options": tuple(one["options"])})
+            for one in values["binds"]
+        )
         cgroup = values["cgroup"]
         values["cgroup"] = CgroupPlan(
             cgroup["unified"], tuple(cgroup["joins"]), cgroup["memory_limited"]

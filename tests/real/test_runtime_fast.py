@@ -22,7 +22,7 @@ from runtime.fast import prepare
 from runtime.kernel import DOOR, Kernel
 from runtime.layer_files import Unusual, read_etc
 from runtime.plan import compile_plan
-from runtime.spec import Bind
+from runtime.spec import Bind, Tmpfs
 from tests.real.shim_driver import ShimDriver, busybox_tree
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -78,6 +78,8 @@ def test_ordinary_containers_start_fast(driver):
     assert packed(driver, user="bird", network="host", cwd="/etc", hostname="x", domainname="y")
     assert packed(driver, limits=Limits(pids=5, cpu_shares=100), no_new_privileges=True)
     assert packed(driver, binds=(Bind("/tmp", "/deep/in/side"), Bind("/etc/hostname", "/etc/x")))
+    # What hangs on a disk is not looked at by the shim where its kind is known.
+    assert packed(driver, binds=(Bind("/no/such", "/x", directory=True),), readonly_root=True)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,10 @@ def test_ordinary_containers_start_fast(driver):
         {"binds": (Bind("/etc/hostname", "/etc/passwd"),)},
         {"binds": (Bind("/etc", "/etc"),)},
         {"binds": (Bind("/no/such", "/x"),)},
+        {"binds": (Bind("/tmp", "/x", directory=True, propagation="slave"),)},
+        {"binds": (Bind("/tmp", "/x", directory=True, subpath="y"),)},
+        {"binds": (Bind("/tmp", "/x", directory=True, fill=True),)},
+        {"binds": (Tmpfs("/x"),)},
         {"env": ("BIG=" + "x" * 200_000,)},
         {"masked_paths": tuple("/" + "m" * 900 + str(n) for n in range(199))},
     ],

@@ -154,7 +154,7 @@ def test_a_kernel_without_mount_setattr(place, monkeypatch):
     """Linux 5.10: the binds' flags are set after they are attached."""
 
     class OldDoor(Kernel):
-        def mount_setattr(self, fd, attributes):
+        def mount_setattr(self, fd, attributes, propagation=0):
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     script = "touch /new/place/x 2>/dev/null && exit 1; grep -q ' /new/place .*nodev' /proc/mounts"

@@ -35,6 +35,7 @@ def test_nothing_is_imported_after_the_fork():
         "becoming",
         "mounts",
         "binds",
+        "copy_up",
         "payload",
         "users",
         "capabilities",

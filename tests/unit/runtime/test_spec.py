@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtime import flags
 from runtime.plan import compile_plan
-from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Bind, CgroupPlan, Spec
+from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Bind, CgroupPlan, Spec, Tmpfs
 
 SPEC = Spec(
     id="c1",
@@ -24,7 +24,13 @@ SPEC = Spec(
     upper="/c/upper",
     work="/c/work",
     merged="/c/merged",
-    binds=(Bind("/a", "/b", readonly=True), Bind("/c", "/d")),
+    binds=(
+        Bind("/a", "/b", readonly=True),
+        Bind("/c", "/d", directory=True, propagation="slave", recursive=False, subpath="s"),
+        Tmpfs("/t", ("size=1m",), 2),
+        Bind("/v", "/w", fill=True),
+    ),
+    readonly_root=True,
     network="host",
     capabilities=("CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"),
     no_new_privileges=True,
@@ -62,8 +68,13 @@ def test_every_field_reaches_the_plan():
     assert (plan.user, plan.hostname, plan.domainname) == (b"bird:flock", b"box", b"wood")
     assert (plan.lower, plan.upper, plan.work) == ([b"/top", b"/bottom"], b"/c/upper", b"/c/work")
     assert (plan.merged, plan.volatile, plan.host_network) == (b"/c/merged", True, True)
-    binds = [(bind.source, bind.target, bind.readonly) for bind in plan.binds]
-    assert binds == [(b"/a", b"/b", True), (b"/c", b"/d", False)]
+    first, second, tmpfs, volume = plan.binds
+    assert (first.source, first.target, first.readonly) == (b"/a", b"/b", True)
+    assert (first.directory, first.propagation, first.recursive) == (None, "", True)
+    assert (second.directory, second.propagation, second.recursive) == (True, "slave", False)
+    assert (second.subpath, second.fill, volume.fill) == (b"s", False, True)
+    assert (tmpfs.target, tmpfs.options, tmpfs.attributes) == (b"/t", [b"size=1m"], 2)
+    assert plan.readonly_root
     assert (plan.keep, plan.no_new_privileges) == (1 | 1 << 40, True)
     assert (plan.masked, plan.readonly) == ([b"/m"], [b"/r"])
     assert plan.unified == b"/cg/c1"
