@@ -13,14 +13,19 @@ import math
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mdocker.comeback import Output
 from mdocker.frames import STDERR, STDOUT
 from mdocker.output import reader_left, wants_colour, write_all
 
+if TYPE_CHECKING:
+    import re
+
 _QUIET_S = 0.05
 _MOST_QUEUED = 20_000
+_FOUND = b"\x1b[1;31m%b\x1b[0m"
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
@@ -33,9 +38,17 @@ class Source:
         heard: When it said something last, or began (by the monotonic clock, in seconds).
     """
 
-    def __init__(self, name: str, output: Output) -> None:
+    def __init__(self, name: str, output: Output, pattern: re.Pattern[bytes] | None = None) -> None:
+        """Take a log that was asked for with timestamps.
+
+        Args:
+            name: What stands before each line; nothing for a log that is shown alone.
+            output: Where its lines come from.
+            pattern: Lines in which it is not found are left out.
+        """
         self.name = name
         self.output = output
+        self._pattern = pattern
         self.live = False
         self.heard = time.monotonic()
         self.lines: deque[tuple[bytes, int, bytes]] = deque()
@@ -64,7 +77,14 @@ class Source:
 
     def _add(self, stream: int, line: bytes) -> None:
         moment, _, text = line.partition(b" ")
-        self.lines.append((moment, stream, text))
+        if self._pattern is None or self._pattern.search(text):
+            self.lines.append((moment, stream, text))
+
+    def coloured(self, text: bytes) -> bytes:
+        """Return a line with what the pattern finds in it in colour."""
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda found: found[0] and _FOUND % found[0], text)
 
 
 def show_merged(sources: Sequence[Source], *, follow: bool, timestamps: bool) -> None:
@@ -82,7 +102,8 @@ def show_merged(sources: Sequence[Source], *, follow: bool, timestamps: bool) ->
     poller = select.poll()
     reader_left(poller)
     polled: dict[Source, int] = {}
-    prefixes = _prefixes([source.name for source in sources])
+    colours = {STDOUT: wants_colour(STDOUT), STDERR: wants_colour(STDERR)}
+    prefixes = _prefixes([source.name for source in sources], colours)
     while True:
         for source in sources:
             # A source far ahead of the others waits with its bytes in the socket.
@@ -92,7 +113,7 @@ def show_merged(sources: Sequence[Source], *, follow: bool, timestamps: bool) ->
                 poller.register(polled[source], select.POLLIN)
             elif not wanted and source in polled:
                 poller.unregister(polled.pop(source))
-        _emit(sources, prefixes, timestamps)
+        _emit(sources, prefixes, colours, timestamps)
         if not polled and all(source.output.ended for source in sources):
             return
         pending = [source for source in sources if source.output.pending]
@@ -119,7 +140,10 @@ def _patience(sources: Sequence[Source]) -> float | None:
 
 
 def _emit(
-    sources: Sequence[Source], prefixes: Sequence[tuple[bytes, bytes]], timestamps: bool
+    sources: Sequence[Source],
+    prefixes: Sequence[tuple[bytes, bytes]],
+    colours: Mapping[int, bool],
+    timestamps: bool,
 ) -> None:
     """Write every line that no earlier one can follow."""
     if any(source.blocks for source in sources):
@@ -137,6 +161,8 @@ def _emit(
             out = []
         current = stream
         stamp = moment + b" " if timestamps else b""
+        if colours[stream]:
+            text = source.coloured(text)
         out.append(b"%b%b%b\n" % (prefixes[index][stream - 1], stamp, text))
         if source.lines:
             heapq.heapreplace(heads, (source.lines[0][0], index))
@@ -148,18 +174,15 @@ def _emit(
         write_all(current, [b"".join(out)])
 
 
-def _prefixes(names: Sequence[str]) -> list[tuple[bytes, bytes]]:
+def _prefixes(names: Sequence[str], colours: Mapping[int, bool]) -> list[tuple[bytes, bytes]]:
     """Return each source's prefix on stdout and on stderr."""
     width = max(map(len, names), default=0)
     prefixes = []
     for index, name in enumerate(names):
-        plain = f"{name:<{width}} | ".encode()
+        plain = f"{name:<{width}} | ".encode() if name else b""
         colour = _COLOURS[index % len(_COLOURS)].encode()
-        coloured = b"\x1b[%bm%b\x1b[0m" % (colour, plain)
+        coloured = b"\x1b[%bm%b\x1b[0m" % (colour, plain) if name else b""
         prefixes.append(
-            (
-                coloured if wants_colour(STDOUT) else plain,
-                coloured if wants_colour(STDERR) else plain,
-            )
+            (coloured if colours[STDOUT] else plain, coloured if colours[STDERR] else plain)
         )
     return prefixes

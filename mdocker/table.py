@@ -129,7 +129,7 @@ COMMANDS: tuple[Command, ...] = (
         "mdocker.commands.streams:logs",
         "Show what containers have printed, one or several",
         LOOK,
-        f"[OPTIONS] {_C}",
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
     ),
     Command(
         "attach",

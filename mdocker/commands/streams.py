@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import ExitStack, closing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
 from mdocker.listing import parse_filters
+from mdocker.meant import exists, meant
 from mdocker.messages import Request
 from mdocker.options import flag, injected
 from mdocker.output import complain
 from mdocker.paths import Query, container_path
 from mdocker.times import parse_moment, to_rfc3339_local
 
+if TYPE_CHECKING:
+    import re
+
 
 def logs(
-    container: str,
-    /,
-    *more: str,
+    *containers: str,
     follow: Annotated[bool, flag("--follow", "-f", help="Go on as more is printed")] = False,
     tail: Annotated[
         str, flag("--tail", "-n", help="The last N lines of each container only (all)")
@@ -36,20 +39,34 @@ def logs(
     details: Annotated[
         bool, flag("--details", help="With the labels, variables and tag that --log-opt chose")
     ] = False,
+    grep: Annotated[
+        str, flag("--grep", help="Of these lines, those in which a regular expression is found")
+    ] = "",
+    all: Annotated[bool, flag("--all", help="Of every container that there is now")] = False,
+    filter: Annotated[
+        tuple[str, ...], flag("--filter", help="Of all, those that fit, as in 'ps --filter'")
+    ] = (),
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Show what containers have printed.
 
-    Several containers are merged by time, and each line begins with its container's name.
+    Several containers are merged by time, and each line begins with its container's name, each
+    in a colour of its own on a terminal (unless NO_COLOR is set).
+
+    --grep takes a Python regular expression, such as 'error|warn' or '(?i)error', for the text
+    of a line without its time; --tail counts the lines before it.
     """
     from mdocker.comeback import Output
 
+    pattern = _pattern(grep)
+    names = meant(engine, "logs", containers, exists, all=all, filters=filter)
+    alone = len(names) == 1 and not all and not filter
     query = {
         "stdout": True,
         "stderr": True,
         "follow": True if follow else None,
         "tail": _tail(tail),
-        "timestamps": True if timestamps or more else None,
+        "timestamps": True if timestamps or not alone or pattern is not None else None,
         "details": True if details else None,
         "places": True,
         **_period(since, until),
@@ -59,10 +76,10 @@ def logs(
         request = Request.make("GET", container_path(reference, "logs"), query)
         return Output(engine, request, name)
 
-    if not more:
+    if alone and pattern is None:
         from mdocker.pump import show
 
-        with closing(output(container, container)) as only:
+        with closing(output(names[0], names[0])) as only:
             show(only)
         return FAILED if only.gone else 0
     from mdocker.merge import Source, show_merged
@@ -70,7 +87,7 @@ def logs(
     sources = []
     code = 0
     with ExitStack() as stack:
-        for reference in dict.fromkeys((container, *more)):
+        for reference in dict.fromkeys(names):
             try:
                 about = engine.json("GET", container_path(reference, "json"))
                 name = about["Name"].removeprefix("/")
@@ -79,9 +96,21 @@ def logs(
                 complain(str(error))
                 code = FAILED
                 continue
-            sources.append(Source(name, one))
+            sources.append(Source("" if alone else name, one, pattern))
         show_merged(sources, follow=follow, timestamps=timestamps)
     return FAILED if any(source.output.gone for source in sources) else code
+
+
+def _pattern(expression: str) -> re.Pattern[bytes] | None:
+    if not expression:
+        return None
+    import re
+
+    try:
+        return re.compile(os.fsencode(expression))
+    except (re.error, RecursionError, OverflowError) as error:
+        text = f'invalid argument "{expression}" for "--grep": {error}'
+        raise UsageError(text, FAILED) from None
 
 
 def _tail(text: str) -> str:

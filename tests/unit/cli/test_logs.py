@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -288,6 +289,89 @@ class TestSeveral:
 
         assert shown(TERM="xterm") == b"\x1b[36ma | \x1b[0mx\r\n\x1b[33mb | \x1b[0my\r\n"
         assert shown(TERM="xterm", NO_COLOR="1") == b"a | x\r\nb | y\r\n"
+
+
+class TestGrep:
+    def test_of_one(self, engine, mdocker):
+        lines = stamp(1, "one error") + stamp(2, "fine") + stamp(3, "two Errors")
+        with_logs(engine, "a", frame(1, lines), frame(2, stamp(4, "error on stderr")))
+        assert mdocker("logs", "--grep", "error", "a") == (0, "one error\n", "error on stderr\n")
+        assert mdocker("logs", "--grep", "(?i)error$|^f", "a").out == "one error\nfine\n"
+        assert mdocker("logs", "-t", "--grep", "^two", "a").out == (
+            "2026-01-02T15:04:03.000000000Z two Errors\n"
+        )
+        assert mdocker("logs", "--grep", "2026", "a") == (0, "", "")
+        assert engine.seen("GET", ".*/logs")[0][2]["timestamps"] == "1"
+
+    def test_of_several(self, engine, mdocker):
+        with_logs(engine, "a", frame(1, stamp(1, "x1") + stamp(4, "y4")))
+        with_logs(engine, "bb", frame(1, stamp(2, "y2") + stamp(3, "x3")))
+        assert mdocker("logs", "--grep", "x", "a", "bb").out == "a  | x1\nbb | x3\n"
+
+    def test_bytes_that_are_no_text(self, engine, mdocker):
+        with_logs(engine, "a", frame(1, stamp(1, "").removesuffix(b"\n") + b"\xff\xc3\xa4\n"))
+        assert mdocker("logs", "--grep", "ä", "a").code == 0
+
+    def test_a_log_of_which_nothing_is_shown(self, engine, mdocker):
+        """It neither holds up the others nor fills the memory."""
+        many = b"".join(stamp(1, f"line {number}") for number in range(50_000))
+        with_logs(
+            engine, "a", *(frame(1, many[at : at + 60_000]) for at in range(0, len(many), 60_000))
+        )
+        with_logs(engine, "b", frame(1, stamp(2, "late")))
+        assert mdocker("logs", "--grep", "late|line 4999.$", "a", "b").out.splitlines() == [
+            *(f"a | line {number}" for number in range(49_990, 50_000)),
+            "b | late",
+        ]
+
+    def test_what_was_found_is_coloured_on_a_terminal(self, engine, spawn):
+        with_logs(engine, "a", frame(1, stamp(1, "an error, an error")))
+        ours, theirs = os.openpty()
+        process = spawn("logs", "--grep", "err|x*", "a", stdout=theirs, env={"TERM": "xterm"})
+        os.close(theirs)
+        out = b""
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 1000):
+                out += part
+        os.close(ours)
+        assert process.wait(10) == 0
+        assert out == b"an \x1b[1;31merr\x1b[0mor, an \x1b[1;31merr\x1b[0mor\r\n"
+
+    @pytest.mark.parametrize("expression", ["(", "*", "[z-a]", "a{1}{2}"])
+    def test_what_is_no_expression(self, engine, mdocker, expression):
+        result = mdocker("logs", "--grep", expression, "a")
+        assert result.code == 1
+        assert f'invalid argument "{expression}" for "--grep"' in result.err
+        assert not engine.requests
+
+
+class TestChosen:
+    """--all and --filter: whoever there is, however many, each with its name."""
+
+    @pytest.fixture
+    def two(self, engine):
+        with_logs(engine, "a", frame(1, stamp(1, "x")))
+        with_logs(engine, "b", frame(1, stamp(2, "y")))
+        return engine
+
+    def test_all(self, two, mdocker):
+        listed = [{"Names": [f"/{name}"], "State": "exited"} for name in "ab"]
+        two.json("GET", "/containers/json", listed)
+        assert mdocker("logs", "--all").out == "a | x\nb | y\n"
+        assert two.requests[0][2] == {"all": "1"}
+
+    def test_one_that_fits(self, two, mdocker):
+        two.json("GET", "/containers/json", [{"Names": ["/b"], "State": "running"}])
+        assert mdocker("logs", "--filter", "label=x").out == "b | y\n"
+        assert two.requests[0][2] == {"all": "1", "filters": '{"label":{"x":true}}'}
+
+    def test_none(self, engine, mdocker):
+        engine.json("GET", "/containers/json", [])
+        assert mdocker("logs", "-f", "--all") == (0, "", "")
+
+    def test_names_or_all(self, engine, mdocker):
+        assert "requires at least 1 argument, or --all or --filter" in mdocker("logs").err
+        assert "names or --all, not both" in mdocker("logs", "--all", "a").err
 
 
 EVENT = {
