@@ -15,7 +15,12 @@ Row = Mapping[str, Any]
 
 
 def show(rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str) -> None:
-    """Print rows.
+    """Print rows as `rendered` has them."""
+    sys.stdout.write(rendered(rows, headings, columns, format))
+
+
+def rendered(rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str) -> str:
+    """Return rows as text, in lines.
 
     Args:
         rows: What to print.
@@ -29,11 +34,9 @@ def show(rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str
     if format in ("", "table"):
         cells = [[headings[name] for name in columns]]
         cells += [[row[name] for name in columns] for row in rows]
-        sys.stdout.write(table(cells))
-        return
+        return table(cells)
     if format == "json":
-        sys.stdout.write("".join(as_json(row) + "\n" for row in rows))
-        return
+        return "".join(as_json(row) + "\n" for row in rows)
     from mdocker.template import Template
 
     headed = format.startswith("table ")
@@ -43,9 +46,8 @@ def show(rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str
     lines = [template.render(row) for row in rows]
     if headed:
         lines.insert(0, template.headings(headings))
-        sys.stdout.write(table([line.split("\t") for line in lines]))
-    else:
-        sys.stdout.write("".join(line + "\n" for line in lines))
+        return table([line.split("\t") for line in lines])
+    return "".join(line + "\n" for line in lines)
 
 
 def as_json(row: Row) -> str:

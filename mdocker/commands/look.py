@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.errors import FAILED, EngineRefused, UsageError
-from mdocker.listing import Row, label_field, labels_text, parse_filters, shorten, show
+from mdocker.listing import Row, label_field, labels_text, parse_filters, rendered, shorten
 from mdocker.messages import Json
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
@@ -56,9 +57,17 @@ def ps(
     size: Annotated[
         bool, flag("--size", "-s", help="Also what they have written, and the size of their logs")
     ] = False,
+    watch: Annotated[
+        bool, flag("--watch", "-w", help="Go on, and show each change as it happens, until Ctrl-C")
+    ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
-    """List containers."""
+    """List containers.
+
+    --filter takes id, name, label, status, exited, health, ancestor, before, since, network,
+    volume, publish, expose and is-task, each as KEY=VALUE; of one key any value may fit (of
+    label all must), and every key has to.
+    """
     limit = 1 if latest and last < 0 else last
     query = {
         "all": True if all else None,
@@ -66,14 +75,23 @@ def ps(
         "filters": parse_filters(filter),
         "size": True if size or ".Size" in format else None,
     }
-    listed: list[dict[str, Any]] = engine.json("GET", "/containers/json", query)
-    if quiet and not format:
-        for container in listed:
-            say(container["Id"] if no_trunc else container["Id"][:12])
-        return 0
-    now = time.time()
-    rows = [_row(container, now, no_trunc=no_trunc) for container in listed]
-    show(rows, _HEADINGS, (*_COLUMNS, "Size") if size else _COLUMNS, format)
+    columns = (*_COLUMNS, "Size") if size else _COLUMNS
+
+    def text() -> str:
+        listed: list[dict[str, Any]] = engine.json("GET", "/containers/json", query)
+        if quiet and not format:
+            ids = (one["Id"] if no_trunc else one["Id"][:12] for one in listed)
+            return "".join(id + "\n" for id in ids)
+        now = time.time()
+        rows = [_row(container, now, no_trunc=no_trunc) for container in listed]
+        return rendered(rows, _HEADINGS, columns, format)
+
+    if watch:
+        from mdocker.watching import watch as keep_showing
+
+        keep_showing(engine, text)
+    else:
+        sys.stdout.write(text())
     return 0
 
 
