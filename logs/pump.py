@@ -21,6 +21,7 @@ Kernel facts: pipe(7), splice(2), tee(2), fcntl(2) under F_SETPIPE_SZ.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -127,7 +128,7 @@ class Stage:
         log = stream.log
         if log.writer is None:
             self._marks.begin_unmarked(self._number)
-            moved = os.splice(source, self._out, self._size, flags=os.SPLICE_F_NONBLOCK)
+            moved = self._take(source)
             self._unsettled = stream
             data = os.read(self._in, moved) if moved else b""
             self._unsettled = None
@@ -139,7 +140,7 @@ class Stage:
             batch = self._marks.begin(self._number, slot, stream.stream)
         else:
             self._marks.begin_unmarked(self._number)
-        moved = os.splice(source, self._out, self._size, flags=os.SPLICE_F_NONBLOCK)
+        moved = self._take(source)
         if not moved:
             return b""
         self._unsettled = stream
@@ -188,6 +189,18 @@ class Stage:
         """Close our descriptors. Duplicates that somebody holds stay."""
         for fd in (self._in, self._out, self._scratch_in, self._scratch_out, self._null):
             os.close(fd)
+
+    def _take(self, source: int) -> int:
+        """Move a batch into staging; 0 at the end of input."""
+        try:
+            return os.splice(source, self._out, self._size, flags=os.SPLICE_F_NONBLOCK)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return 0  # a terminal whose other side nobody has open any more (pty(7))
+            if error.errno != errno.EINVAL:
+                raise
+        # Before Linux 5.12 a terminal can't be spliced; a kill between these two loses the batch.
+        return os.write(self._out, os.read(source, DEFAULT_PIPE_SIZE))
 
     def _claim(self, log: ContainerLog) -> Slot | None:
         try:

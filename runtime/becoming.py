@@ -11,7 +11,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed has none
 import os
 import stat
 
-from runtime import capabilities, flags, json_text, payload, users
+from runtime import capabilities, flags, json_text, payload, terminal, users
 from runtime.errors import InitRefused
 
 TYPE_CHECKING = False
@@ -67,12 +67,16 @@ class Ends:
     Attributes:
         entered: What it enters by setns(2): an init a ready network namespace, who enters a
             container the pidfd of that one's init. -1 for nothing.
+        stdin: -1 for /dev/null.
     """
 
-    __slots__ = ("entered", "status", "stderr", "stdout")
+    __slots__ = ("entered", "status", "stderr", "stdin", "stdout")
 
-    def __init__(self, status: int, stdout: int, stderr: int, entered: int) -> None:
+    def __init__(
+        self, status: int, stdout: int, stderr: int, entered: int, stdin: int = -1
+    ) -> None:
         self.status = status
+        self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
         self.entered = entered
@@ -96,6 +100,8 @@ class Becoming:
         door, ends = self.door, self.ends
         door.dup2(ends.status, STATUS_FD, False)
         self.status = STATUS_FD
+        if ends.stdin >= 0:
+            door.dup2(ends.stdin, 0)
         door.dup2(ends.stdout, 1)
         door.dup2(ends.stderr, 2)
         first = _ENTERED_FD
@@ -120,6 +126,16 @@ class Becoming:
         self.door.setns(_ENTERED_FD, kinds)
         self.door.close(_ENTERED_FD)
 
+    def open_terminal(self) -> int:
+        """Make the terminal that is wanted, inside the container's root; returns its number."""
+        assert self.wanted.terminal is not None
+        self.step = "make its terminal"
+        master, slave, number = terminal.make(self.door, self.wanted.terminal)
+        terminal.hand_out(1, master)
+        self.door.close(master)
+        terminal.take_as_own(self.door, slave)
+        return number
+
     def become(self) -> None:
         """The payload's own side: user, limits, working directory, privileges, execve."""
         door, wanted, host = self.door, self.wanted, self.host
@@ -132,7 +148,11 @@ class Becoming:
             door.write(fd, host.oom_score_adj)
             door.close(fd)
         door.set_nofile(host.nofile)
-        door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+        if self.wanted.terminal is not None:
+            # Its user may open it by its name then.
+            door.fchown(0, identity.uid, -1)
+        elif self.ends.stdin < 0:
+            door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
         self.step = "enter the working directory"
         entered = payload.try_enter(wanted.cwd)
         self.step = "set its privileges"

@@ -38,5 +38,7 @@ def run(door: Kernel, plan: ExecPlan, ends: Ends, host: Host) -> NoReturn:
         child.step = "enter its namespaces"
         # Root and working directory are the container's root from then on.
         child.enter_namespaces(NAMESPACES)
+        if plan.terminal is not None:
+            child.open_terminal()
 
     becoming.go(child, stages)

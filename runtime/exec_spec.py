@@ -23,6 +23,8 @@ class ExecSpec:
         user: Docker's `user[:group]`, each by name or number; "" is root.
         capabilities: What it may have at most (`CAP_…` names): not more than the payload.
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
+        terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
+            (0, 0) where they are not known yet; None for no terminal.
         cgroup: The v2 directory that it is born into, below the container's.
         joins: The container's v1 directories, for its limits.
         memory_limited: Memory is limited, so that a process of the container can be OOM-killed.
@@ -36,6 +38,7 @@ class ExecSpec:
     user: str = ""
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
+    terminal: tuple[int, int] | None = None
     cgroup: str
     joins: tuple[str, ...] = ()
     memory_limited: bool = False

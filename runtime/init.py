@@ -14,7 +14,7 @@ taken before the root changes and attached after it, privileges go last.
 
 from __future__ import annotations
 
-from runtime import becoming, binds, flags, mounts
+from runtime import becoming, binds, flags, mounts, terminal
 from runtime.becoming import Becoming
 
 TYPE_CHECKING = False
@@ -90,6 +90,8 @@ class _Init(Becoming):
         self.step = "protect /proc and /sys"
         mounts.make_readonly(door, plan.readonly)
         mounts.mask(door, plan.masked)
+        if plan.terminal is not None:
+            terminal.bind_console(door, self.open_terminal())
 
     def _build_root(self) -> None:
         door, plan = self.door, self.plan

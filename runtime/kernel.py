@@ -68,6 +68,7 @@ class Kernel:
     write = staticmethod(os.write)
     read = staticmethod(os.read)
     fstat = staticmethod(os.fstat)
+    fchown = staticmethod(os.fchown)
     lstat = staticmethod(os.lstat)
     mkdir = staticmethod(os.mkdir)
     mknod = staticmethod(os.mknod)

@@ -29,6 +29,8 @@ class PayloadPlan:
         unified: The v2 cgroup directory that clone3 puts the process into.
         joins: cgroup.procs files of v1 directories to enter.
         memory_limited: A process of the container can be OOM-killed.
+        terminal: Lines and columns of a terminal of its own, (0, 0) where they are not known yet;
+            None for no terminal.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class PayloadPlan:
         "keep",
         "memory_limited",
         "no_new_privileges",
+        "terminal",
         "unified",
         "user",
     )
@@ -52,6 +55,7 @@ class PayloadPlan:
     unified: bytes
     joins: list[bytes]
     memory_limited: bool
+    terminal: tuple[int, int] | None
 
     def take(self, spec: dict[str, Any], hostname: bytes) -> None:
         """What a spec says of the payload itself.
@@ -68,6 +72,10 @@ class PayloadPlan:
         self.user = as_bytes(spec["user"])
         self.keep = capabilities.mask(spec["capabilities"])
         self.no_new_privileges = spec["no_new_privileges"]
+        self.terminal = None
+        if spec["terminal"] is not None:
+            height, width = spec["terminal"]
+            self.terminal = (int(height), int(width))
 
 
 class Plan(PayloadPlan):

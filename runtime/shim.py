@@ -285,6 +285,8 @@ class Shim:
             _close_all(message.descriptors())
         elif isinstance(message, shim_protocol.Forget):
             self._forget(message.id)
+        elif isinstance(message, shim_protocol.CloseStdin):
+            self._close_stdin(message.id)
         elif isinstance(message, shim_protocol.Hold):
             self._release(self._held.pop(message.name, ()))
             if message.fds:
@@ -319,10 +321,14 @@ class Shim:
             return
         self._untidy = self._fast is not None
         held.stdout_r, held.stderr_r = message.stdout_r, message.stderr_r
+        theirs = [message.spec, message.status_w, message.stdout_w, message.stderr_w]
+        if message.fds:
+            stdin_r, held.stdin_w = message.fds
+            theirs.append(stdin_r)
         self._containers[message.id] = held
         self._alive[held.pidfd] = held
         self._send(shim_protocol.Spawned(message.id, held.pid, held.start_ticks, held.pidfd))
-        _close_all((message.spec, message.status_w, message.stdout_w, message.stderr_w))
+        _close_all(theirs)
 
     def _reap(self, held: spawner.Held) -> None:
         status = spawner.reap(held.pidfd) if held.ours else self._strangers.learn(held)
@@ -394,12 +400,19 @@ class Shim:
             _complain(f"won't forget {container_id}, which is alive")
             return
         del self._containers[container_id]
-        self._release(tuple(fd for fd in (held.pidfd, held.stdout_r, held.stderr_r) if fd >= 0))
+        self._release((*held.streams, held.pidfd) if held.pidfd >= 0 else held.streams)
+
+    def _close_stdin(self, container_id: str) -> None:
+        held = self._containers.get(container_id)
+        if held is not None and held.stdin_w >= 0:
+            stdin_w, held.stdin_w = held.stdin_w, -1
+            self._release((stdin_w,))
 
     def _hand_over(self) -> None:
         for held in self._containers.values():
-            streams = (held.stdout_r, held.stderr_r) if held.stdout_r >= 0 else ()
-            fds = streams if held.wait_status is not None else (held.pidfd, *streams)
+            fds = held.streams
+            if held.wait_status is None:
+                fds = (held.pidfd, *fds)
             self._send(
                 shim_protocol.Adopted(
                     id=held.id,

@@ -92,7 +92,8 @@ class Execs:
         """
         try:
             entered = self._compiled(message, container)
-            ends = (message.status_w, message.stdout_w, message.stderr_w)
+            streams = (message.status_w, message.stdout_w, message.stderr_w)
+            ends = Ends(*streams, entered.container.pidfd, *message.fds)
             pidfd = self._clone(entered, ends, self._door, self._fast)
         except spawner.Refused as refused:
             self._send(ExecRefused(message.id, refused.errno, str(refused)))
@@ -110,13 +111,10 @@ class Execs:
             raise spawner.Refused(errno.EINVAL, f"the spec can't be used: {error}") from error
         return Entered(message.id, plan, container)
 
-    def _clone(
-        self, entered: Entered, streams: tuple[int, int, int], door: Kernel, fast: FastStarts | None
-    ) -> int:
+    def _clone(self, entered: Entered, ends: Ends, door: Kernel, fast: FastStarts | None) -> int:
         """Have a child, watch it, return its pidfd."""
         self.be_home()
         plan = entered.plan
-        ends = Ends(*streams, entered.container.pidfd)
         cgroup = spawner.open_cgroup(door, plan.unified)
         try:
             program = fast.pack_exec(plan, ends) if fast is not None else None
@@ -189,7 +187,8 @@ class Execs:
         try:
             door = spawner.DiagnosisDoor(entered.code)
             status, stdout, stderr = entered.taken
-            self._clone(entered, (status, stdout, stderr), door, None)
+            ends = Ends(status, stdout, stderr, entered.container.pidfd)
+            self._clone(entered, ends, door, None)
         except spawner.Refused:
             return False
         finally:

@@ -1,13 +1,14 @@
 """The talk between supervisor and shim: one message, one SOCK_SEQPACKET packet.
 
     supervisor                                                  shim
-        │  Spawn(id, spec, status_w, stdout_w, stderr_w, stdout_r, stderr_r)  │
+        │  Spawn(id, spec, status_w, stdout_w, stderr_w, stdout_r, stderr_r, fds) │
         │ ──────────────────────────────────────────────────────────────────▶ │ clones at once
         │  Spawned(id, pid, start_ticks, pidfd)   or  SpawnRefused(id, …)      │
         │ ◀────────────────────────────────────────────────────────────────── │
         │        (the init tells its own failure over the status pipe)         │
         │  Exited(id, pid, wait_status, time_ns)                               │
         │ ◀────────────────────────────────────────────────────────────────── │ as soon as reaped
+        │  CloseStdin(id)                                                      │
         │  Forget(id)                                                          │
         │ ──────────────────────────────────────────────────────────────────▶ │ drops its duplicates
         │  Exec(id, container, spec, status_w, stdout_w, stderr_w)             │
@@ -100,7 +101,7 @@ class Message:
     """Base of all messages. Subclasses list their fields as annotations.
 
     A field whose name is in `FD_FIELDS` is a descriptor (-1 for none) and travels beside the text;
-    a field `fds` is a tuple of them.
+    a field `fds` is a tuple of them, which come behind the named ones.
     """
 
     TYPE: ClassVar[str]
@@ -146,7 +147,11 @@ _TYPES: dict[str, type[Message]] = {}
 
 class Spawn(Message):
     """Clone an init. `spec` is a memfd with `Spec.to_json`; the `_w` ends go to the init, of the
-    `_r` ends the shim keeps duplicates until Forget."""
+    `_r` ends the shim keeps duplicates until Forget.
+
+    `fds` is nothing, or (stdin_r, stdin_w): the first goes to the init, the second is kept until
+    CloseStdin or Forget. With a terminal both `_w` are one end of a SOCK_SEQPACKET pair, and both
+    `_r` the other: the init sends the master there (`runtime.terminal`)."""
 
     FD_FIELDS: ClassVar[tuple[str, ...]] = (
         "spec",
@@ -163,6 +168,13 @@ class Spawn(Message):
     stderr_w: int
     stdout_r: int
     stderr_r: int
+    fds: tuple[int, ...]
+
+
+class CloseStdin(Message):
+    """Nobody is to write to this container's stdin any more: drop the write end."""
+
+    id: str
 
 
 class Forget(Message):
@@ -173,7 +185,8 @@ class Forget(Message):
 
 class Exec(Message):
     """Run a command in a container that was told as started. `spec` is a memfd with
-    `ExecSpec.to_json`; the `_w` ends go to the command. `id` names the exec, not the container."""
+    `ExecSpec.to_json`; the `_w` ends go to the command, and its stdin, if it is to have one, is in
+    `fds`. `id` names the exec, not the container. With a terminal both `_w` are a socket."""
 
     FD_FIELDS: ClassVar[tuple[str, ...]] = ("spec", "status_w", "stdout_w", "stderr_w")
     id: str
@@ -182,6 +195,7 @@ class Exec(Message):
     status_w: int
     stdout_w: int
     stderr_w: int
+    fds: tuple[int, ...]
 
 
 class Hold(Message):
@@ -282,7 +296,8 @@ class ExecExited(Message):
 
 class Adopted(Message):
     """One container that the shim holds. `fds` is (stdout_r, stderr_r), and (pidfd, stdout_r,
-    stderr_r) while it lives; `wait_status` is None and `time_ns` 0 until it was reaped."""
+    stderr_r) while it lives, with stdin_w behind these if there is one; `wait_status` is None and
+    `time_ns` 0 until it was reaped."""
 
     id: str
     pid: int
@@ -330,7 +345,7 @@ def decode(packet: bytes, fds: list[int]) -> Message:
         for name, fd in zip(kind.FD_FIELDS, fds, strict=False):
             values[name] = fd
         if "fds" in kind.FIELDS:
-            values["fds"] = tuple(fds)
+            values["fds"] = tuple(fds[len(kind.FD_FIELDS) :])
         return kind(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolFault(f"not a message of this protocol: {packet[:80]!r}") from error

@@ -50,6 +50,7 @@ class Held:
         time_ns: When it was reaped, since the epoch.
         token: Names a fast start to its slot; 0 for others.
         ours: We are its parent; another shim was that of one which was handed over.
+        stdin_w: -1 where it has no stdin, or has no more.
     """
 
     __slots__ = (
@@ -59,11 +60,18 @@ class Held:
         "pidfd",
         "start_ticks",
         "stderr_r",
+        "stdin_w",
         "stdout_r",
         "time_ns",
         "token",
         "wait_status",
     )
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """What is held of its stdout, its stderr, and its stdin if there is one."""
+        held = (self.stdout_r, self.stderr_r, self.stdin_w)
+        return tuple(fd for fd in held if fd >= 0)
 
     def __init__(self, container_id: str, pid: int, pidfd: int, start_ticks: int) -> None:
         self.id = container_id
@@ -72,6 +80,7 @@ class Held:
         self.start_ticks = start_ticks
         self.stdout_r = -1
         self.stderr_r = -1
+        self.stdin_w = -1
         self.wait_status: int | None = None
         self.time_ns = 0
         self.token = 0
@@ -93,7 +102,8 @@ def spawn(
         raise Refused(errno.EINVAL, f"the container's spec can't be used: {error}") from error
     network = -1 if plan.host_network else pool.take()
     try:
-        ends = Ends(message.status_w, message.stdout_w, message.stderr_w, network)
+        stdin = message.fds[0] if message.fds else -1
+        ends = Ends(message.status_w, message.stdout_w, message.stderr_w, network, stdin)
         pid, pidfd, token = _clone(door, plan, ends, host, fast)
     finally:
         if network >= 0:

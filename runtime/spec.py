@@ -141,6 +141,8 @@ class Spec:
         network: "none" (a namespace with nothing but loopback, which is up) or "host".
         capabilities: What the payload may have at most (`CAP_…` names).
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
+        terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
+            (0, 0) where they are not known yet; None for no terminal.
         masked_paths: Hidden if they exist: files by /dev/null, directories by an empty one.
         readonly_paths: Made read-only if they exist.
         shm_size: Bytes of /dev/shm.
@@ -165,6 +167,7 @@ class Spec:
     network: str = "none"
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
+    terminal: tuple[int, int] | None = None
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
     shm_size: int = 64 * 1024 * 1024
@@ -192,6 +195,8 @@ class Spec:
         values = json.loads(data)
         for name in ("args", "env", "lower", "capabilities", "masked_paths", "readonly_paths"):
             values[name] = tuple(values[name])
+        if values["terminal"] is not None:
+            values["terminal"] = tuple(values["terminal"])
         values["binds"] = tuple(
             Bind(**one) if "source" in one else Tmpfs(**one | {"options": tuple(one["options"])})
             for one in values["binds"]

@@ -33,7 +33,9 @@ class Strangers:
         held = Held(message.id, message.pid, pidfd, message.start_ticks)
         held.ours = False
         if streams:
-            held.stdout_r, held.stderr_r = streams
+            held.stdout_r, held.stderr_r, *stdin = streams
+            if stdin:
+                held.stdin_w = stdin[0]
         held.wait_status, held.time_ns = message.wait_status, message.time_ns
         return held
 

@@ -122,6 +122,7 @@ class Attachment:
     """One client's view of a container's output. Iterate it; `close` it when done.
 
     Attributes:
+        begun: Set once what is attached to runs, and can be written to.
         lost: Why output was lost (the overflow file failed), empty if none was.
     """
 
@@ -146,6 +147,7 @@ class Attachment:
         self._place = place
         self._telling = False
         self._ended = False
+        self.begun = anyio.Event()
         self.lost = ""
 
     def feed(self, stream: int, data: bytes) -> None:

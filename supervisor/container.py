@@ -102,6 +102,10 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
         security_options: Docker's words, such as "no-new-privileges".
         cid_file: Where the client has written the id, in its own words: shown, and nothing else.
+        tty: stdin, stdout and stderr are a terminal of its own.
+        open_stdin: It has an input, even while nobody is attached to it.
+        stdin_once: Its input ends when the first who is attached to it ends theirs.
+        console_size: Lines and columns of the terminal at its start, as the client knew them.
     """
 
     image: str
@@ -126,8 +130,13 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     health: HealthCheck | None = None
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
+    attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    console_size: tuple[int, int] = (0, 0)
 
     @property
     def args(self) -> tuple[str, ...]:

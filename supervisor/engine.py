@@ -7,6 +7,7 @@ store and the event stream. It decides who may do what now; how a phase is done 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -20,6 +21,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from logs.drivers import ContainerLog
+from runtime import terminal
 from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
@@ -31,6 +33,7 @@ from supervisor import (
     lifecycle,
     log_trouble,
     names,
+    pausing,
     prune,
     remove,
     restarting,
@@ -66,6 +69,9 @@ log = structlog.get_logger()
 
 Given = TypeVarTuple("Given")
 
+TERMINAL_DUE_S = 5.0
+"""An init hands its terminal out in milliseconds, before it executes anything."""
+
 
 class Engine:
     """One engine. Make it inside the event loop, with the task group its containers live in."""
@@ -90,6 +96,7 @@ class Engine:
         self.ends = RecentEnds(Journal(settings.run_dir / "ends", RecentEnd))
         self.limits = Limits()
         self.counts = Counts()
+        self.pauses = pausing.Pauses()
         self.generations = Generations(settings.run_dir)
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)
@@ -180,11 +187,13 @@ class Engine:
 
         Raises:
             StartFailed: The payload can't be executed (Docker's words and code).
-            Conflict: It is being removed.
+            Conflict: It is paused, or is being removed.
             EngineFault: The machine refused.
         """
         try:
             async with container.phase_lock:
+                if container.state is State.PAUSED:
+                    raise Conflict("cannot start a paused container, try unpause instead")
                 if container.state in ALIVE:
                     return False
                 if container.state not in (State.CREATED, State.EXITED, State.RESTARTING):
@@ -247,6 +256,23 @@ class Engine:
             EngineFault: It outlived SIGKILL.
         """
         await end_requests.kill(self, container, signal)
+
+    async def pause(self, container: Container) -> None:
+        """Stop all of its processes where they are.
+
+        Raises:
+            Conflict: It does not run, or is paused already.
+            EngineFault: A process of it can't be stopped.
+        """
+        await pausing.pause(self, container)
+
+    async def unpause(self, container: Container) -> None:
+        """Let it go on where it was paused.
+
+        Raises:
+            EngineFault: It is not paused.
+        """
+        await pausing.unpause(self, container)
 
     async def restart_unhealthy(self, container: Container) -> None:
         """End a run as `stop` does, and have another one follow as after any end (with its delay).
@@ -378,7 +404,33 @@ class Engine:
             self.stages.mailbox.post,
             functools.partial(feeds.place, container) if telling else None,
         )
-        return attachment, feeds.join(container, attachment)
+        joined = feeds.join(container, attachment)
+        if container.run is not None and container.run.opened.is_set():
+            attachment.begun.set()
+        return attachment, joined
+
+    async def resize(self, container: Container, height: int, width: int) -> None:
+        """Tell a container's terminal its size, in lines and columns.
+
+        Raises:
+            Conflict: It does not run.
+            BadParameter: It has no terminal.
+        """
+        run = container.run
+        if run is None:
+            raise Conflict(f"container {container.id} is not running")
+        if not container.config.tty:
+            raise BadParameter(f"container {container.name} has no terminal: it has no size")
+        with anyio.fail_after(TERMINAL_DUE_S):
+            await run.opened.wait()
+        with contextlib.suppress(OSError):  # it has just ended
+            terminal.resize(run.terminal, height, width)
+        self.events.publish(
+            "container",
+            "resize",
+            container.id,
+            lifecycle.attributes(container, height=str(height), width=str(width)),
+        )
 
     def detach(self, container: Container, attachment: Attachment) -> None:
         """Let an attached client go."""

@@ -59,7 +59,11 @@ class ExecLink:
         self._entered: dict[str, _Entered] = {}
 
     async def start(
-        self, exec_id: str, container_id: str, descriptors: tuple[int, int, int, int]
+        self,
+        exec_id: str,
+        container_id: str,
+        descriptors: tuple[int, int, int, int],
+        stdin: tuple[int, ...] = (),
     ) -> int:
         """Have a command started in a running container; returns its pidfd, which is yours.
 
@@ -67,6 +71,7 @@ class ExecLink:
 
         Args:
             descriptors: spec, status_w, stdout_w, stderr_w; they stay ours.
+            stdin: The read end of its stdin, if it is to have one; it stays ours.
 
         Raises:
             ExecRefused: The kernel refused, or the container does not run.
@@ -75,7 +80,7 @@ class ExecLink:
         entered = self._entered[exec_id] = _Entered()
         try:
             await self._reachable()
-            await self._send(protocol.Exec(exec_id, container_id, *descriptors))
+            await self._send(protocol.Exec(exec_id, container_id, *descriptors, stdin))
             await entered.answered.wait()
         except OSError as error:
             del self._entered[exec_id]

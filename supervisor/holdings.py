@@ -9,7 +9,7 @@ from runtime import shim_protocol as protocol
 
 
 class Holding:
-    """An init's process and the read ends of its pipes; the descriptors are a `Run`'s.
+    """An init's process and our ends of its pipes; the descriptors are a `Run`'s.
 
     Attributes:
         pidfd: -1 where it had ended before an adoption, and once closed.
@@ -24,18 +24,22 @@ class Holding:
         "pidfd",
         "start_ticks",
         "stderr",
+        "stdin",
         "stdout",
         "time_ns",
         "wait_status",
         "with_shim",
     )
 
-    def __init__(self, pid: int, start_ticks: int, pidfd: int, stdout: int, stderr: int) -> None:
+    def __init__(
+        self, pid: int, start_ticks: int, pidfd: int, stdout: int, stderr: int, stdin: int = -1
+    ) -> None:
         self.pid = pid
         self.start_ticks = start_ticks
         self.pidfd = pidfd
         self.stdout = stdout
         self.stderr = stderr
+        self.stdin = stdin
         self.with_shim = False
         self.wait_status: int | None = None
         self.time_ns = 0
@@ -63,12 +67,12 @@ class Holding:
         status must be there for others too."""
         if self.pidfd >= 0:
             endings.bury(self.pidfd)
-        self.pidfd = self.stdout = self.stderr = -1
+        self.pidfd = self.stdout = self.stderr = self.stdin = -1
 
     def message(self, container_id: str) -> protocol.HandOver:
         """What another shim is told of it."""
         process = () if self.wait_status is not None else (self.pidfd,)
-        streams = (self.stdout, self.stderr) if self.stdout >= 0 else ()
+        streams = tuple(fd for fd in (self.stdout, self.stderr, self.stdin) if fd >= 0)
         return protocol.HandOver(
             id=container_id,
             pid=self.pid,

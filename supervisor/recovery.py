@@ -19,7 +19,15 @@ import structlog
 from logs.drivers import ContainerLog
 from runtime import endings
 from runtime.process_stat import start_ticks
-from supervisor import end_requests, exits, missed_events, restarting, set_aside, store
+from supervisor import (
+    end_requests,
+    exits,
+    missed_events,
+    pausing,
+    restarting,
+    set_aside,
+    store,
+)
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.container_logs import open_log_of
@@ -29,7 +37,7 @@ from supervisor.phases import ended
 from supervisor.remove import REMOVED_SUFFIX
 from supervisor.run import live
 from supervisor.running import Run
-from supervisor.start import kill_half_started
+from supervisor.start import kill_half_started, stdin_of
 from supervisor.states import ALIVE, State
 from supervisor.strays import clear_cgroup
 
@@ -137,6 +145,7 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
         held.stdout,
         held.stderr,
         container_log,
+        stdin_of(engine, container, held.stdin) if held.stdin >= 0 else None,
     )
     if started_unseen:
         # It died between the exec and the record of it: the shim knows better than the disk.
@@ -157,6 +166,7 @@ def adopt(engine: Engine, container: Container, held: Adopted, container_log: Co
         )
         engine.events.publish("container", "start", container.id, attributes(container))
     container.run = run
+    pausing.adopted(engine, container)
     engine.counts.adopted += 1
     log.debug("container.adopted", container=container.short_id, pid=held.pid)
     return run
@@ -175,7 +185,7 @@ async def discard_stray(engine: Engine, held: Adopted) -> None:
             await kill_half_started(engine, held.id, held.pidfd)
     finally:
         engine.shim.forget(held.id)
-        for descriptor in (held.pidfd, held.stdout, held.stderr):
+        for descriptor in (held.pidfd, held.stdout, held.stderr, held.stdin):
             if descriptor >= 0:
                 os.close(descriptor)
 

@@ -58,8 +58,13 @@ async def live(
             feeds = run.feeds = Feeds(container, run.log)
             lane = await engine.stages.lane(run.log, feeds)
             async with anyio.create_task_group() as group:
-                group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
-                group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
+                if container.config.tty:
+                    await run.open_terminal()
+                    group.start_soon(lane.pump, run.terminal, run.log.stream(Stream.STDOUT))
+                else:
+                    group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
+                    group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
+                _open(container, run)
                 await _exit(run)
                 limit_s = STALLED_LIMIT_S if lane.stalled else DRAIN_LIMIT_S
                 group.cancel_scope.deadline = anyio.current_time() + limit_s
@@ -90,6 +95,12 @@ async def live(
             await remove(engine, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
+
+
+def _open(container: Container, run: Run) -> None:
+    run.opened.set()
+    for attachment in container.attachments:
+        attachment.begun.set()
 
 
 async def _exit(run: Run) -> None:
@@ -130,6 +141,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     except OSError as error:
         log.warning("cgroup.not_removed", error=str(error))
     container.run = None
+    engine.pauses.ended(container)
     engine.ends.note(container.id, ending.code, time.time_ns(), ending.unknown)
     engine.counts.ended(container.life, closed(timeline, container.life.timeline), run.log)
     if oom_kills:

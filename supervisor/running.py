@@ -13,6 +13,7 @@ import structlog
 from logs.drivers import ContainerLog
 from runtime import process_stat
 from runtime.cgroups import Cgroups
+from supervisor.stdin import Stdin, receive_terminal
 
 if TYPE_CHECKING:
     from supervisor.feeds import Feeds
@@ -22,10 +23,14 @@ log = structlog.get_logger()
 
 
 class Run:
-    """One run of a container: its pidfd, the read ends of its pipes, its log.
+    """One run of a container: its pidfd, our ends of its pipes, its log.
 
     Attributes:
         pidfd: -1 where it had ended before an adoption, and once closed.
+        stdout: With a terminal, as `stderr`, the socket that its master was sent to.
+        terminal: The master of its terminal; -1 where there is none, or it was not received yet.
+        stdin: None where it has no input, or where its terminal was not received yet.
+        opened: Set once its output is pumped and its input can be written to.
         exited: Set once the process has ended.
         ended: Set once the end is on record: output drained, exit code known, state written.
         escalation: The stop under way, if any.
@@ -40,11 +45,14 @@ class Run:
         "exited",
         "feeds",
         "log",
+        "opened",
         "pid",
         "pidfd",
         "start_ticks",
         "stderr",
+        "stdin",
         "stdout",
+        "terminal",
     )
 
     def __init__(
@@ -57,6 +65,7 @@ class Run:
         stdout: int,
         stderr: int,
         log: ContainerLog,
+        stdin: Stdin | None = None,
     ) -> None:
         self.container_id = container_id
         self._cgroups = cgroups
@@ -65,11 +74,23 @@ class Run:
         self.pidfd = pidfd
         self.stdout = stdout
         self.stderr = stderr
+        self.stdin = stdin
+        self.terminal = -1
+        self.opened = anyio.Event()
         self.log = log
         self.exited = anyio.Event()
         self.ended = anyio.Event()
         self.escalation: Escalation | None = None
         self.feeds: Feeds | None = None
+
+    async def open_terminal(self) -> None:
+        """Receive its terminal: output comes from there from now on, and input goes there.
+
+        Raises:
+            OSError: It has ended without having made one; or we have no descriptors.
+        """
+        self.terminal = await receive_terminal(self.stdout)
+        self.stdin = Stdin(os.dup(self.terminal), lambda: None)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the init, by its pidfd; one that has ended already gets nothing."""
@@ -115,8 +136,10 @@ class Run:
 
         Whoever still holds this run finds no numbers: they may be another container's by then.
         """
-        descriptors = (self.pidfd, self.stdout, self.stderr)
-        self.pidfd = self.stdout = self.stderr = -1
+        descriptors = (self.pidfd, self.stdout, self.stderr, self.terminal)
+        self.pidfd = self.stdout = self.stderr = self.terminal = -1
+        if self.stdin is not None:
+            self.stdin.close()
         # Both refer back to us or to the log's file, which must not wait for the collector.
         self.feeds = None
         self.escalation = None

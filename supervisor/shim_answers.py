@@ -30,6 +30,7 @@ class Adopted(msgspec.Struct, frozen=True):
     stderr: int
     ended_ns: int = 0
     start_ticks: int = 0
+    stdin: int = -1
 
 
 class Spawned(msgspec.Struct, frozen=True):
@@ -47,12 +48,14 @@ class Question:
         answer: None where the shim died first.
         stdout: Read end of the pipe that the init was given.
         stderr: The same.
+        stdin: Write end of another, or -1.
     """
 
-    __slots__ = ("answer", "answered", "stderr", "stdout")
+    __slots__ = ("answer", "answered", "stderr", "stdin", "stdout")
 
-    def __init__(self, stdout: int, stderr: int) -> None:
+    def __init__(self, stdout: int, stderr: int, stdin: int) -> None:
         self.answered = anyio.Event()
         self.answer: protocol.Message | None = None
         self.stdout = stdout
         self.stderr = stderr
+        self.stdin = stdin

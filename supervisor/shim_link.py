@@ -97,11 +97,14 @@ class ShimLink:
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────
 
-    async def spawn(self, container_id: str, descriptors: tuple[int, ...]) -> Spawned:
+    async def spawn(
+        self, container_id: str, descriptors: tuple[int, ...], stdin: tuple[int, ...] = ()
+    ) -> Spawned:
         """Have an init cloned; while a shim is being replaced, wait for the new one.
 
         Args:
             descriptors: spec, status_w, stdout_w, stderr_w, stdout_r, stderr_r; they stay ours.
+            stdin: (stdin_r, stdin_w) of one that is to have a stdin; the same.
 
         Raises:
             ShimDied: Nobody knows whether it was cloned.
@@ -110,9 +113,12 @@ class ShimLink:
         while (gone := self._refused.get(container_id)) is not None:
             await gone.wait()  # of an earlier attempt the shim still holds what it cloned
         await self._sending.reachable()
-        question = self._spawns[container_id] = Question(*descriptors[-2:])
+        spec, status_w, stdout_w, stderr_w, stdout_r, stderr_r = descriptors
+        stdin_w = stdin[1] if stdin else -1
+        question = self._spawns[container_id] = Question(stdout_r, stderr_r, stdin_w)
+        ends = (spec, status_w, stdout_w, stderr_w, stdout_r, stderr_r)
         try:
-            await self._sending.send(protocol.Spawn(container_id, *descriptors))
+            await self._sending.send(protocol.Spawn(container_id, *ends, stdin))
             await question.answered.wait()
         except OSError as error:
             raise ShimDied from error
@@ -125,10 +131,15 @@ class ShimLink:
             raise OSError(answer.errno, answer.message)
         raise ShimDied
 
-    async def take(self, container_id: str, spawned: Spawned, stdout: int, stderr: int) -> None:
-        """Hold an init that a dead shim had cloned, and hand it to the one that lives."""
+    async def take(self, container_id: str, spawned: Spawned, *ends: int) -> None:
+        """Hold an init that a dead shim had cloned, and hand it to the one that lives.
+
+        Args:
+            ends: stdout_r, stderr_r, and stdin_w or -1.
+        """
+        stdout, stderr, stdin = ends
         self._holdings[container_id] = Holding(
-            spawned.pid, spawned.start_ticks, spawned.pidfd, stdout, stderr
+            spawned.pid, spawned.start_ticks, spawned.pidfd, stdout, stderr, stdin
         )
         if self._sending.up:
             with contextlib.suppress(OSError):  # it died: the next one gets all
@@ -155,6 +166,18 @@ class ShimLink:
         holding = self._holdings.get(container_id)
         if holding is not None:
             holding.let_go()
+
+    def close_stdin(self, container_id: str) -> None:
+        """The caller closes the write end of a container's stdin now; so shall the shim."""
+        holding = self._holdings.get(container_id)
+        if holding is not None:
+            holding.stdin = -1
+            if holding.with_shim and self._tasks is not None:
+                self._tasks.start_soon(self._say_close_stdin, container_id)
+
+    async def _say_close_stdin(self, container_id: str) -> None:
+        with contextlib.suppress(OSError):  # it died, and the next one gets no stdin of it
+            await self._sending.send(protocol.CloseStdin(container_id))
 
     def forget(self, container_id: str) -> None:
         """A container's end is on record: the shim may drop what it holds of it."""
@@ -297,7 +320,8 @@ class ShimLink:
             return
         # At once: its end may be the next message.
         holding = Holding(
-            message.pid, message.start_ticks, message.pidfd, question.stdout, question.stderr
+            *(message.pid, message.start_ticks, message.pidfd),
+            *(question.stdout, question.stderr, question.stdin),
         )
         holding.with_shim = True
         self._holdings[message.id] = holding
@@ -319,8 +343,8 @@ class ShimLink:
         lives = message.wait_status is None
         fds = list(message.fds)
         pidfd = fds.pop(0) if lives else -1
-        stdout, stderr = fds or (-1, -1)
-        holding = Holding(message.pid, message.start_ticks, pidfd, stdout, stderr)
+        stdout, stderr, stdin = (*fds, -1, -1, -1)[:3]
+        holding = Holding(message.pid, message.start_ticks, pidfd, stdout, stderr, stdin)
         holding.with_shim = True
         self._holdings[message.id] = holding
         self._adopted.append(
@@ -328,6 +352,7 @@ class ShimLink:
                 *(message.id, message.pid, pidfd, stdout, stderr),
                 ended_ns=0 if lives else message.time_ns,
                 start_ticks=message.start_ticks,
+                stdin=stdin,
             )
         )
         if message.wait_status is not None:

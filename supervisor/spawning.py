@@ -59,24 +59,29 @@ def _name(pid: int) -> bytes:
 
 
 async def spawn(
-    shim: ShimLink, cgroups: Cgroups, container_id: str, descriptors: tuple[int, ...]
+    shim: ShimLink,
+    cgroups: Cgroups,
+    container_id: str,
+    descriptors: tuple[int, ...],
+    stdin: tuple[int, ...] = (),
 ) -> Spawned:
     """Have an init cloned, by another shim where one dies over it.
 
     Args:
         descriptors: As for `ShimLink.spawn`.
+        stdin: The same.
 
     Raises:
         OSError: The kernel refused, or what was cloned has ended unseen, or each shim dies.
     """
     for _ in range(MOST_ATTEMPTS):
         try:
-            return await shim.spawn(container_id, descriptors)
+            return await shim.spawn(container_id, descriptors, stdin)
         except ShimDied:
             found = find_init(cgroups, container_id)
             log.warning("start.shim_died", container=container_id[:12], found=found is not None)
             if found is not None:
-                await shim.take(container_id, found, *descriptors[-2:])
+                await shim.take(container_id, found, *descriptors[-2:], stdin[1] if stdin else -1)
                 return found
             if cgroups.has_run(container_id) or cgroups.pids(container_id):
                 raise OSError(

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from supervisor.run import live
 from supervisor.running import Run
 from supervisor.spawning import MOST_ATTEMPTS, NeverExecuted, check_executed, spawn
 from supervisor.states import Event
+from supervisor.stdin import Stdin
 from supervisor.strays import clear_cgroup
 from supervisor.undo import Undo
 
@@ -169,8 +171,14 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
     undo.push("close its descriptors", ours.close)
     with ExitStack() as theirs:
         report, report_w = _pipe(ours, theirs)
-        stdout, stdout_w = _pipe(ours, theirs)
-        stderr, stderr_w = _pipe(ours, theirs)
+        stdin: tuple[int, ...] = ()
+        if container.config.tty:
+            stdout, stdout_w = stderr, stderr_w = _console(ours, theirs)
+        else:
+            stdout, stdout_w = _pipe(ours, theirs)
+            stderr, stderr_w = _pipe(ours, theirs)
+            if container.config.open_stdin:
+                stdin = _input_pipe(ours, theirs)
         spec = kernel.memfd_sealed("mdocker-spec", _encode_spec(_spec(engine, container, plan)))
         theirs.callback(os.close, spec)
         laps.lap("prepare")
@@ -178,7 +186,7 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         with anyio.CancelScope(shield=True):
             # Short, and bounded by the shim: cut in half it would leave a process unknown.
             ends = (spec, report_w, stdout_w, stderr_w, stdout, stderr)
-            spawned = await spawn(engine.shim, engine.cgroups, container.id, ends)
+            spawned = await spawn(engine.shim, engine.cgroups, container.id, ends, stdin)
     laps.lap("spawn")
     ours.callback(os.close, spawned.pidfd)
     undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
@@ -193,7 +201,8 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
     laps.lap("init")
     os.close(report)
     ours.pop_all()
-    for descriptor in (spawned.pidfd, stdout, stderr):
+    # Twice the same with a terminal.
+    for descriptor in {spawned.pidfd, stdout, stderr, *stdin[1:]}:
         ours.callback(os.close, descriptor)
     return Run(
         container.id,
@@ -202,9 +211,15 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
         spawned.start_ticks,
         spawned.pidfd,
         stdout,
-        stderr,
+        -1 if stderr == stdout else stderr,
         container_log,
+        stdin_of(engine, container, stdin[1]) if stdin else None,
     )
+
+
+def stdin_of(engine: Engine, container: Container, descriptor: int) -> Stdin:
+    """A container's input, by the write end of its pipe, which is taken over."""
+    return Stdin(descriptor, functools.partial(engine.shim.close_stdin, container.id))
 
 
 async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
@@ -238,6 +253,24 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     theirs.callback(os.close, write)
     os.set_blocking(read, False)
     return read, write
+
+
+def _input_pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """A pipe whose write end is ours (non-blocking) and whose read end goes to the init."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    theirs.callback(os.close, read)
+    ours.callback(os.close, write)
+    os.set_blocking(write, False)
+    return read, write
+
+
+def _console(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """A socket over which the init sends its terminal (`runtime.terminal`), and the init's end."""
+    receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    found = receiver.detach(), sender.detach()
+    ours.callback(os.close, found[0])
+    theirs.callback(os.close, found[1])
+    return found
 
 
 async def _read_report(report: int, shim_has_died: Callable[[], bool]) -> StartFailed | None:
@@ -303,7 +336,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
     return Spec(
         id=container.id,
         args=config.args,
-        env=(f"HOSTNAME={hostname}", *config.env),
+        env=(f"HOSTNAME={hostname}", *(("TERM=xterm",) if config.tty else ()), *config.env),
         cwd=config.working_dir or "/",
         user=config.user,
         hostname=hostname,
@@ -319,6 +352,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
         network="host" if config.network_mode == "host" else "none",
         no_new_privileges=config.no_new_privileges,
         shm_size=config.shm_size,
+        terminal=config.console_size if config.tty else None,
         volatile=config.auto_remove,
         cgroup=plan,
     )

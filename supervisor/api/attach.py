@@ -10,10 +10,12 @@ import anyio.to_thread
 
 from logs.framing import Stream, frame
 from logs.history import parts_of
+from logs.reader import Chunks
 from logs.spots import START, Spot, spot_at
-from supervisor import lifecycle
-from supervisor.api import places
+from supervisor import escape_keys, lifecycle
+from supervisor.api import places, typed
 from supervisor.api.containers import found
+from supervisor.api.http import Connection
 from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, resumed
 from supervisor.api.streams import (
@@ -38,7 +40,7 @@ _frame_head = struct.Struct(">BxxxL").pack
 
 
 async def attach(engine: Engine, request: Request) -> None:
-    """POST /containers/{id}/attach: output only; what the client sends goes nowhere.
+    """POST /containers/{id}/attach: output to the client, and with `stdin=1` its input.
 
     Beyond Docker: `places=1` tells the client where it is, and `resume=PLACE` sends what came
     behind a place before the live output (`supervisor/api/places.py`). Each byte comes once.
@@ -48,7 +50,10 @@ async def attach(engine: Engine, request: Request) -> None:
     if begin is None:
         _check_state(container)
     streams = asked_streams(request)
-    telling = places.are_wanted(request)
+    has_terminal = container.config.tty
+    keys = escape_keys.parse(request.parameter("detachKeys"))
+    # Raw bytes have no room for places.
+    telling = places.are_wanted(request) and not has_terminal
     keeps_log = container.config.log_driver != "none"
     attachment: Attachment | None = None
     fed: Fed | None = None
@@ -63,29 +68,58 @@ async def attach(engine: Engine, request: Request) -> None:
         past = None
         if begin is not None and keeps_log:
             upto = None if fed is None else (fed.file, fed.size)
-            past = await open_history(engine, container, LogRequest(streams, begin=begin), upto)
+            asked = LogRequest(streams, begin=begin, framed=not has_terminal)
+            past = await open_history(engine, container, asked, upto)
             if past is not None and past.missed:
                 headers.append(places.MISSED)
         if telling:
             headers.append(places.header(await _place(engine, container, fed)))
-        await connection.hijack(_hijack_head(request, headers))
+        await connection.hijack(_hijack_head(request, headers, raw=has_terminal))
         engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
-        with connection.hangups.cancelling(connection.stream):
-            send = connection.stream.send_all
-            if past is not None:
-                pieces = history(engine, past)
-                async with closed_after(pieces):
-                    async for piece in pieces:
-                        await send((piece,))
-                if fed is not None:
-                    await send(_begun(fed, streams, telling))
-            if attachment is not None:
-                await _send_live(attachment, send)
+
+        async def show() -> None:
+            await _show(engine, connection, container, past, fed, attachment, streams, telling)
+
+        typing = container.config.open_stdin and flag(request, "stdin") and attachment is not None
+        with connection.hangups.cancelling(connection.stream) as scope:
+            if attachment is not None and typing:
+                if await typed.beside(show, connection, container, attachment, keys):
+                    what = lifecycle.attributes(container)
+                    engine.events.publish("container", "detach", container.id, what)
+                    return
+            else:
+                await show()
             if telling:
-                await send((places.frame(places.END),))
+                await connection.stream.send(places.frame(places.END))
+        if scope.cancelled_caught and typing:
+            typed.end(container)
     finally:
         if attachment is not None:
             engine.detach(container, attachment)
+
+
+async def _show(
+    engine: Engine,
+    connection: Connection,
+    container: Container,
+    past: Chunks | None,
+    fed: Fed | None,
+    attachment: Attachment | None,
+    streams: frozenset[Stream],
+    telling: bool,
+) -> None:
+    """Send what was printed before, if that is wanted, and what is printed now."""
+    raw = container.config.tty
+    send = connection.stream.send_all
+    if past is not None:
+        pieces = history(engine, past)
+        async with closed_after(pieces):
+            async for piece in pieces:
+                await send((piece,))
+        if fed is not None:
+            await send((fed.out,) if raw else _begun(fed, streams, telling))
+    if attachment is not None:
+        await _send_live(attachment, send, raw=raw)
 
 
 def _check_state(container: Container) -> None:
@@ -131,20 +165,21 @@ def _begun(fed: Fed, streams: frozenset[Stream], telling: bool) -> list[bytes]:
     return pieces or [b""]
 
 
-async def _send_live(attachment: Attachment, send: Send) -> None:
+async def _send_live(attachment: Attachment, send: Send, *, raw: bool) -> None:
     live = aiter(attachment)
     async with closed_after(live):
         async for number, data in live:
-            await send((_frame_head(number, len(data)), data))
+            await send((data,) if raw else (_frame_head(number, len(data)), data))
     if attachment.lost:
-        await send((frame(Stream.SYSTEMERR, attachment.lost.encode()),))
+        words = attachment.lost.encode()
+        await send((words if raw else frame(Stream.SYSTEMERR, words),))
 
 
-def _hijack_head(request: Request, headers: list[tuple[bytes, bytes]]) -> bytes:
+def _hijack_head(request: Request, headers: list[tuple[bytes, bytes]], *, raw: bool) -> bytes:
     more = b"".join(b"%b: %b\r\n" % header for header in headers)
     if not request.wants_upgrade:
         return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n" % (RAW, more)
-    content_type = MULTIPLEXED if request.version >= (1, 42) else RAW
+    content_type = MULTIPLEXED if request.version >= (1, 42) and not raw else RAW
     return (
         b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         b"%b\r\n" % (content_type, more)

@@ -21,6 +21,7 @@ from supervisor.api.parameters import (
     read_wait,
     resumed,
     stop_seconds,
+    terminal_size,
 )
 from supervisor.container import Container
 from supervisor.engine import Engine
@@ -122,6 +123,13 @@ async def kill(engine: Engine, request: Request) -> Reply:
     """POST /containers/{id}/kill"""
     await engine.kill(found(engine, request), request.parameter("signal") or "SIGKILL")
     return _DONE
+
+
+async def resize(engine: Engine, request: Request) -> Reply:
+    """POST /containers/{id}/resize"""
+    container = found(engine, request)
+    await engine.resize(container, *terminal_size(request))
+    return Reply()
 
 
 async def rename(engine: Engine, request: Request) -> Reply:

@@ -108,8 +108,13 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         health=checked_health(asked.Healthcheck, defaults, labels),
         security_options=security_options(host.SecurityOpt or ()),
         shm_size=checked_shm_size(host.ShmSize),
+        attach_stdin=bool(asked.AttachStdin),
         attach_stdout=bool(asked.AttachStdout),
         attach_stderr=bool(asked.AttachStderr),
+        tty=bool(asked.Tty),
+        open_stdin=bool(asked.OpenStdin),
+        stdin_once=bool(asked.StdinOnce),
+        console_size=console_size(host.ConsoleSize),
     )
     return config, warnings
 
@@ -190,6 +195,19 @@ def _log(asked: wire.AskedLogConfig | None) -> tuple[str, dict[str, str]]:
     except LogOptionRefused as error:
         raise BadParameter(str(error)) from error
     return driver, options
+
+
+def console_size(asked: list[int] | None) -> tuple[int, int]:
+    """Lines and columns of a terminal, (0, 0) where the client does not know them.
+
+    Raises:
+        BadParameter: It is no size.
+    """
+    if asked is None:
+        return (0, 0)
+    if len(asked) != 2 or not all(0 <= number < 65536 for number in asked):
+        raise BadParameter(f"invalid ConsoleSize {asked}: lines and columns, each below 65536")
+    return (asked[0], asked[1])
 
 
 def _restart(host: wire.AskedHostConfig) -> RestartPolicy:

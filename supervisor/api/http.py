@@ -228,6 +228,11 @@ class Connection:
         self.hijacked = True
         await self.stream.send(head)
 
+    def leftover(self) -> bytes:
+        """What a client has sent behind the request that was hijacked, before it had an answer."""
+        self._request_is_whole()
+        return bytes(self._h11.trailing_data[0])
+
     async def next_cycle(self) -> bool:
         """Make ready for the next request; False if the connection must end here.
 

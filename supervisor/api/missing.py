@@ -38,7 +38,6 @@ _NOT_DONE = {
     "image history": ("GET /images/{name}/history",),
     "loading of images": ("POST /images/load",),
     "networks": ("GET /networks",),
-    "pausing": ("POST /containers/{id}/pause", "POST /containers/{id}/unpause"),
     "plugins": (
         "GET /plugins/privileges",
         "POST /plugins/pull",
@@ -56,7 +55,6 @@ _NOT_DONE = {
     "saving of images": ("GET /images/{name}/get", "GET /images/get"),
     "statistics": ("GET /containers/{id}/stats",),
     "tagging": ("POST /images/{name}/tag",),
-    "terminals": ("POST /containers/{id}/resize",),
     "top": ("GET /containers/{id}/top",),
     "volumes": (
         "GET /volumes",

@@ -187,3 +187,18 @@ def _kind(value: object) -> str:
         return "null"
     names = {list: "an array", str: "a string", bool: "a boolean"}
     return names.get(type(value), "a number")
+
+
+def terminal_size(request: Request) -> tuple[int, int]:
+    """The parameters `h` and `w` of a resize: lines and columns.
+
+    Raises:
+        BadParameter: One is missing, or is no size.
+    """
+    size = []
+    for name in ("h", "w"):
+        text = request.parameter(name)
+        if not (text.isascii() and text.isdigit() and int(text) < 65536):
+            raise BadParameter(f"invalid resize {name} {shown(text)}: a number below 65536")
+        size.append(int(text))
+    return size[0], size[1]

@@ -42,6 +42,7 @@ class LogRequest(msgspec.Struct, frozen=True):
         since_ns: ns since the epoch, None for the beginning.
         until_ns: ns since the epoch, None for the end.
         begin: A place to begin at, whatever `tail` says.
+        framed: With Docker's frames, which tell the streams apart; a terminal has but one.
     """
 
     streams: frozenset[Stream]
@@ -51,6 +52,7 @@ class LogRequest(msgspec.Struct, frozen=True):
     timestamps: bool = False
     details: bool = False
     begin: Spot | None = None
+    framed: bool = True
 
 
 def asked_streams(request: Request) -> frozenset[Stream]:
@@ -78,7 +80,7 @@ def _log_request(request: Request) -> LogRequest:
 async def logs(engine: Engine, request: Request) -> None:
     """GET /containers/{id}/logs"""
     container = found(engine, request)
-    asked = _log_request(request)
+    asked = msgspec.structs.replace(_log_request(request), framed=not container.config.tty)
     if container.config.log_driver == "none":
         raise Unsupported("configured logging driver does not support reading")
     connection = request.connection
@@ -88,9 +90,9 @@ async def logs(engine: Engine, request: Request) -> None:
         past = await _live(engine, log, asked)
     else:
         past = await open_history(engine, container, asked)
-    telling = places.are_wanted(request)
+    telling = places.are_wanted(request) and asked.framed
     connection.stream.widen(SEND_BUFFER)
-    content_type = MULTIPLEXED if request.version >= (1, 42) else RAW
+    content_type = MULTIPLEXED if request.version >= (1, 42) and asked.framed else RAW
     await connection.start_stream(200, content_type, _headers(past) if telling else ())
     with connection.hangups.cancelling(connection.stream) as scope:
         if past is not None:
@@ -145,7 +147,7 @@ async def _live(engine: Engine, log: ContainerLog, asked: LogRequest) -> Followe
         until_ns=asked.until_ns,
         timestamps=asked.timestamps,
         details=asked.details,
-        framed=True,
+        framed=asked.framed,
         begin=asked.begin,
     )
     # It opens the rotated files and looks for the place to begin: the disk may be slow.
@@ -173,7 +175,7 @@ async def open_history(
         until_ns=asked.until_ns,
         timestamps=asked.timestamps,
         details=asked.details,
-        framed=True,
+        framed=asked.framed,
         log=engine.log_of(container),
         begin=asked.begin,
         upto=upto,

@@ -375,7 +375,7 @@ class AskedHostConfig(msgspec.Struct):
 
     AutoRemove: bool | None = None
     CgroupnsMode: str | None = None
-    ConsoleSize: Any = None
+    ConsoleSize: list[int] | None = None
     ContainerIDFile: str | None = None
     CpuPeriod: int | None = None
     CpuQuota: int | None = None
@@ -407,6 +407,7 @@ class Asked(msgspec.Struct):
     """The options of a create request that we do."""
 
     AttachStderr: bool | None = None
+    AttachStdin: bool | None = None
     AttachStdout: bool | None = None
     Cmd: list[str] | str | None = None
     Domainname: str | None = None
@@ -418,7 +419,10 @@ class Asked(msgspec.Struct):
     Image: str | None = None
     Labels: dict[str, str] | None = None
     NetworkingConfig: AskedNetworking | None = None
+    OpenStdin: bool | None = None
+    StdinOnce: bool | None = None
     StopSignal: str | None = None
     StopTimeout: int | None = None
+    Tty: bool | None = None
     User: str | None = None
     WorkingDir: str | None = None

@@ -84,7 +84,7 @@ def entered(driver, started, *args, **spec):
     status_r, status_w = os.pipe()
     stdout_r, stdout_w = os.pipe()
     stderr_r, stderr_w = os.pipe()
-    message = protocol.Exec(f"e{number}", started.id, fd, status_w, stdout_w, stderr_w)
+    message = protocol.Exec(f"e{number}", started.id, fd, status_w, stdout_w, stderr_w, ())
     protocol.send(driver.socket, message)
     for end in (fd, status_w, stdout_w, stderr_w):
         os.close(end)

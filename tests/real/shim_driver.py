@@ -159,7 +159,7 @@ class ShimDriver:
         status_r, status_w = os.pipe()
         stdout_r, stdout_w = os.pipe()
         stderr_r, stderr_w = os.pipe()
-        message = protocol.Spawn(spec.id, fd, status_w, stdout_w, stderr_w, stdout_r, stderr_r)
+        message = protocol.Spawn(spec.id, fd, status_w, stdout_w, stderr_w, stdout_r, stderr_r, ())
         protocol.send(self.socket, message)
         for end in (fd, status_w, stdout_w, stderr_w):
             os.close(end)

@@ -350,7 +350,7 @@ def test_hundreds_of_execs_leave_the_shim_as_it_was(driver, sleeper):
 
 def test_messages_survive_the_protocol():
     for message in (
-        protocol.Exec("e", "c", 0, 1, 2, 0),
+        protocol.Exec("e", "c", 0, 1, 2, 0, ()),
         protocol.Execed("e", 17, 0),
         protocol.ExecRefused("e", 3, "no"),
         protocol.ExecExited("e", 17, 9, 5),

@@ -52,7 +52,7 @@ class Bed:
         memory = kernel.memfd_sealed("exec", spec.to_json())
         status_r, status_w = os.pipe()
         null = os.open("/dev/null", os.O_WRONLY)
-        execs.start(protocol.Exec("e", self.started.id, memory, status_w, null, null), self.held)
+        execs.start(protocol.Exec("e", self.started.id, memory, status_w, null, null, ()), self.held)
         for fd in (memory, status_w, null):
             os.close(fd)
         text = b""

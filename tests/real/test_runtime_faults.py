@@ -175,7 +175,7 @@ def test_the_shim_s_own_calls(place, fatal):
     ends = [os.open("/dev/null", os.O_WRONLY) for _ in range(5)]
     try:
         with pytest.raises(spawner.Refused, match=r"cgroup|process") as refused:
-            held = spawner.spawn(FailingDoor(fatal), Spawn("faulty", spec, *ends), pool, host())
+            held = spawner.spawn(FailingDoor(fatal), Spawn("faulty", spec, *ends, ()), pool, host())
             spawner.undo(DOOR, held.pidfd)
             raise spawner.Refused(errno.EIO, "started, and the process is gone again")
         assert refused.value.errno == errno.EIO

@@ -103,7 +103,7 @@ def test_a_spec_that_is_no_spec_is_refused_and_leaves_nothing(driver):
     for data in (b"", b"{}", b"[]", b"\xff", b'{"id":"x"}'):
         fd = kernel.memfd_sealed("spec", data)
         r, w = os.pipe()
-        protocol.send(driver.socket, protocol.Spawn("bad", fd, w, w, w, r, r))
+        protocol.send(driver.socket, protocol.Spawn("bad", fd, w, w, w, r, r, ()))
         refused = driver.receive(protocol.SpawnRefused)
         assert "spec can't be used" in refused.message
         for end in (fd, r, w):

@@ -180,9 +180,6 @@ async def test_a_host_option_in_use_that_we_lack_is_named(engine_and_client, opt
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("Tty", True),
-        ("OpenStdin", True),
-        ("AttachStdin", True),
         ("Volumes", {"/data": {}}),
         ("ExposedPorts", {"80/tcp": {}}),
         ("MacAddress", "aa:bb:cc:dd:ee:ff"),

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from runtime import shim_protocol as protocol
 
 MESSAGES = [
-    protocol.Spawn("c", 0, 1, 2, 3, 4, 5),
+    protocol.Spawn("c", 0, 1, 2, 3, 4, 5, ()),
+    protocol.Spawn("c", 0, 1, 2, 3, 4, 5, (6, 7)),
+    protocol.CloseStdin("c"),
     protocol.Forget("c"),
     protocol.Hold("stage", (0, 1)),
     protocol.Hold("stage", ()),
@@ -129,7 +131,7 @@ def test_a_full_socket_is_would_block_and_sends_nothing(pair):
 def test_out_of_descriptors_is_told_with_the_container_and_leaks_none(pair):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     open_now = {int(fd) for fd in os.listdir("/proc/self/fd")}
-    protocol.send(pair[0], protocol.Spawn("c", 0, 1, 2, 0, 1, 2))
+    protocol.send(pair[0], protocol.Spawn("c", 0, 1, 2, 0, 1, 2, ()))
     room = min(set(range(max(open_now) + 2)) - open_now)
     resource.setrlimit(resource.RLIMIT_NOFILE, (room + 1, hard))
     try:

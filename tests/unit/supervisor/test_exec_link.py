@@ -75,7 +75,7 @@ async def test_the_answer_is_the_callers_pidfd_and_the_end_is_told():
     try:
         got = await ask(shim, lambda: shim.link.take(protocol.Execed("e1", pid, pidfd)))
         assert got == pidfd
-        assert shim.sent == [protocol.Exec("e1", "c1", 0, 1, 2, 2)]
+        assert shim.sent == [protocol.Exec("e1", "c1", 0, 1, 2, 2, ())]
         assert not shim.link.has_ended("e1")
         shim.link.take(protocol.ExecExited("e1", pid, 7 << 8, 5))
         ending = await shim.link.ending("e1", pidfd)
