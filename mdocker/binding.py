@@ -36,12 +36,14 @@ class Option(NamedTuple):
         holder: The name of the flattened parameter, empty for a parameter of its own.
         names: All spellings, the long one first.
         kind: bool, int, float, str, or tuple for an option that may be repeated.
+        help: A few words about it.
     """
 
     field: str
     holder: str
     names: tuple[str, ...]
     kind: type
+    help: str = ""
 
     @property
     def title(self) -> str:
@@ -111,7 +113,7 @@ def shape_of(command: FunctionType) -> Shape:
     flattened: dict[str, Callable[..., Any]] = {}
 
     def add(field: str, holder: str, hint: object, mark: PlainFlag) -> None:
-        option = Option(field, holder, mark.names, _kind(hint))
+        option = Option(field, holder, mark.names, _kind(hint), mark.help)
         options.update(dict.fromkeys(mark.names, option))
 
     for name in _parameters(command):

@@ -14,24 +14,29 @@ from mdocker import binding, settings
 from mdocker.errors import BROKEN_PIPE, FAILED, INTERRUPTED, CliError, UsageError
 from mdocker.table import COMMANDS, Command
 
-_GLOBAL = {
+GLOBAL = {
     spelling: option
     for option in (
-        binding.Option("host", "", ("--host", "-H"), str),
-        binding.Option("root", "", ("--root",), str),
-        binding.Option("run_dir", "", ("--run-dir",), str),
-        binding.Option("help", "", ("--help", "-h"), bool),
-        binding.Option("version", "", ("--version", "-v"), bool),
+        binding.Option("host", "", ("--host", "-H"), str, "The engine's socket: unix:///PATH"),
+        binding.Option("root", "", ("--root",), str, "Where the engine's state is"),
+        binding.Option("run_dir", "", ("--run-dir",), str, "Where its socket is"),
+        binding.Option("help", "", ("--help", "-h"), bool, "Show all commands"),
+        binding.Option("version", "", ("--version", "-v"), bool, "Show the client's version"),
     )
     for spelling in option.names
 }
+"""What may stand before the command."""
 
 
 def launch(words: Sequence[str]) -> int:
     """Run a command line, print what went wrong as one line, return the exit code."""
     typed = ""
+    if words[:1] == ["__complete"]:
+        from mdocker.completing import complete
+
+        return complete(words[1:])
     try:
-        parsed = binding.parse(words, _GLOBAL, interspersed=False)
+        parsed = binding.parse(words, GLOBAL, interspersed=False)
         given: dict[str, Any] = {option.field: value for option, value in parsed.values}
         if given.pop("version", False):
             return _print_version()

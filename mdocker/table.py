@@ -203,6 +203,13 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("info", "mdocker.commands.system:info", "Show the engine's state", ENGINE, "[OPTIONS]"),
     Command(
+        "completion",
+        "mdocker.commands.completion:completion",
+        "Teach bash, zsh or fish to complete mdocker's lines",
+        ENGINE,
+        "bash|zsh|fish",
+    ),
+    Command(
         "daemon",
         "mdocker.commands.daemon:daemon",
         "Run the engine in the foreground",

@@ -84,6 +84,14 @@ def test_version_imports_nothing_but_us():
     assert loaded.isdisjoint({*HEAVY, "cyclopts", "h11", "json", "socket", "typing", "re"})
 
 
+@pytest.mark.parametrize("line", ["st", "stop ", "stop -t 3 ", "ps --filter status="])
+def test_a_tab_is_answered_without_even_the_http_library(line):
+    loaded = modules_after("__complete", "fish", *line.split(" "))
+    assert "mdocker" in loaded
+    unneeded = UNNEEDED | ({"h11"} if "-" not in line else set())
+    assert loaded.isdisjoint(unneeded), loaded & unneeded
+
+
 @pytest.mark.parametrize("words", [["ps", "--foo"], ["run", "-p", "80", "host"], ["nope"]])
 def test_a_wrong_line_needs_no_cyclopts(words):
     assert modules_after(*words).isdisjoint({*HEAVY, "cyclopts", "attrs"})

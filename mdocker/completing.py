@@ -1,0 +1,375 @@
+"""What may stand where a command line is being typed: the answer to a shell's TAB.
+
+`mdocker completion SHELL` prints a few lines that have the shell ask `mdocker __complete …` at
+each TAB. So there is one source of truth, the commands themselves, and what is offered is never
+older than they are. It must be quick: a command's module is imported only if its options matter,
+and the engine is asked over a bare socket (HTTP/1.0, whose answer is all that comes), for two
+seconds at most. None is started, and whatever goes wrong is silence: nobody types in order to
+read errors.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mdocker import settings
+from mdocker.binding import Option
+from mdocker.paths import target
+from mdocker.table import COMMANDS, Command
+
+_PATIENCE_S = 2.0
+_FILES = "files"
+_OPEN = "open"
+_WORDS = "words"
+
+
+class Offer(NamedTuple):
+    """What a shell is to offer.
+
+    Attributes:
+        values: Whole words, each with what there is to say about it.
+        mode: `words`; `open`, to which more can be typed without a space; `files`, for which the
+            shell offers the names of files itself.
+    """
+
+    values: Sequence[tuple[str, str]] = ()
+    mode: str = _WORDS
+
+
+class Spot(NamedTuple):
+    """Where somebody is typing.
+
+    Attributes:
+        text: What is typed of the word so far, behind `before`.
+        before: What stands in the same word before it, such as `--signal=`.
+        option: Whose value it is; None for a plain word or an option's name.
+        plain: The plain words before it.
+        given: The options before it, with their values.
+        ended: Options can't stand here any more.
+    """
+
+    text: str
+    before: str
+    option: Option | None
+    plain: list[str]
+    given: dict[str, str | bool]
+    ended: bool
+
+
+def locate(words: Sequence[str], options: Mapping[str, Option], *, interspersed: bool) -> Spot:
+    """Tell what the last of the words is, by the rules of `binding.parse`; mistakes are passed."""
+    *done, text = words
+    plain: list[str] = []
+    given: dict[str, str | bool] = {}
+    pending: Option | None = None
+    ended = False
+    waiting = iter(done)
+    for word in waiting:
+        if word == "--" or (not interspersed and not _is_option(word)):
+            plain += [*([] if word == "--" else [word]), *waiting]
+            ended = True
+        elif not _is_option(word):
+            plain.append(word)
+        else:
+            for one, value in _read(word, options):
+                pending = one if value is None else None
+                given[one.field] = value or ""
+            if pending is not None and (next_word := next(waiting, None)) is not None:
+                given[pending.field] = next_word
+                pending = None
+    if pending is not None:
+        return Spot(text, "", pending, plain, given, ended)
+    name, equals, value = text.partition("=")
+    option = options.get(name) if text.startswith("--") and equals and not ended else None
+    if option is not None and option.kind is not bool:
+        return Spot(value, f"{name}=", option, plain, given, ended)
+    return Spot(text, "", None, plain, given, ended)
+
+
+def _is_option(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-"
+
+
+def _read(word: str, options: Mapping[str, Option]) -> Iterator[tuple[Option, str | bool | None]]:
+    """Yield the options of a word, each with its value; None if that is the next word."""
+    name, equals, value = word.partition("=")
+    if name.startswith("--"):
+        if name in options:
+            if options[name].kind is bool:
+                yield options[name], value.lower() not in ("0", "f", "false")
+            else:
+                yield options[name], value if equals else None
+        return
+    for position, letter in enumerate(word[1:], 2):
+        option = options.get(f"-{letter}")
+        if option is None:
+            return
+        if option.kind is not bool:
+            yield option, word[position:].removeprefix("=") or None
+            return
+        yield option, True
+
+
+class _Engine:
+    """The engine, as far as a TAB may bother it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def containers(self, fits: Callable[[str], bool]) -> list[tuple[str, str]]:
+        """Return the names of containers, by their state."""
+        return [
+            (name.removeprefix("/"), f"{one['Image']}, {one['Status']}")
+            for one in self._ask(target("/containers/json", {"all": True}))
+            if fits(one["State"])
+            for name in one["Names"]
+        ]
+
+    def images(self) -> list[tuple[str, str]]:
+        """Return the names of images, those tagged latest without it."""
+        return [
+            (tag.removesuffix(":latest"), "")
+            for one in self._ask("/images/json")
+            for tag in one.get("RepoTags") or ()
+        ]
+
+    def _ask(self, path: str) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + _PATIENCE_S
+        answer = b""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_PATIENCE_S)
+            sock.connect(self._path)
+            sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            while piece := sock.recv(1 << 18):
+                answer += piece
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        return found if isinstance(found, list) else []
+
+
+def _any(state: str) -> bool:
+    return True
+
+
+def _runs(state: str) -> bool:
+    return state in ("running", "paused", "restarting")
+
+
+def _rests(state: str) -> bool:
+    return not _runs(state)
+
+
+def _is_paused(state: str) -> bool:
+    return state == "paused"
+
+
+_CONTAINERS: dict[str, Callable[[str], bool]] = {
+    **dict.fromkeys(("stop", "kill", "attach", "exec", "top", "stats", "pause", "wait"), _runs),
+    **dict.fromkeys(("start", "rm"), _rests),
+    **dict.fromkeys(("restart", "logs", "inspect", "timeline", "update"), _any),
+    **dict.fromkeys(("rename", "port", "diff", "export", "commit", "cp"), _any),
+    "unpause": _is_paused,
+}
+"""Commands that take containers, and in which states."""
+
+_ONE = frozenset({"rename", "port", "exec", "top", "attach", "diff", "export", "commit"})
+"""Of these and of `_IMAGES`, those whose first word alone is one."""
+
+_IMAGES = frozenset({"run", "create", "rmi", "inspect", "tag", "save", "history", "push"})
+_SHELLS = ("bash", "zsh", "fish")
+_STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_HEALTHS = ("none", "starting", "healthy", "unhealthy")
+_EVENTS = ("create", "start", "die", "stop", "kill", "restart", "pause", "unpause", "rename", "oom",
+           "health_status", "destroy")  # fmt: skip
+
+_OPTION_VALUES = {
+    "network": ("none", "host"),
+    "log_driver": ("json-file", "k8s-file", "none"),
+    "restart": ("no", "always", "unless-stopped", "on-failure", "on-failure:"),
+    "health_on_failure": ("none", "kill", "restart", "stop"),
+    "backend": ("asyncio", "trio", "uvloop"),
+    "type": ("container", "image"),
+    "format": ("json", "table"),
+    "pull": ("missing", "always", "never"),
+}
+_PLACES = frozenset({"host", "root", "run_dir"})
+_OPTION_FILES = _PLACES | {"env_file", "label_file", "cidfile", "output", "input"}
+
+
+def offer(words: Sequence[str]) -> Offer:
+    """Return what may stand in the place of the last word (`mdocker` itself is not among them).
+
+    Raises:
+        OSError: The engine does not answer.
+        ValueError, LookupError, TypeError: It answers something else.
+    """
+    from mdocker.launch import GLOBAL
+
+    spot = locate(words, GLOBAL, interspersed=False)
+    if not spot.plain:
+        if spot.option is not None:
+            return Offer(mode=_FILES)
+        if spot.text.startswith("-"):
+            return _fitting(_names(GLOBAL), spot)
+        return _fitting([*((one.name, one.help) for one in COMMANDS), ("help", "")], spot)
+    name, *typed = spot.plain
+    if name == "help":
+        return _fitting([(one.name, one.help) for one in COMMANDS], spot)
+    command = next(one for one in COMMANDS if one.name == name)
+    places = {field: str(value) for field, value in spot.given.items() if field in _PLACES}
+    place = settings.resolve(**places)
+    return _of_command(command, [*typed, spot.text], _Engine(place.socket))
+
+
+def _of_command(command: Command, words: Sequence[str], engine: _Engine) -> Offer:
+    options: Mapping[str, Option] = {}
+    if any(word.startswith("-") for word in words):
+        from mdocker.binding import shape_of
+        from mdocker.launch import load
+
+        options = shape_of(load(command)).options
+    spot = locate(words, options, interspersed=not command.payload)
+    if spot.option is not None:
+        return _value(command, spot.option, spot, engine)
+    if spot.text.startswith("-") and not spot.ended:
+        return _fitting(_names({**options, "--help": _HELP}), spot)
+    return _word(command, spot, engine)
+
+
+_HELP = Option("", "", ("--help",), bool, "Show the page of this command")
+
+
+def _names(options: Mapping[str, Option]) -> Iterable[tuple[str, str]]:
+    """Return the long spelling of each option, the short one where there is no other."""
+    for option in dict.fromkeys(options.values()):
+        yield option.names[0], option.help
+
+
+def _word(command: Command, spot: Spot, engine: _Engine) -> Offer:
+    found: list[tuple[str, str]] = []
+    first = not spot.plain
+    if command.name == "import":
+        return Offer(mode=_FILES) if first else Offer()
+    if command.name == "completion":
+        found = [(shell, "") for shell in _SHELLS] if first else []
+    elif command.name == "system":
+        found = [("df", "")] if first else []
+    else:
+        many = command.name not in _ONE and not command.payload
+        if command.payload and not first:
+            return Offer(mode=_FILES)
+        if command.name == "cp" and (":" in spot.text or "/" in spot.text):
+            return Offer(mode=_FILES)
+        fits = _CONTAINERS.get(command.name)
+        if fits is not None and (first or many):
+            forced = command.name == "rm" and spot.given.get("force")
+            found += engine.containers(_any if forced else fits)
+        if command.name in _IMAGES and (first or many):
+            found += engine.images()
+        if command.name == "cp":
+            return _fitting([(f"{name}:", about) for name, about in found], spot, _OPEN)
+    return _fitting([one for one in found if one[0] not in spot.plain], spot)
+
+
+def _value(command: Command, option: Option, spot: Spot, engine: _Engine) -> Offer:
+    if option.field in _OPTION_FILES:
+        return Offer(mode=_FILES)
+    if option.field in ("signal", "stop_signal"):
+        import signal
+
+        prefix = "SIG" if spot.text.startswith("S") else ""
+        names = sorted(prefix + one.name.removeprefix("SIG") for one in signal.Signals)
+        return _fitting([(name, "") for name in names], spot)
+    if option.field == "filter":
+        return _filter(command, spot, engine)
+    return _fitting([(value, "") for value in _OPTION_VALUES.get(option.field, ())], spot)
+
+
+def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
+    """Offer the keys of --filter, then what each may be."""
+    keys: dict[str, Callable[[], Iterable[tuple[str, str]]]]
+
+    def fixed(*values: str) -> Callable[[], Iterable[tuple[str, str]]]:
+        return lambda: [(value, "") for value in values]
+
+    def containers() -> Iterable[tuple[str, str]]:
+        return engine.containers(_any)
+
+    if command.name == "events":
+        keys = {"container": containers, "event": fixed(*_EVENTS), "image": engine.images,
+                "label": fixed(), "type": fixed("container", "image", "daemon")}  # fmt: skip
+    elif command.name == "images":
+        keys = {"before": engine.images, "dangling": fixed("true", "false"), "label": fixed(),
+                "reference": engine.images, "since": engine.images}  # fmt: skip
+    else:
+        keys = {
+            "ancestor": engine.images, "before": containers, "exited": fixed(),
+            "expose": fixed(), "health": fixed(*_HEALTHS), "id": fixed(),
+            "is-task": fixed("true", "false"), "label": fixed(), "name": containers,
+            "network": fixed("none", "host"), "publish": fixed(), "since": containers,
+            "status": fixed(*_STATES), "volume": fixed(),
+        }  # fmt: skip
+    key, equals, _ = spot.text.partition("=")
+    if not equals:
+        return _fitting([(f"{name}=", "") for name in keys], spot, _OPEN)
+    found = keys[key]() if key in keys else ()
+    return _fitting([(f"{key}={value}", about) for value, about in found], spot)
+
+
+def _fitting(found: Iterable[tuple[str, str]], spot: Spot, mode: str = _WORDS) -> Offer:
+    return Offer(
+        [(spot.before + value, about) for value, about in found if value.startswith(spot.text)],
+        mode,
+    )
+
+
+def complete(words: Sequence[str]) -> int:
+    """Answer a shell: a line with the mode, then a line for each word that it may offer.
+
+    Args:
+        words: The shell, then as it asks. bash: the line up to the cursor, and where readline
+            breaks words. fish, zsh: the line's words behind the command, up to the cursor.
+    """
+    try:
+        shell, *typed = words
+        if shell == "bash":
+            lines = _for_bash(*typed)
+        else:
+            found = offer(typed)
+            separator = "\t" if shell == "fish" else ":"
+            lines = [found.mode]
+            for value, about in found.values:
+                shown = value if shell == "fish" else value.replace(":", "\\:")
+                lines.append(f"{shown}{separator}{about}" if about else shown)
+    except Exception:  # noqa: BLE001 - see the module's first words
+        return 1
+    sys.stdout.write("".join(line + "\n" for line in lines))
+    return 0
+
+
+def _for_bash(line: str, breaks: str) -> list[str]:
+    """Return the mode and the words, each behind the last of readline's breaks in it.
+
+    readline takes `--signal=` and `host:` for words of their own, and would write what we offer
+    behind them.
+    """
+    import shlex
+
+    quote = ""
+    for quote in ("", "'", '"'):
+        try:
+            # A letter at the cursor, so that there is a word there.
+            words = shlex.split(f"{line}\0{quote}")
+            break
+        except ValueError:
+            continue
+    words[-1] = words[-1].removesuffix("\0")
+    found = offer(words[1:])
+    typed = words[-1]
+    cut = 0 if quote else 1 + max(typed.rfind(letter) for letter in breaks)
+    return [found.mode, *(value[cut:] for value, _ in found.values)]
