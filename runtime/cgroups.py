@@ -13,47 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.cgroup_limits import NO_LIMITS, v1_values, v2_values, write, write_all
+from runtime.cgroup_limits import Limits as Limits
 from runtime.cgroup_trees import Trees, find_trees
 from runtime.errors import CgroupsUnusable
 from runtime.spec import CgroupPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a container may use. 0 is no limit.
-
-    Attributes:
-        memory: Bytes.
-        memory_swap: Bytes of memory and swap together; 0 is twice `memory`, -1 no limit on swap.
-        cpu_period: Microseconds; 0 is the kernel's 100,000.
-        cpu_quota: Microseconds in each period.
-        cpu_shares: Relative weight as on v1: 2 to 262144, 1024 is the kernel's default.
-        pids: Processes and threads; None, 0 and -1 are no limit.
-    """
-
-    memory: int = 0
-    memory_swap: int = 0
-    cpu_period: int = 0
-    cpu_quota: int = 0
-    cpu_shares: int = 0
-    pids: int | None = None
-
-    def controllers(self) -> tuple[str, ...]:
-        """The controllers that have something to do."""
-        wanted = []
-        if self.memory or self.memory_swap > 0:
-            wanted.append("memory")
-        if self.cpu_quota > 0 or self.cpu_period or self.cpu_shares:
-            wanted.append("cpu")
-        if self.pids is not None and self.pids > 0:
-            wanted.append("pids")
-        return tuple(wanted)
-
-
-NO_LIMITS = Limits()
 
 
 class Cgroups:
@@ -91,6 +57,14 @@ class Cgroups:
         """Limits go to v1 controllers."""
         return bool(self.trees.v1)
 
+    def unified(self, place: str) -> Path:
+        """The v2 directory of a container, or of `ID/NAME` below its."""
+        return self._unified / place
+
+    def v1(self, container_id: str) -> dict[str, Path]:
+        """By controller, the container's v1 directories; most are not there (see `create`)."""
+        return {name: tree / self.parent / container_id for name, tree in self.trees.v1.items()}
+
     def create(self, container_id: str, limits: Limits = NO_LIMITS) -> CgroupPlan:
         """Make the container's directories and write its limits; undone if that fails.
 
@@ -115,8 +89,8 @@ class Cgroups:
             wanted = limits.controllers()
             if not self.hybrid:
                 if wanted:
-                    self._enable(wanted)
-                    _write_all(directory, _v2_values(limits))
+                    self.enable(wanted)
+                    write_all(directory, v2_values(limits))
                 return CgroupPlan(str(directory), (), "memory" in wanted)
             joins = []
             for controller in wanted:
@@ -127,7 +101,7 @@ class Cgroups:
                         "which this machine has not mounted"
                     )
                 (tree / self.parent / container_id).mkdir(parents=True, exist_ok=True)
-                _write_all(tree / self.parent / container_id, _v1_values(controller, limits))
+                write_all(tree / self.parent / container_id, v1_values(controller, limits))
                 joins.append(str(tree / self.parent / container_id))
             unique = tuple(dict.fromkeys(joins))
             return CgroupPlan(str(directory), unique, "memory" in wanted)
@@ -176,7 +150,7 @@ class Cgroups:
         directory = self._unified / container_id
         try:
             # Without O_CREAT: with it a missing file of this file system is EACCES, not ENOENT.
-            _write(directory / "cgroup.kill", "1")
+            write(directory / "cgroup.kill", "1")
             return
         except FileNotFoundError:
             if not directory.exists():
@@ -268,8 +242,12 @@ class Cgroups:
                 if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):
                     raise
 
-    def _enable(self, controllers: tuple[str, ...]) -> None:
-        """Let children of the v2 root and of our parent have `controllers`."""
+    def enable(self, controllers: tuple[str, ...]) -> None:
+        """Let children of the v2 root and of our parent have `controllers`.
+
+        Raises:
+            CgroupsUnusable: The machine does not offer one.
+        """
         for directory in (self.trees.unified, self._unified):
             offered = (directory / "cgroup.controllers").read_text().split()
             switched = (directory / "cgroup.subtree_control").read_text().split()
@@ -281,7 +259,7 @@ class Cgroups:
                         f"a {controller} limit needs the {controller} controller, "
                         f"which {directory} doesn't offer"
                     )
-                _write(directory / "cgroup.subtree_control", f"+{controller}")
+                write(directory / "cgroup.subtree_control", f"+{controller}")
 
 
 def _pids_below(directory: Path) -> set[str]:
@@ -301,71 +279,6 @@ def _counter(text: str, name: str) -> int:
         if key == name:
             return int(value)
     return 0
-
-
-def _v1_values(controller: str, limits: Limits) -> dict[str, str]:
-    """File and value for one v1 controller, in the order in which the kernel accepts them."""
-    values = {}
-    if controller == "memory":
-        if limits.memory:
-            values["memory.limit_in_bytes"] = str(limits.memory)
-        swap = limits.memory_swap or 2 * limits.memory
-        # The kernel wants memsw >= limit, and both start at their highest: limit first.
-        values["memory.memsw.limit_in_bytes" + ("" if limits.memory_swap else "?")] = str(swap)
-    elif controller == "cpu":
-        if limits.cpu_period:
-            values["cpu.cfs_period_us"] = str(limits.cpu_period)
-        if limits.cpu_quota > 0:
-            values["cpu.cfs_quota_us"] = str(limits.cpu_quota)
-        if limits.cpu_shares:
-            values["cpu.shares"] = str(limits.cpu_shares)
-    elif limits.pids:
-        values["pids.max"] = str(limits.pids)
-    return values
-
-
-def _v2_values(limits: Limits) -> dict[str, str]:
-    """File and value for v2, from v1's units."""
-    values = {}
-    if limits.memory:
-        values["memory.max"] = str(limits.memory)
-    if limits.memory_swap < 0:
-        values["memory.swap.max?"] = "max"
-    elif limits.memory_swap:
-        values["memory.swap.max"] = str(max(0, limits.memory_swap - limits.memory))
-    elif limits.memory:
-        values["memory.swap.max?"] = str(limits.memory)
-    if limits.cpu_quota > 0 or limits.cpu_period:
-        quota = str(limits.cpu_quota) if limits.cpu_quota > 0 else "max"
-        values["cpu.max"] = f"{quota} {limits.cpu_period or 100_000}"
-    if limits.cpu_shares:
-        # Linear from [2, 262144] to [1, 10000], as the OCI runtimes have agreed.
-        values["cpu.weight"] = str(1 + (limits.cpu_shares - 2) * 9999 // 262142)
-    if limits.pids is not None and limits.pids > 0:
-        values["pids.max"] = str(limits.pids)
-    return values
-
-
-def _write_all(directory: Path, values: dict[str, str]) -> None:
-    """Write each value; a name that ends in "?" may be missing (no swap accounting)."""
-    for name, value in values.items():
-        file = directory / name.rstrip("?")
-        if name.endswith("?") and not file.exists():
-            continue
-        _write(file, value)
-
-
-def _write(file: Path, value: str) -> None:
-    """One write(2), as the kernel wants it; never creates the file."""
-    try:
-        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        words = f"can't write {value} ({error.strerror})"
-        raise OSError(error.errno, words, str(file)) from error
 
 
 def _remove_tree(directory: Path) -> None:

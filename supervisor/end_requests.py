@@ -14,7 +14,7 @@ import anyio
 import msgspec
 import structlog
 
-from supervisor import lifecycle, phases, restarting, signals
+from supervisor import lifecycle, pausing, phases, restarting, signals
 from supervisor.container import Container
 from supervisor.errors import BadParameter, Conflict, EngineFault
 from supervisor.running import Run
@@ -114,6 +114,7 @@ async def _escalated(
         engine.begin(_escalate, engine, container, run, escalation)
     else:
         escalation.hasten(limit)
+        pausing.thaw_for_end(engine, container)
     await escalation.done.wait()
     if escalation.stuck:
         raise EngineFault(f"cannot stop container {container.name}: {escalation.stuck}")
@@ -134,6 +135,9 @@ def _publish_stop(engine: Engine, container: Container) -> None:
 
 
 def _sent(engine: Engine, container: Container, number: int, *, stopping: bool = False) -> None:
+    if stopping and number != signal_names.SIGKILL:
+        # As in Docker what is paused goes on to meet it. SIGKILL reaches it as it is.
+        pausing.thaw_for_end(engine, container)
     timeline = phases.signalled(container.life.timeline, number, stopping=stopping)
     pending_stop = container.life.stopping
     if stopping and pending_stop is not None and not pending_stop.sent:
@@ -165,6 +169,8 @@ async def kill(engine: Engine, container: Container, signal: str) -> None:
     if number != signal_names.SIGKILL:
         run.send_signal(number)
         _sent(engine, container, number)
+        if ends_it:
+            pausing.thaw_for_end(engine, container)
         return
     run.kill_all()
     _sent(engine, container, number)

@@ -49,6 +49,10 @@ async def _watch(engine: Engine, container: Container, run: Run, check: HealthCh
         while await _slept(engine, container, run, check):
             if container.state is State.RUNNING:
                 await _probe(engine, container, run, check)
+            elif container.state is State.PAUSED:
+                await engine.pauses.until_over(container, run)
+                # As in Docker the schedule begins anew then: what has slept may need a moment.
+                await _ended_within(run, _interval_s(container, check))
     finally:
         engine.limits.probes.watched -= 1
 
@@ -68,9 +72,13 @@ async def _slept(engine: Engine, container: Container, run: Run, check: HealthCh
     due_in_s = health.wait_ns(check, known, started_ns, time.time_ns()) / 1e9
     if await _ended_within(run, due_in_s):
         return False
-    interval_s = health.interval_ns(check, known, 0) / 1e9
+    interval_s = _interval_s(container, check)
     turn_s = engine.limits.probes.wait_s(anyio.current_time(), interval_s)
     return not await _ended_within(run, turn_s)
+
+
+def _interval_s(container: Container, check: HealthCheck) -> float:
+    return health.interval_ns(check, container.life.health or Health(), 0) / 1e9
 
 
 async def _ended_within(run: Run, seconds: float) -> bool:
@@ -82,7 +90,8 @@ async def _ended_within(run: Run, seconds: float) -> bool:
 
 async def _probe(engine: Engine, container: Container, run: Run, check: HealthCheck) -> None:
     try:
-        outcome = await probing.probe(engine, container, health.timeout_ns(check))
+        with engine.pauses.noting(container) as noted:
+            outcome = await probing.probe(engine, container, health.timeout_ns(check))
     except OSError as error:
         if not await _ended_within(run, RETRY_S):
             log.error("health.not_probed", error=str(error))
@@ -90,8 +99,8 @@ async def _probe(engine: Engine, container: Container, run: Run, check: HealthCh
     if outcome.killed or (outcome.kind == "failure" and outcome.probe.exit_code < 0):
         # Perhaps that is the container's end, which says nothing of its health.
         await _ended_within(run, END_LIMIT_S)
-    if run.exited.is_set():
-        return
+    if run.exited.is_set() or noted.paused:
+        return  # what was frozen says nothing of its health
     if outcome.kind == "lost":
         log.warning("health.probe_lost", reason=outcome.probe.output)
         await _ended_within(run, RETRY_S)

@@ -45,6 +45,11 @@ async def remove(engine: Engine, container: Container) -> None:
         laps = Laps("remove")
         if container.state is State.GONE:
             raise NoSuchContainer(container.name)
+        if container.state is State.PAUSED:
+            raise Conflict(
+                f'cannot remove container "{container.name}": container is paused and must be '
+                "unpaused first, or force remove"
+            )
         if container.state in ACTIVE:
             raise Conflict(
                 f'cannot remove container "{container.name}": container is {container.state}: '

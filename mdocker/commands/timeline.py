@@ -30,6 +30,7 @@ _COLOURS = {
     "drain": "36",
     "restart-delay": "35",
     "signal": "33",
+    "paused": "90",
 }
 
 

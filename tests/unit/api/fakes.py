@@ -241,6 +241,12 @@ class FakeEngine:
     async def restart(self, container, timeout=None, signal=None):
         self._note("restart", container.name, timeout, signal)
 
+    async def pause(self, container):
+        self._note("pause", container.name)
+
+    async def unpause(self, container):
+        self._note("unpause", container.name)
+
     async def update(self, container, policy):
         self._note("update", container.name, policy)
 

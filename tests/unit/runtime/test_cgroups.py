@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from runtime.cgroup_limits import Limits, v1_values, v2_values
 from runtime.cgroup_trees import find_trees
-from runtime.cgroups import Cgroups, Limits, _v1_values, _v2_values
+from runtime.cgroups import Cgroups
 from runtime.errors import CgroupsUnusable
 
 V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -94,7 +95,7 @@ def test_only_what_has_a_limit_costs_a_directory(limits, controllers):
     ],
 )
 def test_values_of_v1(controller, limits, values):
-    assert _v1_values(controller, limits) == values
+    assert v1_values(controller, limits) == values
 
 
 @pytest.mark.parametrize(
@@ -115,4 +116,4 @@ def test_values_of_v1(controller, limits, values):
     ],
 )
 def test_values_of_v2(limits, values):
-    assert _v2_values(limits) == values
+    assert v2_values(limits) == values

@@ -12,6 +12,7 @@ from supervisor.counts import Counts
 from supervisor.errors import EngineFault
 from supervisor.events import EventBus
 from supervisor.limits import Limits
+from supervisor.pausing import Pauses
 from supervisor.states import State
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +36,7 @@ class Bed:
         self.saved = []
         self.limits = Limits()
         self.counts = Counts()
+        self.pauses = Pauses()
         self.events = EventBus()
         self.cgroups = SimpleNamespace(remove_below=self._remove)
         self.began = anyio.current_time()
@@ -186,6 +188,35 @@ async def test_a_paused_container_is_left_alone(monkeypatch, tmp_path):
         await anyio.sleep(100)
         assert bed.probed_at == []
         bed.run.exited.set()
+
+
+async def test_the_schedule_begins_anew_when_a_pause_is_over(monkeypatch, tmp_path):
+    check = HealthCheck(("CMD", "x"), interval=10 * S)
+    async with anyio.create_task_group() as tasks:
+        bed = Bed(monkeypatch, tmp_path, tasks, check, [0, None])
+        health_watch.begin(bed, bed.container, bed.run)
+        await anyio.sleep(5)
+        bed.container.life.state = State.PAUSED
+        await anyio.sleep(995)
+        assert bed.probed_at == []
+        bed.container.life.state = State.RUNNING
+        bed.pauses.ended(bed.container)
+    assert bed.probed_at == [1010, 1020]
+
+
+async def test_a_probe_that_was_paused_says_nothing(monkeypatch, tmp_path):
+    async with anyio.create_task_group() as tasks:
+        bed = Bed(monkeypatch, tmp_path, tasks, HealthCheck(("CMD", "x")), [1, 0, None])
+        probe = probing.probe
+
+        async def paused_meanwhile(*given):
+            bed.pauses.begun(bed.container)
+            return await probe(*given)
+
+        monkeypatch.setattr(probing, "probe", paused_meanwhile)
+        health_watch.begin(bed, bed.container, bed.run)
+    assert bed.health.probes == ()
+    assert not bed.pauses._noting
 
 
 async def test_it_ends_with_the_container(monkeypatch, tmp_path):

@@ -1,0 +1,107 @@
+"""What a container may use, and which file of which controller says so (cgroups(7))."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may use. 0 is no limit.
+
+    Attributes:
+        memory: Bytes.
+        memory_swap: Bytes of memory and swap together; 0 is twice `memory`, -1 no limit on swap.
+        cpu_period: Microseconds; 0 is the kernel's 100,000.
+        cpu_quota: Microseconds in each period.
+        cpu_shares: Relative weight as on v1: 2 to 262144, 1024 is the kernel's default.
+        pids: Processes and threads; None, 0 and -1 are no limit.
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    pids: int | None = None
+
+    def controllers(self) -> tuple[str, ...]:
+        """The controllers that have something to do."""
+        wanted = []
+        if self.memory or self.memory_swap > 0:
+            wanted.append("memory")
+        if self.cpu_quota > 0 or self.cpu_period or self.cpu_shares:
+            wanted.append("cpu")
+        if self.pids is not None and self.pids > 0:
+            wanted.append("pids")
+        return tuple(wanted)
+
+
+NO_LIMITS = Limits()
+
+
+def v1_values(controller: str, limits: Limits) -> dict[str, str]:
+    """File and value for one v1 controller, in the order in which the kernel accepts them."""
+    values = {}
+    if controller == "memory":
+        if limits.memory:
+            values["memory.limit_in_bytes"] = str(limits.memory)
+        swap = limits.memory_swap or 2 * limits.memory
+        # The kernel wants memsw >= limit, and both start at their highest: limit first.
+        values["memory.memsw.limit_in_bytes" + ("" if limits.memory_swap else "?")] = str(swap)
+    elif controller == "cpu":
+        if limits.cpu_period:
+            values["cpu.cfs_period_us"] = str(limits.cpu_period)
+        if limits.cpu_quota > 0:
+            values["cpu.cfs_quota_us"] = str(limits.cpu_quota)
+        if limits.cpu_shares:
+            values["cpu.shares"] = str(limits.cpu_shares)
+    elif limits.pids:
+        values["pids.max"] = str(limits.pids)
+    return values
+
+
+def v2_values(limits: Limits) -> dict[str, str]:
+    """File and value for v2, from v1's units."""
+    values = {}
+    if limits.memory:
+        values["memory.max"] = str(limits.memory)
+    if limits.memory_swap < 0:
+        values["memory.swap.max?"] = "max"
+    elif limits.memory_swap:
+        values["memory.swap.max"] = str(max(0, limits.memory_swap - limits.memory))
+    elif limits.memory:
+        values["memory.swap.max?"] = str(limits.memory)
+    if limits.cpu_quota > 0 or limits.cpu_period:
+        quota = str(limits.cpu_quota) if limits.cpu_quota > 0 else "max"
+        values["cpu.max"] = f"{quota} {limits.cpu_period or 100_000}"
+    if limits.cpu_shares:
+        # Linear from [2, 262144] to [1, 10000], as the OCI runtimes have agreed.
+        values["cpu.weight"] = str(1 + (limits.cpu_shares - 2) * 9999 // 262142)
+    if limits.pids is not None and limits.pids > 0:
+        values["pids.max"] = str(limits.pids)
+    return values
+
+
+def write_all(directory: Path, values: dict[str, str]) -> None:
+    """Write each value; a name that ends in "?" may be missing (no swap accounting)."""
+    for name, value in values.items():
+        file = directory / name.rstrip("?")
+        if name.endswith("?") and not file.exists():
+            continue
+        write(file, value)
+
+
+def write(file: Path, value: str) -> None:
+    """One write(2), as the kernel wants it; never creates the file."""
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        words = f"can't write {value} ({error.strerror})"
+        raise OSError(error.errno, words, str(file)) from error
