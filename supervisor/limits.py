@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 
+from supervisor.archive_uploads import Uploads
 from supervisor.health import Pace
 
 STARTS_AT_ONCE = 48
@@ -23,6 +24,14 @@ REMOVALS_AT_ONCE = 8
 READERS_AT_ONCE = 16
 """Threads that read old log records for clients."""
 
+SOURCES_AT_ONCE = 32
+"""Threads that look at what containers are to have mounted. They may be held up by disks of which
+nothing is known, so nothing else waits for them."""
+
+HELPERS_AT_ONCE = 8
+"""Threads that start processes for containers' files (`cp`, `diff`, `export`): a few ms each. How
+many such processes there are is not limited: a slow client must not keep others from copying."""
+
 
 class Limits:
     """The limiters of one engine; made inside its event loop."""
@@ -34,3 +43,6 @@ class Limits:
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
         self.probes = Pace()
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)
+        self.sources = anyio.CapacityLimiter(SOURCES_AT_ONCE)
+        self.helpers = anyio.CapacityLimiter(HELPERS_AT_ONCE)
+        self.uploads = Uploads()

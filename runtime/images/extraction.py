@@ -13,8 +13,8 @@ import os
 import stat
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import IO, TypeVar, cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from runtime.images.attributes import set_attributes
 from runtime.images.entry_names import (
@@ -25,10 +25,10 @@ from runtime.images.entry_names import (
     shown,
 )
 from runtime.images.entry_numbers import check_numbers, mtime_ns
+from runtime.images.tar_entries import entries
 from runtime.images.tar_source import Refusal, TarSource, Truncated
 from runtime.images.trees import remove_tree
 
-_ZEROS = bytes(tarfile.BLOCKSIZE)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRAFT_DIRECTORY = 0o700
@@ -61,7 +61,7 @@ class Extraction:
             Refusal: The archive is damaged, truncated or leads out; the text names the entry.
             OSError: `filename` is the entry's name, always.
         """
-        for entry in self._headers():
+        for entry in entries(self._source):
             try:
                 self._unpack(entry)
             except OSError as error:
@@ -75,45 +75,6 @@ class Extraction:
                 error.filename = entry.name
                 raise
         self._source.drain()
-
-    def _headers(self) -> Iterator[tarfile.TarInfo]:
-        """Entries in the archive's order; tarfile's errors become ours.
-
-        tarfile takes any bad header after the first for the end of the archive. The last block
-        that it read tells: zeros are an end, anything else is damage or truncation.
-        """
-        last = ""
-        try:
-            archive = tarfile.TarFile(
-                fileobj=cast(IO[bytes], self._source), encoding="utf-8", errors="surrogateescape"
-            )
-            while (entry := archive.next()) is not None:
-                last = entry.name
-                yield entry
-                # It keeps them all, for random access that a stream has no use for.
-                archive.members.clear()  # type: ignore[attr-defined]
-        except Truncated as error:
-            raise Truncated(f"{error}{_after(last)}") from None
-        except RecursionError:
-            raise Refusal(f"damaged archive: headers without end{_after(last)}") from None
-        except (tarfile.TarError, ValueError, OverflowError) as error:
-            raise self._bad_header(last, error) from None
-        if self._source.cut_short:
-            raise Truncated(f"the archive is truncated: its end mark is missing{_after(last)}")
-        if self._source.last_read != _ZEROS:
-            raise Refusal(f"damaged archive: no valid header{_after(last)}")
-
-    def _bad_header(self, last: str, error: Exception) -> Refusal:
-        if last:
-            words = (
-                "the archive is truncated"
-                if self._source.cut_short
-                else f"damaged archive ({error})"
-            )
-            return Refusal(f"{words}{_after(last)}")
-        if self._source.tell() == 0:
-            return Refusal("the archive is empty: not a single byte came")
-        return Refusal("this is not a tar archive (plain, gzip, bzip2 or xz)")
 
     def _unpack(self, entry: tarfile.TarInfo) -> None:
         name = checked_name(entry.name)
@@ -284,7 +245,3 @@ class Extraction:
         else:
             os.unlink(path)
             self._links.discard(place)
-
-
-def _after(name: str) -> str:
-    return f" (after {shown(name)})" if name else ""

@@ -111,6 +111,11 @@ class Request:
                     raise BadParameter(f"the query string is malformed: {error}") from error
         return self._query
 
+    @property
+    def raw_query(self) -> bytes:
+        """The query as it came: what it names may be no text, as paths."""
+        return self._target_query
+
     def parameter(self, name: str, default: str = "") -> str:
         """Return a query parameter's first value."""
         values = self.query.get(name)

@@ -19,7 +19,6 @@ _NOT_DONE = {
     "builds": ("POST /build", "POST /build/prune", "POST /session"),
     "checking of registry credentials": ("POST /auth",),
     "commit": ("POST /commit",),
-    "copying from and to containers": ("GET|HEAD|PUT /containers/{id}/archive",),
     "creating and changing networks": (
         "POST /networks/create",
         "POST /networks/{id}/connect",
@@ -27,14 +26,12 @@ _NOT_DONE = {
         "POST /networks/prune",
         "DELETE /networks/{id}",
     ),
-    "diff": ("GET /containers/{id}/changes",),
     "exec": (
         "POST /containers/{id}/exec",
         "POST /exec/{id}/start",
         "POST /exec/{id}/resize",
         "GET /exec/{id}/json",
     ),
-    "export": ("GET /containers/{id}/export",),
     "image history": ("GET /images/{name}/history",),
     "loading of images": ("POST /images/load",),
     "networks": ("GET /networks",),

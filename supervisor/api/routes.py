@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from supervisor.api import (
+    archive,
     attach,
+    changes,
     containers,
     disk_usage,
     events,
+    export,
     images,
     imports,
     metrics,
@@ -35,6 +38,11 @@ _ROUTES: list[Route] = [
     ("GET", "/containers/{id}/timeline", timeline.timeline),
     ("GET", "/containers/{id}/logs", streams.logs),
     ("POST", "/containers/{id}/attach", attach.attach),
+    ("HEAD", "/containers/{id}/archive", archive.stat),
+    ("GET", "/containers/{id}/archive", archive.read),
+    ("PUT", "/containers/{id}/archive", archive.write),
+    ("GET", "/containers/{id}/changes", changes.changes),
+    ("GET", "/containers/{id}/export", export.export),
     ("POST", "/containers/{id}/start", containers.start),
     ("POST", "/containers/{id}/stop", containers.stop),
     ("POST", "/containers/{id}/restart", containers.restart),

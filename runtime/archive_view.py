@@ -1,0 +1,159 @@
+"""Entering a container's file system, so that "/" is its root and nothing else is in reach.
+
+A running one is entered by its init's mount namespace: its tmpfs, binds and volumes are there as
+its own processes see them. For one that does not run its root is put together in a mount namespace
+of the helper's own, which ends with the helper: the machine's mount table never knows of it, and a
+kill -9 at any moment leaves nothing behind.
+
+To read, the upper directory is mounted as the topmost of the lower ones. That mount writes nothing,
+not even to its work directory, so it is in nobody's way: the container can start meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runtime import flags, mounts
+from runtime.archive_order import GONE, Refused
+from runtime.kernel import DOOR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_CLONE = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_RECURSIVE
+_RESOLVE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
+
+
+def enter(view: dict[str, Any], *, with_mounts: bool) -> None:
+    """Make the container's root this process's, whose only thread this must be.
+
+    Args:
+        view: {"pidfd"} of its init; or {"lower", "upper", "work", "merged", "binds", "writable",
+            "volatile"} as `runtime.spec.Spec` has them, to put it together.
+        with_mounts: Also what is mounted over its overlay.
+
+    Raises:
+        Refused: It has ended (GONE).
+        OSError: The kernel refuses.
+    """
+    if "pidfd" in view:
+        _enter_running(view["pidfd"])
+        if not with_mounts:
+            _leave_mounts_behind()
+        return
+    DOOR.unshare(flags.CLONE_NEWNS)
+    DOOR.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
+    trees = _taken(view["binds"]) if with_mounts else []
+    lower = [os.fsencode(path) for path in view["lower"]]
+    upper, merged = os.fsencode(view["upper"]), os.fsencode(view["merged"])
+    if view["writable"]:
+        work = os.fsencode(view["work"])
+        mounts.mount_overlay(DOOR, merged, lower, upper, work, view["volatile"])
+    else:
+        mount_readonly(merged, [upper, *lower])
+    DOOR.chdir(merged)
+    # pivot_root(2): new and old root stacked on one another need no directory for the old.
+    DOOR.pivot_root(b".", b".")
+    DOOR.umount2(b".", flags.MNT_DETACH)
+    DOOR.chdir(b"/")
+    _attach(trees)
+
+
+def _enter_running(pidfd: int) -> None:
+    try:
+        DOOR.setns(pidfd, flags.CLONE_NEWNS)
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            raise Refused(GONE, "the container has ended") from None
+        raise
+    os.close(pidfd)
+    DOOR.chdir(b"/")
+
+
+def _leave_mounts_behind() -> None:
+    """Exchange the root for a copy of the overlay's own mount, without what is mounted below it."""
+    root = DOOR.open_tree(b"/", flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC)
+    os.fchdir(root)
+    os.close(root)
+    os.chroot(b".")
+
+
+def mount_readonly(merged: bytes, layers: Sequence[bytes]) -> None:
+    """Mount layers, the topmost first, so that nobody can write; private mounts alone may see it.
+
+    Layers too long for mount(2)'s one page go in by /proc/self/fd paths.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    handles: list[int] = []
+    options = _readonly_options(layers)
+    if len(options) > mounts.OPTIONS_BYTES:
+        handles = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in layers]
+        options = _readonly_options([b"/proc/self/fd/%d" % fd for fd in handles])
+    bits = flags.MS_NODEV | flags.MS_NOSUID | flags.MS_NOEXEC | flags.MS_RDONLY
+    DOOR.mount(b"overlay", merged, b"overlay", bits, options)
+    for fd in handles:
+        os.close(fd)
+
+
+def _readonly_options(layers: Sequence[bytes]) -> bytes:
+    return b"lowerdir=" + b":".join(mounts.escape(layer) for layer in layers)
+
+
+class _Tree:
+    """A detached copy of what a mount shows.
+
+    Attributes:
+        bare: Its flags could not be set yet (Linux before 5.12 has no mount_setattr).
+    """
+
+    __slots__ = ("bare", "fd", "readonly", "target")
+
+    def __init__(self, source: bytes, target: bytes, readonly: bool) -> None:
+        self.target = target
+        self.readonly = readonly
+        self.bare = False
+        self.fd = DOOR.open_tree(source, _CLONE)
+        attributes = flags.MOUNT_ATTR_NODEV | (flags.MOUNT_ATTR_RDONLY if readonly else 0)
+        try:
+            DOOR.mount_setattr(self.fd, attributes)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            self.bare = True
+
+
+def _taken(asked: Sequence[dict[str, Any]]) -> list[_Tree]:
+    """The sources that are there: one that has never run lacks the files of its network."""
+    return [
+        _Tree(os.fsencode(one["source"]), os.fsencode(one["target"]), one["readonly"])
+        for one in asked
+        if os.path.exists(one["source"])
+    ]
+
+
+def _attach(trees: Sequence[_Tree]) -> None:
+    """Put them where their targets are; none is made, as looking must change nothing."""
+    for tree in trees:
+        try:
+            target = DOOR.openat2(flags.AT_FDCWD, tree.target, os.O_PATH, _RESOLVE)
+        except OSError:
+            os.close(tree.fd)
+            continue
+        if _is_directory(target) == _is_directory(tree.fd):
+            DOOR.move_mount(tree.fd, target, tree.target)
+            if tree.bare:
+                bits = flags.MS_NODEV | (flags.MS_RDONLY if tree.readonly else 0)
+                bits |= flags.MS_REMOUNT | flags.MS_BIND
+                DOOR.mount(None, tree.target, None, bits, None)
+        os.close(target)
+        os.close(tree.fd)
+
+
+def _is_directory(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)

@@ -1,0 +1,218 @@
+"""What a container has changed: its upper directory beside what its image shows there.
+
+overlayfs writes down deletions as whiteouts (character devices 0:0), directories that hide all
+below them by trusted.overlay.opaque, and renamed ones by trusted.overlay.redirect
+(Documentation/filesystems/overlayfs.rst). Everything else in the upper directory was made or
+changed there. Only names are looked up, one at a time and without following a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runtime import archive_view, flags
+from runtime.kernel import DOOR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+MODIFIED, ADDED, DELETED = 0, 1, 2
+"""The Engine API's numbers."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPAQUE = "trusted.overlay.opaque"
+_REDIRECT = "trusted.overlay.redirect"
+_INSIDE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
+
+Change = tuple[bytes, int]
+
+
+def open_layers(view: dict[str, Any]) -> tuple[int, int]:
+    """Open the upper directory, and the image's layers as one tree.
+
+    Several layers are mounted, read-only, in a mount namespace of this process's own.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    upper = os.open(view["upper"], _DIRECTORY)
+    lower = [os.fsencode(path) for path in view["lower"]]
+    if len(lower) == 1:
+        return upper, os.open(lower[0], _DIRECTORY)
+    merged = os.fsencode(view["merged"])
+    DOOR.unshare(flags.CLONE_NEWNS)
+    DOOR.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
+    archive_view.mount_readonly(merged, lower)
+    return upper, os.open(merged, _DIRECTORY)
+
+
+def compare(upper: int, below: int, hidden: Sequence[bytes] = ()) -> list[Change]:
+    """All changes in order, a directory before what is in it. Closes both descriptors.
+
+    Args:
+        hidden: Absolute paths that the engine has made to mount something there. They, and that
+            their directories were touched for them, are no changes.
+    """
+    return _Comparison(below, frozenset(path.strip(b"/") for path in hidden)).run(upper)
+
+
+class _Comparison:
+    def __init__(self, image: int, hidden: frozenset[bytes]) -> None:
+        self._image = image
+        self._hidden = hidden
+        self._found: list[Change] = []
+
+    def run(self, upper: int) -> list[Change]:
+        try:
+            self._directory(b"", upper, self._image, self._image)
+        finally:
+            os.close(upper)
+            os.close(self._image)
+        return self._found
+
+    def _directory(self, path: bytes, upper: int, through: int, before: int) -> tuple[bool, bool]:
+        """What has changed in one directory.
+
+        Args:
+            upper: Its upper directory, -1 where there is none.
+            through: What of the image is to be seen in it now, -1 for nothing.
+            before: What the image has at its path, -1 for nothing.
+
+        Returns:
+            Whether something was added or deleted in it, and whether something of it is hidden.
+        """
+        turned = left_out = False
+        ours = _names(upper)
+        names = set(ours)
+        if through != before:
+            names.update(_names(through), _names(before))
+        for name in sorted(names):
+            place = path + b"/" + name if path else name
+            if place in self._hidden and _is_bare(upper, name):
+                left_out = True
+                continue
+            old = _look(before, name)
+            new = _look(upper, name) if name in ours else _look(through, name)
+            if new is not None and name in ours and _is_whiteout(new):
+                new = None
+            if new is None:
+                if old is not None:
+                    self._found.append((b"/" + place, DELETED))
+                    turned = True
+                continue
+            turned |= self._one(place, name, old, new, (upper, through, before), name in ours)
+        return turned, left_out
+
+    def _one(
+        self,
+        place: bytes,
+        name: bytes,
+        old: os.stat_result | None,
+        new: os.stat_result,
+        where: tuple[int, int, int],
+        is_ours: bool,
+    ) -> bool:
+        """One name that is there now; returns whether it was not before."""
+        kind = ADDED if old is None else MODIFIED
+        if not stat.S_ISDIR(new.st_mode):
+            if is_ours or old is None or _differs(old, new):
+                self._found.append((b"/" + place, kind))
+            return kind == ADDED
+        at = len(self._found)
+        upper = _open(where[0], name) if is_ours else -1
+        before = _open(where[2], name)
+        through = self._through(place, name, upper, where, before)
+        try:
+            turned, left_out = self._directory(place, upper, through, before)
+        finally:
+            for fd in {upper, through, before} - {-1}:
+                os.close(fd)
+        if kind == ADDED and left_out and len(self._found) == at:
+            return False  # made for what is mounted in it
+        if old is None or turned or (not left_out and _differs(old, new)) or _has_other_rights(
+            old, new
+        ):  # fmt: skip
+            self._found.insert(at, (b"/" + place, kind))
+        return kind == ADDED
+
+    def _through(
+        self, place: bytes, name: bytes, upper: int, where: tuple[int, int, int], before: int
+    ) -> int:
+        """What of the image is to be seen in a directory now; may be `before` itself."""
+        if upper < 0:
+            return _open(where[1], name)
+        if _attribute(upper, _OPAQUE) in (b"y", b"x"):
+            return -1
+        redirect = _attribute(upper, _REDIRECT)
+        if redirect:
+            if not redirect.startswith(b"/"):
+                redirect = place.rpartition(b"/")[0] + b"/" + redirect
+            try:
+                bits = os.O_RDONLY | os.O_DIRECTORY
+                return DOOR.openat2(self._image, redirect.lstrip(b"/"), bits, _INSIDE)
+            except OSError:
+                return -1
+        return before if where[1] == where[2] else _open(where[1], name)
+
+
+def _names(fd: int) -> set[bytes]:
+    return {os.fsencode(name) for name in os.listdir(fd)} if fd >= 0 else set()
+
+
+def _look(fd: int, name: bytes) -> os.stat_result | None:
+    if fd < 0:
+        return None
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _open(fd: int, name: bytes) -> int:
+    if fd < 0:
+        return -1
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return -1
+        raise
+
+
+def _attribute(fd: int, name: str) -> bytes:
+    try:
+        return os.getxattr(fd, name)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return b""
+        raise
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _is_bare(upper: int, name: bytes) -> bool:
+    """Whether it is an empty file or directory: what is needed to mount something, and no more."""
+    status = _look(upper, name)
+    if status is None:
+        return False
+    if stat.S_ISDIR(status.st_mode):
+        fd = _open(upper, name)
+        try:
+            return not os.listdir(fd)
+        finally:
+            os.close(fd)
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
+
+
+def _differs(old: os.stat_result, new: os.stat_result) -> bool:
+    return old.st_mtime_ns != new.st_mtime_ns or _has_other_rights(old, new)
+
+
+def _has_other_rights(old: os.stat_result, new: os.stat_result) -> bool:
+    return (old.st_mode, old.st_uid, old.st_gid) != (new.st_mode, new.st_uid, new.st_gid)

@@ -1,0 +1,270 @@
+"""A container's files, looked at, read and written from outside by a helper process.
+
+The engine opens none of them: a path of a container's is followed by a process that has nothing but
+the container's root in reach (`runtime.archive_child`), one for each request. Its streams are
+pipes, so memory is flat and a slow client holds up nobody but its own helper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import structlog
+
+from runtime import archive_order as order
+from runtime.archive_job import PIPE_BYTES, ArchiveJob
+from supervisor import network_files
+from supervisor.container import Container
+from supervisor.errors import (
+    BadParameter,
+    Conflict,
+    EngineError,
+    EngineFault,
+    NoSuchContainer,
+    NotFound,
+)
+from supervisor.lifecycle import settled
+from supervisor.states import State
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+log = structlog.get_logger()
+
+KILL_LIMIT_S = 10.0
+"""A killed helper that has not ended by then hangs in its disk; it is reaped when it does."""
+
+_TRIES = 5
+_LONGEST_LINE = 256 * 1024 * 1024
+
+
+class Forbidden(EngineError):
+    """The path lies in a file system that is mounted read-only."""
+
+    status = 403
+
+
+class _ContainerEnded(Exception):
+    """Its helper came too late into a container that ran a moment ago."""
+
+
+class Helper:
+    """One helper process at work.
+
+    Attributes:
+        job: Its ends.
+    """
+
+    def __init__(self, job: ArchiveJob, container: Container, reference: str, path: str) -> None:
+        self.job = job
+        self._container = container
+        self._reference = reference
+        self._path = path
+        self._unread = b""
+
+    async def answer(self) -> dict[str, Any]:
+        """Wait for its next answer.
+
+        Raises:
+            EngineError: It refuses, or has ended without one.
+        """
+        while b"\n" not in self._unread:
+            piece = await _read(self.job.result_fd, 65536)
+            if not piece:
+                raise EngineFault(
+                    f"the process for the files of container {self._reference} has ended "
+                    f"({self.job.fate()})"
+                )
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        told: dict[str, Any] = json.loads(line)
+        if "error" in told:
+            raise self._refusal(told["kind"], told["error"])
+        return told
+
+    def _refusal(self, kind: str, words: str) -> Exception:
+        if kind == order.GONE:
+            return _ContainerEnded()
+        if kind == order.MISSING:
+            return NotFound(f"Could not find the file {self._path} in container {self._reference}")
+        if kind == order.REFUSED:
+            return BadParameter(words)
+        if kind == order.READ_ONLY:
+            return Forbidden(words)
+        return EngineFault(f"cannot copy files of container {self._reference}: {words}")
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The archive as it is made.
+
+        Raises:
+            EngineError: It could not be completed.
+        """
+        while piece := await _read(self.job.output_fd, PIPE_BYTES):
+            yield piece
+        await self.answer()
+
+    async def feed(self, data: bytes) -> bool:
+        """Hand on a piece of an archive; False if it has seen enough: its answer says why."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.job.input_fd, view) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self.job.input_fd)
+            except BrokenPipeError:
+                return False
+        return True
+
+
+async def _read(fd: int, size: int) -> bytes:
+    """What has come, at least a byte; b"" at the end."""
+    while True:
+        try:
+            data = os.read(fd, size)
+        except BlockingIOError:
+            await anyio.wait_readable(fd)
+        else:
+            # A stream that always has more must not keep the others waiting.
+            await anyio.lowlevel.checkpoint()
+            return data
+
+
+@contextlib.asynccontextmanager
+async def helper(
+    engine: Engine,
+    container: Container,
+    asked: dict[str, Any],
+    reference: str = "",
+    *,
+    writable: bool = False,
+    view: dict[str, Any] | None = None,
+) -> AsyncGenerator[tuple[Helper, dict[str, Any]], None]:
+    """Have a helper at work in a container's files; it is gone when the block is left.
+
+    Args:
+        asked: The order without its view (`runtime.archive_order`).
+        reference: What the client calls the container, for its error texts.
+        writable: It will write. The caller has the container's turn then (`Limits.uploads`).
+        view: What it looks at; None for the container's root as it is now.
+
+    Yields:
+        The helper and its first answer.
+
+    Raises:
+        EngineError: It refuses, or can't be started.
+    """
+    for _ in range(_TRIES):
+        pidfd, seen = -1, view
+        if seen is None:
+            seen, pidfd = await _view(engine, container, writable)
+        job = await _start(engine, asked, seen, pidfd)
+        one = Helper(job, container, reference or container.name, asked.get("path", ""))
+        try:
+            try:
+                first = await one.answer()
+            except _ContainerEnded:
+                continue
+            yield one, first
+            return
+        finally:
+            await _end(engine, job)
+    raise EngineFault(f"container {container.name} ends and starts too often to look into it")
+
+
+async def _start(
+    engine: Engine, asked: dict[str, Any], view: dict[str, Any], pidfd: int
+) -> ArchiveJob:
+    if pidfd >= 0:
+        view = {"pidfd": pidfd}
+    try:
+        return await anyio.to_thread.run_sync(
+            ArchiveJob, {**asked, "view": view}, pidfd, limiter=engine.limits.helpers
+        )
+    except OSError as error:
+        raise EngineFault(
+            f"cannot start a process for the container's files: {error.strerror}"
+        ) from error
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+async def _view(engine: Engine, container: Container, writable: bool) -> tuple[dict[str, Any], int]:
+    """How a helper enters a container now; of one that runs the second is its pidfd, ours."""
+    await settled(container)
+    while (run := container.run) is not None:
+        if run.pidfd >= 0 and not run.exited.is_set():
+            try:
+                return {}, os.dup(run.pidfd)
+            except OSError as error:
+                raise EngineFault(
+                    f"cannot look into container {container.name}: {error.strerror}"
+                ) from error
+        await run.ended.wait()
+        await anyio.lowlevel.checkpoint()
+    check_there(container)
+    return layers_of(engine, container) | {
+        "binds": [
+            {"source": source, "target": target, "readonly": readonly}
+            for source, target, readonly in _mounted(engine, container)
+        ],
+        "writable": writable,
+        "volatile": container.config.auto_remove,
+    }, -1
+
+
+def layers_of(engine: Engine, container: Container) -> dict[str, Any]:
+    """What a container's root is put together from, and an empty directory to do it in."""
+    directory = engine.directory(container)
+    return {
+        "lower": list(engine.layers(container).lower),
+        "upper": str(directory / "upper"),
+        "work": str(directory / "work"),
+        "merged": str(engine.settings.rootfs),
+    }
+
+
+def _mounted(engine: Engine, container: Container) -> list[tuple[str, str, bool]]:
+    """What a start would mount over its root: (source, target, whether it is read-only)."""
+    directory = engine.directory(container)
+    return [
+        *((one.source, one.target, one.readonly) for one in engine.layers(container).binds),
+        *((f"{directory}/{name}", f"/etc/{name}", False) for name in network_files.NAMES),
+    ]
+
+
+def check_there(container: Container, verb: str = "copy files of") -> None:
+    """See that a container has files.
+
+    Raises:
+        Conflict, NoSuchContainer: It is being removed, or is dead.
+    """
+    if container.state is State.GONE:
+        raise NoSuchContainer(container.name)
+    if container.state is State.REMOVING:
+        raise Conflict(f"You cannot {verb} container {container.id} which is being removed")
+    if container.state is State.DEAD:
+        raise Conflict(f"You cannot {verb} container {container.id} which is Dead: remove it again")
+
+
+async def _end(engine: Engine, job: ArchiveJob) -> None:
+    """Let go of a helper. One that hangs in its disk is waited for by a task of its own."""
+    job.close()
+    with anyio.move_on_after(KILL_LIMIT_S, shield=True):
+        await anyio.wait_readable(job.pidfd)
+        job.reap()
+        return
+    log.error("archive.helper_hangs", pid=job.pid)
+    engine.begin(_await_end, job)
+
+
+async def _await_end(job: ArchiveJob) -> None:
+    await anyio.wait_readable(job.pidfd)
+    job.reap()
