@@ -39,6 +39,11 @@ class Settings:
         return self.root / "containers"
 
     @property
+    def volumes(self) -> Path:
+        """One directory for each volume."""
+        return self.root / "volumes"
+
+    @property
     def rootfs(self) -> Path:
         """An empty directory; each container mounts its root there, in its own namespace."""
         return self.run_dir / "rootfs"
@@ -69,6 +74,7 @@ def claim_directories(settings: Settings) -> None:
         (settings.root, 0o711),
         (settings.run_dir, 0o755),
         (settings.containers, 0o711),
+        (settings.volumes, 0o711),
         (settings.rootfs, 0o711),
     ):
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from supervisor.mount_points import Mounts
 from supervisor.phases import Timeline
 from supervisor.states import State
 
@@ -130,6 +131,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     health: HealthCheck | None = None
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
+    mounts: Mounts = Mounts()
     attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
@@ -210,6 +212,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         restart_delay_ms: The last delay before a restart, which the next one doubles.
         health: What its health check has found; None without one.
         log_dropped_bytes: Output of this run that no log could take.
+        remove_volumes: Its anonymous volumes go with it: for who has to finish its removal.
         timeline: The phases of it all with their times.
     """
 
@@ -232,6 +235,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     restart_delay_ms: int = 0
     health: Health | None = None
     log_dropped_bytes: int = 0
+    remove_volumes: bool = False
     timeline: Timeline = Timeline()
 
 

@@ -64,6 +64,7 @@ from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
 from supervisor.upgrade import Upgrade
+from supervisor.volumes import Volumes
 
 log = structlog.get_logger()
 
@@ -95,6 +96,9 @@ class Engine:
         self.events = EventBus(Journal(settings.run_dir / "events", EngineEvent, IN_A_FILE))
         self.ends = RecentEnds(Journal(settings.run_dir / "ends", RecentEnd))
         self.limits = Limits()
+        self.volumes = Volumes(
+            settings.volumes, self.events, lambda: self.containers, self.limits.removals
+        )
         self.counts = Counts()
         self.pauses = pausing.Pauses()
         self.generations = Generations(settings.run_dir)
@@ -154,7 +158,7 @@ class Engine:
             name: None or empty for a generated one.
 
         Raises:
-            BadParameter: The name is not allowed.
+            BadParameter: The name is not allowed, or that of a volume.
             NameInUse: Another container has it.
             EngineFault: The disk refused.
         """
@@ -343,8 +347,10 @@ class Engine:
             "container", "rename", container.id, lifecycle.attributes(container, oldName=f"/{old}")
         )
 
-    async def remove(self, container: Container, force: bool = False) -> None:
-        """Delete a container; `force` kills it first.
+    async def remove(
+        self, container: Container, force: bool = False, volumes: bool = False
+    ) -> None:
+        """Delete a container; `force` kills it first, `volumes` deletes its anonymous ones.
 
         Raises:
             Conflict: It runs and `force` is not set, or is being removed already.
@@ -360,7 +366,7 @@ class Engine:
                 # Its own task removes it already: wait for that instead of racing with it.
                 await self.waiter(container, "removed").result()
                 return
-        await remove.remove(self, container)
+        await remove.remove(self, container, volumes)
 
     async def prune(
         self, chosen: Callable[[Container], bool] = lambda container: True

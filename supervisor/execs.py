@@ -174,7 +174,9 @@ def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
         image = engine.layers(container)
     except NoSuchImage:
         return ()  # deleted behind our back; the container has it all the same
-    if any(bind.target in _USERS for bind in image.binds):
+    mounted = [bind.target for bind in image.binds]
+    mounted += [point.target for point in container.config.mounts.points]
+    if any(target in _USERS for target in mounted):
         return ()
     return (f"{engine.directory(container)}/upper", *image.lower)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from supervisor import restart_policy, store
+from supervisor import restart_policy, store, volumes_mounted
 from supervisor.container import Container, Life
 from supervisor.disk import DiskHangs
 from supervisor.errors import EngineFault
@@ -170,9 +170,10 @@ def attributes(container: Container, **more: str) -> dict[str, str]:
 
 
 async def create(engine: Engine, container: Container) -> None:
-    """Make a container's directory and record: all of it, or nothing.
+    """Make a container's directory and record, and its volumes: all of it, or nothing.
 
     Raises:
+        BadParameter: A volume can't have the name or the options that were asked for.
         EngineFault: The disk refused, or does not answer; nothing is left.
     """
     laps = Laps("create")
@@ -188,5 +189,11 @@ async def create(engine: Engine, container: Container) -> None:
             f"cannot create container {container.name}: {error.strerror}"
             + (f": {error.filename}" if error.filename else "")
         ) from error
+    if container.config.mounts.points:
+        try:
+            await volumes_mounted.make(engine, container)
+        except BaseException:
+            await store.unmake(engine.directory(container))
+            raise
     engine.counts.over(laps.phases)
     engine.events.publish("container", "create", container.id, attributes(container))

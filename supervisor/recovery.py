@@ -27,6 +27,7 @@ from supervisor import (
     restarting,
     set_aside,
     store,
+    volumes_mounted,
 )
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
@@ -64,6 +65,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     """Read what is on disk, sweep what a crash left, and go on with what still runs."""
     engine.images.sweep()
+    engine.begin(engine.volumes.sweep, engine.volumes.recover())
     with os.scandir(engine.settings.containers) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -78,7 +80,7 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
             engine.containers.add(store.load(directory))
         except (store.UnreadableRecord, Conflict) as error:
             set_aside.put(engine.root, directory, str(error))
-    engine.warnings = set_aside.warnings(engine.root)
+    engine.warnings = set_aside.warnings(engine.root) + engine.volumes.warnings()
     is_gone = functools.partial(set_aside.is_gone, engine.root, engine.settings.containers)
     missed_events.publish(engine.events, engine.containers, is_gone)
     held = {one.id: one for one in adopted}
@@ -210,6 +212,7 @@ async def end_unseen(engine: Engine, container: Container) -> None:
     engine.events.publish(
         "container", "die", container.id, attributes(container, exitCode=str(ending.code))
     )
+    volumes_mounted.tell_unmounted(engine, container)
     log.warning("container.end_unseen", container=container.short_id, reason=ending.unknown)
 
 

@@ -14,7 +14,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
-from supervisor import disk
+from supervisor import disk, volumes_mounted
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, change
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-async def remove(engine: Engine, container: Container) -> None:
+async def remove(engine: Engine, container: Container, volumes: bool = False) -> None:
     """Delete a container that does not run, with its directory and its log.
+
+    Args:
+        volumes: With its anonymous volumes; those of one that removes itself go in any case.
 
     Raises:
         Conflict: It runs, or is being removed already.
@@ -55,8 +58,9 @@ async def remove(engine: Engine, container: Container) -> None:
                 f'cannot remove container "{container.name}": container is {container.state}: '
                 "stop the container before removing or force remove"
             )
+        volumes |= container.config.auto_remove or container.life.remove_volumes
         try:
-            change(engine, container, Event.REMOVE)
+            change(engine, container, Event.REMOVE, remove_volumes=volumes)
         except OSError as error:
             # A full disk must not keep people from deleting.
             log.warning("container.removal_not_written", error=error.strerror)
@@ -67,6 +71,8 @@ async def remove(engine: Engine, container: Container) -> None:
             # Deleting is bounded by the disk alone, and half of it is of no use to anybody.
             try:
                 engine.cgroups.remove(container.id)
+                if volumes:
+                    await volumes_mounted.remove_anonymous(engine, container)
                 await anyio.to_thread.run_sync(
                     delete_directory,
                     engine.directory(container),

@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from logs.drivers import Stream
-from supervisor import exits, health_watch, log_trouble
+from supervisor import exits, health_watch, log_trouble, volumes_mounted
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
@@ -149,6 +149,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     engine.events.publish(
         "container", "die", container.id, attributes(container, exitCode=str(ending.code))
     )
+    volumes_mounted.tell_unmounted(engine, container)
     log.info(
         "container.exited",
         code=ending.code,

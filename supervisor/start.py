@@ -24,8 +24,8 @@ import structlog
 from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
-from runtime.spec import Bind, CgroupPlan, Spec
-from supervisor import disk, health, network_files, store
+from runtime.spec import Bind, CgroupPlan, Spec, Tmpfs
+from supervisor import disk, health, network_files, store, volumes_mounted
 from supervisor.container import Container, Resources
 from supervisor.container_logs import open_log_of
 from supervisor.errors import EngineFault, StartFailed
@@ -78,15 +78,18 @@ async def start(engine: Engine, container: Container, again: bool = False) -> No
 async def _start(engine: Engine, container: Container, laps: Laps, again: bool) -> None:
     began = time.perf_counter()
     await _until_its_disk_answers(engine, container)
+    mounted = await volumes_mounted.prepare(engine, container)
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
-        run = await _try_again(functools.partial(_attempt, engine, container, laps, again))
+        attempt = functools.partial(_attempt, engine, container, mounted, laps, again)
+        run = await _try_again(attempt)
         container.run = run
         if container.pause is not None:
             container.pause.end()
             container.pause = None
         took_ms = round((time.perf_counter() - began) * 1e3, 2)
         engine.begin(live, engine, container, run, took_ms)
+    volumes_mounted.tell_mounted(engine, container)
     engine.events.publish("container", "start", container.id, attributes(container))
 
 
@@ -100,11 +103,13 @@ async def _try_again(attempt: Callable[[], Awaitable[Run]]) -> Run:
     raise EngineFault(f"{MOST_ATTEMPTS} shims died while they started it")
 
 
-async def _attempt(engine: Engine, container: Container, laps: Laps, again: bool) -> Run:
+async def _attempt(
+    engine: Engine, container: Container, mounted: list[Bind | Tmpfs], laps: Laps, again: bool
+) -> Run:
     async with Undo() as undo:
         try:
             await _write_down_last_end(engine, container)
-            run = await _spawn(engine, container, undo, laps)
+            run = await _spawn(engine, container, mounted, undo, laps)
             timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
             now = time.time_ns()
             await change_patiently(
@@ -154,7 +159,9 @@ async def _write_down_last_end(engine: Engine, container: Container) -> None:
     engine.shim.forget(container.id)
 
 
-async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -> Run:
+async def _spawn(
+    engine: Engine, container: Container, mounted: list[Bind | Tmpfs], undo: Undo, laps: Laps
+) -> Run:
     limits = _limits(container.config.resources)
     try:
         plan = engine.cgroups.create(container.id, limits)
@@ -179,7 +186,8 @@ async def _spawn(engine: Engine, container: Container, undo: Undo, laps: Laps) -
             stderr, stderr_w = _pipe(ours, theirs)
             if container.config.open_stdin:
                 stdin = _input_pipe(ours, theirs)
-        spec = kernel.memfd_sealed("mdocker-spec", _encode_spec(_spec(engine, container, plan)))
+        words = _encode_spec(_spec(engine, container, mounted, plan))
+        spec = kernel.memfd_sealed("mdocker-spec", words)
         theirs.callback(os.close, spec)
         laps.lap("prepare")
         deaths = engine.shim.deaths
@@ -328,7 +336,9 @@ def _limits(resources: Resources) -> Limits:
     )
 
 
-def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
+def _spec(
+    engine: Engine, container: Container, mounted: list[Bind | Tmpfs], plan: CgroupPlan
+) -> Spec:
     config = container.config
     directory = engine.directory(container)
     layers = engine.layers(container)
@@ -347,8 +357,9 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan) -> Spec:
         merged=str(engine.settings.rootfs),
         binds=(
             *layers.binds,
-            *(Bind(f"{directory}/{name}", f"/etc/{name}") for name in network_files.NAMES),
+            *volumes_mounted.with_network_files(directory, config.mounts, mounted),
         ),
+        readonly_root=config.mounts.readonly_root,
         network="host" if config.network_mode == "host" else "none",
         no_new_privileges=config.no_new_privileges,
         shm_size=config.shm_size,

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from supervisor import disk
@@ -86,6 +87,13 @@ async def make(directory: Path, container: Container, settle: Callable[[], None]
 
     undo = functools.partial(shutil.rmtree, directory, ignore_errors=True)
     await disk.of(directory).patient(work, late=undo)
+
+
+async def unmake(directory: Path) -> None:
+    """Take back what `make` has made, in a shield: its create has failed after all."""
+    with anyio.move_on_after(disk.PATIENCE_S, shield=True):
+        delete = functools.partial(shutil.rmtree, directory, ignore_errors=True)
+        await disk.of(directory).patient(delete)
 
 
 def save(directory: Path, container: Container) -> None:
