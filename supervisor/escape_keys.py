@@ -28,6 +28,8 @@ def parse(text: str) -> bytes:
 def _key(word: str, text: str) -> int:
     if len(word) == 1 and word.isascii():
         return ord(word)
+    if word == "DEL":
+        return 127
     name = word.removeprefix("ctrl-")
     if name != word and len(name) == 1:
         if name in _CONTROLS:
@@ -36,7 +38,7 @@ def _key(word: str, text: str) -> int:
             return ord(name) - ord("a") + 1
     raise BadParameter(
         f"invalid detach keys ({text}) provided: a list such as ctrl-p,ctrl-q, "
-        "each a single character or ctrl- with one of a-z @ [ \\ ] ^ _"
+        "each a single character, DEL, or ctrl- with one of a-z @ [ \\ ] ^ _"
     )
 
 
