@@ -61,7 +61,6 @@ _FILES = "reading and changing a container's files comes later"
 
 COMMANDS = {
     "exec": _EXEC,
-    "top": _EXEC,
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
     **dict.fromkeys(("cp", "diff", "export", "commit"), _FILES),

@@ -160,6 +160,14 @@ COMMANDS: tuple[Command, ...] = (
         f"[OPTIONS] {_C}",
     ),
     Command(
+        "top",
+        "mdocker.commands.top:top",
+        "Show the processes of a container",
+        LOOK,
+        "CONTAINER [ps OPTIONS]",
+        True,
+    ),
+    Command(
         "events",
         "mdocker.commands.streams:events",
         "Show what happens, as it happens",

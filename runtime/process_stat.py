@@ -7,6 +7,9 @@ import os
 # Where a field stands in what `fields` gives; the man page counts from 1.
 STATE = 3 - 3
 PARENT = 4 - 3
+TERMINAL = 7 - 3
+USER_TICKS = 14 - 3
+SYSTEM_TICKS = 15 - 3
 START_TICKS = 22 - 3
 EXIT_CODE = 52 - 3
 

@@ -39,6 +39,7 @@ from supervisor import (
     restarting,
     start,
     store,
+    top,
     waiting,
 )
 from supervisor.attachments import Attachment
@@ -277,6 +278,18 @@ class Engine:
             EngineFault: It is not paused.
         """
         await pausing.unpause(self, container)
+
+    async def top(self, container: Container, options: str = "") -> top.Listing:
+        """List its processes as `ps` does.
+
+        Args:
+            options: Those of ps, in one text.
+
+        Raises:
+            Conflict: It does not run.
+            EngineFault: ps refuses the options, or can't be run.
+        """
+        return await top.processes(self, container, options)
 
     async def restart_unhealthy(self, container: Container) -> None:
         """End a run as `stop` does, and have another one follow as after any end (with its delay).

@@ -52,7 +52,6 @@ _NOT_DONE = {
     "saving of images": ("GET /images/{name}/get", "GET /images/get"),
     "statistics": ("GET /containers/{id}/stats",),
     "tagging": ("POST /images/{name}/tag",),
-    "top": ("GET /containers/{id}/top",),
     "volumes": (
         "GET /volumes",
         "POST /volumes/create",

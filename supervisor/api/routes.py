@@ -18,6 +18,7 @@ from supervisor.api import (
     streams,
     system,
     timeline,
+    top,
     update,
     upgrade,
 )
@@ -36,6 +37,7 @@ _ROUTES: list[Route] = [
     ("POST", "/containers/prune", containers.prune),
     ("GET", "/containers/{id}/json", containers.inspect),
     ("GET", "/containers/{id}/timeline", timeline.timeline),
+    ("GET", "/containers/{id}/top", top.top),
     ("GET", "/containers/{id}/logs", streams.logs),
     ("POST", "/containers/{id}/attach", attach.attach),
     ("HEAD", "/containers/{id}/archive", archive.stat),

@@ -18,7 +18,7 @@ import h11
 
 from runtime.images.errors import ImageNotFound, ImportRefused
 from runtime.images.model import Deleted, Image, RootfsLayers, Untagged
-from supervisor import names, signals, waiting
+from supervisor import names, signals, top, waiting
 from supervisor.api.server import serve
 from supervisor.container import Container, Life
 from supervisor.counts import Counts
@@ -246,6 +246,10 @@ class FakeEngine:
 
     async def unpause(self, container):
         self._note("unpause", container.name)
+
+    async def top(self, container, options=""):
+        self._note("top", container.name, options)
+        return top.Listing(("PID", "CMD"), (("1", "sh -c x"),))
 
     async def update(self, container, policy):
         self._note("update", container.name, policy)

@@ -216,7 +216,7 @@ async def test_a_probe_that_was_paused_says_nothing(monkeypatch, tmp_path):
         monkeypatch.setattr(probing, "probe", paused_meanwhile)
         health_watch.begin(bed, bed.container, bed.run)
     assert bed.health.probes == ()
-    assert not bed.pauses._noting
+    assert not bed.pauses._noting  # nothing is remembered of it
 
 
 async def test_it_ends_with_the_container(monkeypatch, tmp_path):
