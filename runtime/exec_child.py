@@ -13,6 +13,8 @@ A failing step is reported over the status pipe as an init's is.
 
 from __future__ import annotations
 
+import os
+
 from runtime import becoming, flags
 from runtime.becoming import Becoming
 
@@ -38,6 +40,12 @@ def run(door: Kernel, plan: ExecPlan, ends: Ends, host: Host) -> NoReturn:
         child.step = "enter its namespaces"
         # Root and working directory are the container's root from then on.
         child.enter_namespaces(NAMESPACES)
+        if plan.silent:
+            child.step = "silence it"
+            null = door.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+            for number in plan.silent:
+                door.dup2(null, number)
+            door.close(null)
         if plan.terminal is not None:
             child.open_terminal()
 

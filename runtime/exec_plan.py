@@ -11,11 +11,15 @@ class ExecPlan(PayloadPlan):
 
     Attributes:
         layers: Where /etc/passwd and group are to be found, the topmost first; or nothing.
+        silent: Its descriptors that are /dev/null.
+        lasting: It outlives its supervisor.
     """
 
-    __slots__ = ("layers",)
+    __slots__ = ("lasting", "layers", "silent")
 
     layers: list[bytes]
+    silent: list[int]
+    lasting: bool
 
 
 def compile_exec(data: bytes) -> ExecPlan:
@@ -32,4 +36,6 @@ def compile_exec(data: bytes) -> ExecPlan:
     plan.joins = [as_bytes(path) + b"/cgroup.procs" for path in spec["joins"]]
     plan.layers = [as_bytes(path) for path in spec["layers"]]
     plan.memory_limited = spec["memory_limited"]
+    plan.silent = [int(number) for number in spec["silent"]]
+    plan.lasting = spec["lasting"]
     return plan

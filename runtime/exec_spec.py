@@ -21,10 +21,13 @@ class ExecSpec:
         env: `KEY=VALUE` words. PATH and HOME are added when they are missing.
         cwd: Absolute directory in the container; a missing one is refused. "" means "/".
         user: Docker's `user[:group]`, each by name or number; "" is root.
-        capabilities: What it may have at most (`CAP_…` names): not more than the payload.
+        capabilities: What it may have at most (`CAP_…` names): as a rule what the payload has. With
+            more than that, leave `layers` out: it must not share the shim's memory.
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
         terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
             (0, 0) where they are not known yet; None for no terminal.
+        silent: Which of its 1 (stdout) and 2 (stderr) are the container's /dev/null.
+        lasting: It goes on when the supervisor that began it is gone.
         cgroup: The v2 directory that it is born into, below the container's.
         joins: The container's v1 directories, for its limits.
         memory_limited: Memory is limited, so that a process of the container can be OOM-killed.
@@ -39,6 +42,8 @@ class ExecSpec:
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
     terminal: tuple[int, int] | None = None
+    silent: tuple[int, ...] = ()
+    lasting: bool = False
     cgroup: str
     joins: tuple[str, ...] = ()
     memory_limited: bool = False

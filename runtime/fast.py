@@ -82,7 +82,7 @@ class FastStarts:
         self, compile_to: Callable[[AnyPlan, Ends, steps.Texts], bytes], plan: AnyPlan, ends: Ends
     ) -> Packed | None:
         # See runtime.native: who shares an OOM victim's memory dies with it.
-        if plan.memory_limited or plan.terminal is not None or ends.stdin >= 0:
+        if plan.memory_limited or plan.terminal is not None:
             return None
         slot = self._slots.take()
         texts = steps.Texts(slot.address, slot.room, slot.scratch)

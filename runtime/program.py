@@ -76,6 +76,14 @@ class Programs:
         readonly = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
         self._readonly_root = step(_MOUNT, 0, self._at(b"/"), 0, readonly, 0)
         self._limits = self._fixed_limits()
+        null = self._at(b"/dev/null")
+        self._no_input = step(_OPEN, null, os.O_RDONLY | os.O_CLOEXEC) + step(_DUP2, _FIRST, 0)
+        self._silence = {
+            number: step(_OPEN, null, os.O_WRONLY | os.O_CLOEXEC)
+            + step(_DUP2, _FIRST, number)
+            + step(_CLOSE, _FIRST)
+            for number in (1, 2)
+        }
         self._signals = b"".join(
             step(_RT_SIGACTION, number, self._nothing, 0, 8) for number in host.ignored_signals
         )
@@ -101,7 +109,7 @@ class Programs:
             self._attach_binds(binds, texts),
             self._readonly_root if plan.readonly_root else b"",
             self._protect(plan, texts),
-            self._become(plan, identity, texts),
+            self._become(plan, identity, ends.stdin >= 0, texts),
         ]
         return b"".join(parts)
 
@@ -119,7 +127,8 @@ class Programs:
             self._join(plan.joins, _ENTERED + 1, texts),
             step(_SETNS, _ENTERED, NAMESPACES),
             step(_CLOSE, _ENTERED),
-            self._become(plan, identity, texts),
+            *(self._silence[number] for number in plan.silent),
+            self._become(plan, identity, ends.stdin >= 0, texts),
         ]
         return b"".join(parts)
 
@@ -201,8 +210,6 @@ class Programs:
             parts.append(step(_CLOSE, _FIRST))
         nofile = self._at(struct.pack("=2Q", *self._host.nofile))
         parts.append(step(_PRLIMIT64, 0, 7, nofile, 0))  # RLIMIT_NOFILE
-        parts.append(step(_OPEN, self._at(b"/dev/null"), os.O_RDONLY | os.O_CLOEXEC))
-        parts.append(step(_DUP2, _FIRST, 0))
         return b"".join(parts)
 
     def _identity(self, plan: Plan) -> Identity:
@@ -218,6 +225,8 @@ class Programs:
             step(_DUP2, ends.stdout, 1),
             step(_DUP2, ends.stderr, 2),
         ]
+        if ends.stdin >= 0:
+            parts.append(step(_DUP2, ends.stdin, 0))
         if ends.entered >= 0:
             parts.append(step(_DUP3, ends.entered, _ENTERED, os.O_CLOEXEC))
         parts.append(step(_CLOSE_RANGE, _ENTERED + (ends.entered >= 0), _LAST, 0))
@@ -379,10 +388,13 @@ class Programs:
             parts.append(step(_MOUNT, kind, path, kind, mounts.SAFE | flags.MS_RDONLY, size))
         return b"".join(parts)
 
-    def _become(self, plan: PayloadPlan, identity: Identity, texts: Texts) -> bytes:
+    def _become(
+        self, plan: PayloadPlan, identity: Identity, has_input: bool, texts: Texts
+    ) -> bytes:
         """What `becoming.Becoming.become` does."""
         return (
             self._limits
+            + (b"" if has_input else self._no_input)
             + self._enter(plan.cwd, texts)
             + self._privileges(plan, identity, texts)
             + self._signals

@@ -4,7 +4,7 @@ The child has to be born into the container's pid namespace: setns(2) of a pid n
 only where the caller's later children go, so the shim goes there, clones once, and comes home.
 
 An exec belongs to the supervisor that asked for it and ends with it: when the connection is lost,
-its whole cgroup is killed. Its exit is told once and not kept.
+its whole cgroup is killed, unless it is a `lasting` one. Its exit is told once and not kept.
 
 As with inits there is a fast way (`runtime.native`). A fast child that gives up is killed, and a
 Python one (`runtime.exec_child`) goes the same way on the descriptors that it had, to find words.
@@ -202,6 +202,8 @@ class Execs:
     def end_all(self) -> None:
         """Kill each with its children: whoever asked for them is gone. They are reaped as ever."""
         for pidfd, entered in self._entered.items():
+            if entered.plan.lasting:
+                continue
             self._give_up(entered)
             _kill_all(entered.plan.unified, pidfd)
 
