@@ -34,7 +34,6 @@ _NOT_DONE = {
     ),
     "image history": ("GET /images/{name}/history",),
     "loading of images": ("POST /images/load",),
-    "networks": ("GET /networks",),
     "plugins": (
         "GET /plugins/privileges",
         "POST /plugins/pull",
@@ -108,10 +107,6 @@ async def _no_plugins(_engine: Engine, _request: Request) -> Reply:
     return Reply(body=b"[]")
 
 
-async def _no_such_network(_engine: Engine, request: Request) -> Reply:
-    raise NotFound(f"network {request.names[0]} not found")
-
-
 async def _no_such_volume(_engine: Engine, request: Request) -> Reply:
     raise NotFound(f"get {request.names[0]}: no such volume")
 
@@ -125,7 +120,6 @@ def routes() -> list[Route]:
     found: list[Route] = [
         ("GET", "/plugins", _no_plugins),
         # `docker inspect X` asks all of these before it says that there is no X.
-        ("GET", "/networks/{id}", _no_such_network),
         ("GET", "/volumes/{name}", _no_such_volume),
         ("GET", "/plugins/{name}/json", _no_such_plugin),
     ]

@@ -436,7 +436,7 @@ def test_what_is_not_done_says_so(docker, bird):
         ["pause", "bird"],
         ["top", "bird"],
         ["cp", "bird:/etc/passwd", "-"],
-        ["network", "ls"],
+        ["network", "create", "net"],
         ["volume", "ls"],
         ["commit", "bird", "x"],
     ):
