@@ -177,7 +177,7 @@ class Kernel:
         if context < 0:
             raise _failure()
         try:
-            for option in options:
+            for option in (b"source=tmpfs", *options):
                 key, _, value = option.partition(b"=")
                 if (
                     libc.fsconfig(_NR_FSCONFIG, context, flags.FSCONFIG_SET_STRING, key, value, 0)

@@ -10,7 +10,7 @@ from runtime.images.errors import ImageError
 from supervisor import waiting
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
-from supervisor.api import selection, views, wire
+from supervisor.api import mount_options, selection, views, wire
 from supervisor.api.disk_usage import sizes_of
 from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
@@ -23,6 +23,7 @@ from supervisor.api.parameters import (
     stop_seconds,
     terminal_size,
 )
+from supervisor.api.volumes import mount_points
 from supervisor.container import Container
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, EngineError, NoSuchContainer, Unsupported
@@ -50,7 +51,7 @@ async def list_containers(engine: Engine, request: Request) -> Reply:
     chosen = selection.listed(engine, filters, flag(request, "all"), number(request, "limit"))
     now = views.now()
     names = ImageNames(engine)
-    summaries = [views.summary(c, names.shown(c), now) for c in chosen]
+    summaries = [views.summary(c, names.shown(c), mount_points(engine, c), now) for c in chosen]
     if flag(request, "size"):
         for container, line in zip(chosen, summaries, strict=True):
             sizes = await sizes_of(engine, container)
@@ -65,6 +66,9 @@ async def create(engine: Engine, request: Request) -> Reply:
     image = engine.images.resolve(reference)
     creation.check_platform(request.parameter("platform"), image, reference)
     config, warnings = creation.merge(asked, image)
+    mounts = mount_options.resolve(asked, image.config, engine.containers.find)
+    await mount_options.check_sources(engine, mounts)
+    config = msgspec.structs.replace(config, mounts=mounts)
     container = await engine.create(request.parameter("name") or None, config)
     return Reply(201, _encode(wire.Created(container.id, warnings)))
 
@@ -81,6 +85,7 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         engine.directory(container),
         engine.settings.rootfs,
         lower,
+        mount_points(engine, container),
         engine.log_trouble(container),
     )
     if flag(request, "size"):
@@ -143,7 +148,7 @@ async def remove(engine: Engine, request: Request) -> Reply:
     container = found(engine, request)
     if flag(request, "link"):
         raise Unsupported("mdocker does not support links: there is none to remove")
-    await engine.remove(container, flag(request, "force"))
+    await engine.remove(container, flag(request, "force"), flag(request, "v"))
     return _DONE
 
 

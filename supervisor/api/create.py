@@ -80,7 +80,6 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
     entrypoint, cmd = _command(asked, defaults)
     driver, log_options = _log(host.LogConfig)
     network_mode, warnings = _network(host.NetworkMode or "default", asked.NetworkingConfig)
-    warnings += _image_warnings(defaults)
     stop_signal = asked.StopSignal or defaults.get("StopSignal") or ""
     if stop_signal:
         signals.parse(stop_signal)
@@ -242,12 +241,3 @@ def _no_network(name: str) -> BadParameter:
     # Not 404, though Docker's start says so: clients take a 404 at create for a missing image.
     return BadParameter(f"network {name} not found")
 
-
-def _image_warnings(defaults: Mapping[str, Any]) -> list[str]:
-    warnings = []
-    if defaults.get("Volumes"):
-        names = ", ".join(sorted(defaults["Volumes"]))
-        warnings.append(
-            f"volumes are not supported yet: the image's {names} stays in the container's own layer"
-        )
-    return warnings

@@ -12,6 +12,9 @@ from runtime.images.errors import ImageError
 from supervisor.api import images, views, wire
 from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
+from supervisor.api.volumes import mount_points
+from supervisor.api.volumes import shown as shown_volume
+from supervisor.api.wire_mounts import Usage, Volume
 from supervisor.container import Container
 from supervisor.container_logs import log_size
 from supervisor.engine import Engine
@@ -61,7 +64,7 @@ async def disk_usage(engine: Engine, request: Request) -> Reply:
         "LayersSize": 0,
         "Images": None,
         "Containers": None,
-        "Volumes": [] if "volume" in asked else None,
+        "Volumes": await _volumes(engine) if "volume" in asked else None,
         "BuildCache": [] if "build-cache" in asked else None,
     }
     if "image" in asked:
@@ -89,11 +92,24 @@ def _images(engine: Engine) -> list[dict[str, Any]]:
     return lines
 
 
+async def _volumes(engine: Engine) -> list[Volume]:
+    used = engine.volumes.use()
+    lines = []
+    for volume in engine.volumes.all():
+        line = shown_volume(engine, volume)
+        size = await engine.volumes.weigh(volume.name, engine.limits.readers)
+        line.UsageData = Usage(used[volume.name], size)
+        lines.append(line)
+    return lines
+
+
 async def _containers(engine: Engine) -> list[wire.Summary]:
     now, names = views.now(), ImageNames(engine)
     lines = []
     for container in engine.containers.all():
-        line = views.summary(container, names.shown(container), now)
+        line = views.summary(
+            container, names.shown(container), mount_points(engine, container), now
+        )
         sizes = await sizes_of(engine, container)
         line.SizeRw, line.SizeRootFs = sizes.own + sizes.log, sizes.root
         line.SizeLog = sizes.log

@@ -85,12 +85,14 @@ def _fits(event: EngineEvent, filters: Filters) -> bool:
                 fits = event.type == "container" and _names(event, values)
             case "image":
                 fits = _is_image(event, values)
+            case "volume":
+                fits = event.type == "volume" and event.id in values
             case "label":
                 fits = filtering.labels_match(values, event.attributes)
             case "scope":
                 fits = "local" in values
             case _:
-                fits = False  # daemon, volume, network … : nothing of the kind happens here yet
+                fits = False  # daemon, network … : nothing of the kind happens here yet
         if not fits:
             return False
     return True

@@ -51,12 +51,6 @@ _NOT_DONE = {
     "saving of images": ("GET /images/{name}/get", "GET /images/get"),
     "statistics": ("GET /containers/{id}/stats",),
     "tagging": ("POST /images/{name}/tag",),
-    "volumes": (
-        "GET /volumes",
-        "POST /volumes/create",
-        "PUT|DELETE /volumes/{name}",
-        "POST /volumes/prune",
-    ),
 }
 
 _SWARM = (
@@ -107,10 +101,6 @@ async def _no_plugins(_engine: Engine, _request: Request) -> Reply:
     return Reply(body=b"[]")
 
 
-async def _no_such_volume(_engine: Engine, request: Request) -> Reply:
-    raise NotFound(f"get {request.names[0]}: no such volume")
-
-
 async def _no_such_plugin(_engine: Engine, request: Request) -> Reply:
     raise NotFound(f'plugin "{request.names[0]}" not found')
 
@@ -120,7 +110,6 @@ def routes() -> list[Route]:
     found: list[Route] = [
         ("GET", "/plugins", _no_plugins),
         # `docker inspect X` asks all of these before it says that there is no X.
-        ("GET", "/volumes/{name}", _no_such_volume),
         ("GET", "/plugins/{name}/json", _no_such_plugin),
     ]
     for what, operations in _NOT_DONE.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from supervisor.api import wire
+from supervisor.api import wire, wire_mounts
 from supervisor.errors import Unsupported
 
 _CONFIG = frozenset(wire.Asked.__struct_fields__)
@@ -85,11 +85,22 @@ def _refuse_host(host: Mapping[str, Any]) -> None:
         # An empty list is a wish of its own: mask nothing.
         if host.get(name) is not None:
             raise Unsupported(f"mdocker does not support HostConfig.{name} yet: leave it null")
+    for number, mount in enumerate(host.get("Mounts") or ()):
+        if isinstance(mount, Mapping):
+            _refuse_mount(mount, f"HostConfig.Mounts[{number}]")
     policy = host.get("RestartPolicy")
     if isinstance(policy, Mapping):
         refuse_unsupported(
             policy, "HostConfig.RestartPolicy", wire.AskedRestartPolicy.__struct_fields__
         )
+
+
+def _refuse_mount(mount: Mapping[str, Any], where: str) -> None:
+    refuse_unsupported(mount, where, wire_mounts.AskedMount.__struct_fields__)
+    for name, kind in wire_mounts.KINDS.items():
+        options = mount.get(name)
+        if isinstance(options, Mapping):
+            refuse_unsupported(options, f"{where}.{name}", kind.__struct_fields__)
 
 
 def _shown(value: object) -> str:

@@ -22,6 +22,7 @@ from supervisor.api import (
     top,
     update,
     upgrade,
+    volumes,
 )
 from supervisor.api.router import Route, Router
 
@@ -59,6 +60,12 @@ _ROUTES: list[Route] = [
     ("DELETE", "/containers/{id}", containers.remove),
     ("GET", "/networks", networks.list_networks),
     ("GET", "/networks/{id}", networks.inspect),
+    ("GET", "/volumes", volumes.list_volumes),
+    ("POST", "/volumes/create", volumes.create),
+    ("POST", "/volumes/prune", volumes.prune),
+    ("GET", "/volumes/{name}", volumes.inspect),
+    ("PUT", "/volumes/{name}", volumes.update),
+    ("DELETE", "/volumes/{name}", volumes.remove),
     ("GET", "/images/json", images.list_images),
     ("POST", "/images/create", imports.create),
     ("GET", "/images/{name}/json", images.inspect),

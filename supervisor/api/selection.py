@@ -106,7 +106,7 @@ def _tests(engine: Engine, filters: Filters) -> list[Test]:
                 filtering.ports(filters, name)
                 tests.append(_never)
             case "volume":
-                tests.append(_never)  # no container has volumes yet
+                tests.append(_mounts(values))
     return tests
 
 
@@ -137,6 +137,14 @@ def _exited(codes: frozenset[int]) -> Test:
 
 def _of_image(ids: frozenset[str]) -> Test:
     return lambda c: c.config.image_id in ids
+
+
+def _mounts(values: list[str]) -> Test:
+    return lambda c: any(
+        value in (point.volume or point.source, point.target)
+        for point in c.config.mounts.points
+        for value in values
+    )
 
 
 def _before(other: Container) -> Test:

@@ -9,6 +9,7 @@ import msgspec
 
 from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from supervisor.api import wire
+from supervisor.api.wire_mounts import MountPoint
 from supervisor.api.durations import human, rfc3339_nano
 from supervisor.container import Container, RestartPolicy
 from supervisor.states import ACTIVE, State
@@ -63,11 +64,14 @@ def command_line(container: Container) -> str:
     return " ".join([path, *(f"'{word}'" if " " in word else word for word in words)])
 
 
-def summary(container: Container, image: str, now_ns: int) -> wire.Summary:
+def summary(
+    container: Container, image: str, mounts: list[MountPoint], now_ns: int
+) -> wire.Summary:
     """Return a line of the list.
 
     Args:
         image: The image's name, or its id where the name means another image now.
+        mounts: What is mounted in it, as clients see it.
     """
     config = container.config
     return wire.Summary(
@@ -83,7 +87,7 @@ def summary(container: Container, image: str, now_ns: int) -> wire.Summary:
         Status=status_words(container, now_ns),
         HostConfig=wire.SummaryHostConfig(config.network_mode),
         NetworkSettings=_HOST if config.network_mode == "host" else _NONE,
-        Mounts=[],
+        Mounts=mounts,
     )
 
 
@@ -92,6 +96,7 @@ def inspection(
     directory: Path,
     rootfs: Path,
     lower: tuple[str, ...],
+    mounts: list[MountPoint],
     log_trouble: str = "",
 ) -> wire.Inspection:
     """Return all there is to know.
@@ -100,6 +105,7 @@ def inspection(
         directory: The container's own directory.
         rootfs: Where it mounts its root, in its own namespace.
         lower: The image's lower directories, topmost first.
+        mounts: What is mounted in it, as clients see it.
         log_trouble: What its log waits for or could not take.
     """
     path, *args = container.config.args
@@ -126,6 +132,7 @@ def inspection(
                 WorkDir=str(directory / "work"),
             )
         ),
+        Mounts=mounts,
         Config=_config(container),
         NetworkSettings=wire.NetworkSettings(Networks={network_name(container): wire.Network()}),
     )
@@ -183,8 +190,14 @@ def _restart_policy(policy: RestartPolicy) -> wire.RestartPolicy:
 
 def _host_config(container: Container) -> wire.HostConfig:
     config = container.config
-    limits = config.resources
+    limits, mounts = config.resources, config.mounts
     return wire.HostConfig(
+        Binds=list(mounts.binds) or None,
+        VolumeDriver=mounts.volume_driver,
+        VolumesFrom=list(mounts.volumes_from) or None,
+        Mounts=list(mounts.mounts) or msgspec.UNSET,
+        Tmpfs=mounts.tmpfs or msgspec.UNSET,
+        ReadonlyRootfs=mounts.readonly_root,
         LogConfig=wire.LogConfig(config.log_driver, config.log_options),
         NetworkMode=config.network_mode,
         RestartPolicy=_restart_policy(config.restart),
@@ -219,6 +232,7 @@ def _config(container: Container) -> wire.Config:
         Env=list(config.env),
         Cmd=list(config.cmd) or None,
         Image=config.image,
+        Volumes={path: {} for path in config.mounts.volumes} or None,
         WorkingDir=config.working_dir,
         Entrypoint=list(config.entrypoint) or None,
         Labels=config.labels,

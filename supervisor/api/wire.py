@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from supervisor.api.wire_mounts import AskedMount, MountPoint
+
 
 class Network(msgspec.Struct):
     """An endpoint of a container; ours have no addresses yet."""
@@ -58,7 +60,7 @@ class Summary(msgspec.Struct, omit_defaults=True):
     Status: str
     HostConfig: SummaryHostConfig
     NetworkSettings: SummaryNetworks
-    Mounts: list[None]
+    Mounts: list[MountPoint]
     SizeRw: int | msgspec.UnsetType = msgspec.UNSET
     SizeRootFs: int | msgspec.UnsetType = msgspec.UNSET
     SizeLog: int | msgspec.UnsetType = msgspec.UNSET
@@ -130,7 +132,7 @@ class RestartPolicy(msgspec.Struct, frozen=True):
 class HostConfig(msgspec.Struct, kw_only=True):
     """What of the container depends on the host."""
 
-    Binds: None = None
+    Binds: list[str] | None = None
     ContainerIDFile: str = ""
     LogConfig: LogConfig
     NetworkMode: str
@@ -138,7 +140,9 @@ class HostConfig(msgspec.Struct, kw_only=True):
     RestartPolicy: RestartPolicy = RestartPolicy()
     AutoRemove: bool
     VolumeDriver: str = ""
-    VolumesFrom: None = None
+    VolumesFrom: list[str] | None = None
+    Mounts: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    Tmpfs: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     ConsoleSize: tuple[int, int] = (0, 0)
     CapAdd: None = None
     CapDrop: None = None
@@ -210,7 +214,7 @@ class Config(msgspec.Struct, kw_only=True):
     Env: list[str]
     Cmd: list[str] | None
     Image: str
-    Volumes: None = None
+    Volumes: dict[str, dict[str, str]] | None = None
     WorkingDir: str
     Entrypoint: list[str] | None
     OnBuild: None = None
@@ -298,7 +302,7 @@ class Inspection(msgspec.Struct, kw_only=True):
     SizeRw: int | msgspec.UnsetType = msgspec.UNSET
     SizeRootFs: int | msgspec.UnsetType = msgspec.UNSET
     SizeLog: int | msgspec.UnsetType = msgspec.UNSET
-    Mounts: list[None] = []
+    Mounts: list[MountPoint] = []
     Config: Config
     NetworkSettings: NetworkSettings
 
@@ -374,6 +378,7 @@ class AskedHostConfig(msgspec.Struct):
     """The options of a create request's HostConfig that we do, or accept at harmless values."""
 
     AutoRemove: bool | None = None
+    Binds: list[str] | None = None
     CgroupnsMode: str | None = None
     ConsoleSize: list[int] | None = None
     ContainerIDFile: str | None = None
@@ -386,15 +391,20 @@ class AskedHostConfig(msgspec.Struct):
     Memory: int | None = None
     MemorySwap: int | None = None
     MemorySwappiness: int | None = None
+    Mounts: list[AskedMount] | None = None
     NanoCpus: int | None = None
     NetworkMode: str | None = None
     PidsLimit: int | None = None
     ReadonlyPaths: list[str] | None = None
+    ReadonlyRootfs: bool | None = None
     RestartPolicy: AskedRestartPolicy | None = None
     Runtime: str | None = None
     SecurityOpt: list[str] | None = None
     ShmSize: int | None = None
+    Tmpfs: dict[str, str] | None = None
     UsernsMode: str | None = None
+    VolumeDriver: str | None = None
+    VolumesFrom: list[str] | None = None
 
 
 class AskedNetworking(msgspec.Struct):
@@ -425,4 +435,5 @@ class Asked(msgspec.Struct):
     StopTimeout: int | None = None
     Tty: bool | None = None
     User: str | None = None
+    Volumes: dict[str, Any] | None = None
     WorkingDir: str | None = None

@@ -29,6 +29,7 @@ from supervisor.limits import Limits
 from supervisor.recent_ends import RecentEnds
 from supervisor.registry import Registry
 from supervisor.states import ALIVE, State
+from supervisor.volumes import Volumes
 
 HOST = Image(
     id="sha256:" + "a" * 64,
@@ -170,6 +171,10 @@ class FakeEngine:
         self.events = EventBus()
         self.ends = RecentEnds()
         self.limits = Limits()
+        (root / "volumes").mkdir(exist_ok=True)
+        self.volumes = Volumes(
+            root / "volumes", self.events, lambda: self.containers, self.limits.removals
+        )
         self.run_dir = root
         self.counts = Counts()
         self.upgrade = SimpleNamespace(agreed=anyio.Event(), drained=anyio.Event())
@@ -257,8 +262,8 @@ class FakeEngine:
     def rename(self, container, name):
         self.containers.rename(container, names.check(name))
 
-    async def remove(self, container, force=False):
-        self._note("remove", container.name, force)
+    async def remove(self, container, force=False, volumes=False):
+        self._note("remove", container.name, force, *(("volumes",) if volumes else ()))
         if container.state in ALIVE and not force:
             raise Conflict(f'cannot remove container "{container.name}": container is running')
         self.containers.discard(container)

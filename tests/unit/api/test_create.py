@@ -146,7 +146,6 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
     ("option", "value", "text"),
     [
         ("Privileged", True, "HostConfig.Privileged"),
-        ("Binds", ["/a:/b"], "HostConfig.Binds"),
         ("CapAdd", ["NET_ADMIN"], "HostConfig.CapAdd"),
         ("Devices", [{"PathOnHost": "/dev/fuse"}], "HostConfig.Devices"),
         ("PidMode", "host", "HostConfig.PidMode 'host'"),
@@ -163,8 +162,9 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("NetworkMode", "bridge", "HostConfig.NetworkMode bridge"),
         ("NetworkMode", "container:x", "HostConfig.NetworkMode container:x"),
         ("SecurityOpt", ["seccomp={}"], "HostConfig.SecurityOpt 'seccomp={}'"),
-        ("Mounts", [{"Type": "bind"}], "HostConfig.Mounts"),
-        ("Tmpfs", {"/x": ""}, "HostConfig.Tmpfs"),
+        ("Mounts", [{"Later": 1}], "HostConfig.Mounts[0].Later 1"),
+        ("Mounts", [{"BindOptions": {"Later": 1}}], "HostConfig.Mounts[0].BindOptions.Later 1"),
+        ("Mounts", [{"Type": "image", "Target": "/x"}], "mounts of type image"),
         ("Dns", ["1.1.1.1"], "HostConfig.Dns"),
         ("ExtraHosts", [""], "HostConfig.ExtraHosts"),
         ("AnOptionOfTomorrow", 1, "HostConfig.AnOptionOfTomorrow 1"),
@@ -180,7 +180,6 @@ async def test_a_host_option_in_use_that_we_lack_is_named(engine_and_client, opt
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("Volumes", {"/data": {}}),
         ("ExposedPorts", {"80/tcp": {}}),
         ("MacAddress", "aa:bb:cc:dd:ee:ff"),
         ("NetworkDisabled", True),
