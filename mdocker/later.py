@@ -57,13 +57,13 @@ _OTHERS = {
 
 _REGISTRIES = "registries come later; there is 'mdocker import'"
 _EXEC = "running more in a container comes later"
-_FILES = "reading and changing a container's files comes later"
+_FILES = "making images of containers comes later; there are 'mdocker export' and 'import'"
 
 COMMANDS = {
     "exec": _EXEC,
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
-    **dict.fromkeys(("cp", "diff", "export", "commit"), _FILES),
+    "commit": _FILES,
     "network": _PORTS,
     "volume": _VOLUMES,
     "stats": "statistics come later",

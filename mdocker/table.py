@@ -119,9 +119,30 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "update",
         "mdocker.commands.update:update",
-        "Change the restart policy of containers",
+        "Change the limits and the restart policy of containers",
         CONTAINERS,
         f"[OPTIONS] {_C}",
+    ),
+    Command(
+        "cp",
+        "mdocker.commands.copy:copy",
+        "Copy files between a container and this machine",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH",
+    ),
+    Command(
+        "export",
+        "mdocker.commands.export:export",
+        "Write a container's root file system as a tar",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER",
+    ),
+    Command(
+        "diff",
+        "mdocker.commands.diff:diff",
+        "Show what a container has changed in its image's files",
+        LOOK,
+        "CONTAINER",
     ),
     Command("ps", "mdocker.commands.look:ps", "List containers", LOOK, "[OPTIONS]"),
     Command(

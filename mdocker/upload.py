@@ -47,7 +47,8 @@ def import_image(
         connection = engine.connection()
         try:
             connection.send(Request("POST", path, chunked="application/x-tar"))
-            answer = _exchange(connection, file, size, source)
+            with progress("Importing", size) as advance:
+                answer = exchange(connection, lambda: _read(file, source), advance)
         finally:
             connection.close()
     return _result(answer.check().body)
@@ -71,35 +72,44 @@ def _opened(source: str) -> Iterator[tuple[BinaryIO, int | None]]:
         yield file, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _exchange(connection: Connection, file: BinaryIO, size: int | None, source: str) -> Reply:
-    """Send the body, read the answer, both at once: the engine reports progress meanwhile.
+def exchange(
+    connection: Connection, read: Callable[[], bytes], advance: Callable[[int], None]
+) -> Reply:
+    """Send a body, read the answer, both at once: the engine reports progress meanwhile.
 
     It may also have said all that it has to say (a refusal) before it has read everything; then
     the rest is not sent.
+
+    Args:
+        connection: It has sent the head, with a body to follow in chunks.
+        read: Gives the next piece, b"" at the end.
+        advance: Told how much was read.
+
+    Raises:
+        EngineCut: The engine went away.
     """
     sock = connection.socket
     poller = select.poll()
     poller.register(sock, select.POLLIN | select.POLLOUT)
     reader = ReplyReader()
-    with _progress(size) as advance:
-        pending: deque[memoryview] = deque()
-        sending = True
-        while not _is_refusal(reader):
-            if sending and not pending:
-                piece = _read(file, source)
-                pending.extend(_chunk(piece))
-                advance(len(piece))
-                sending = bool(piece)
-            # A hung-up socket is readable, too: what the engine said last is still there.
-            if not pending or any(event & ~select.POLLOUT for _, event in poller.poll()):
-                if (reply := reader.feed(connection.receive())) is not None:
-                    return reply
-                continue
-            with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
-                sent = sock.send(pending[0], socket.MSG_DONTWAIT)
-                pending[0] = pending[0][sent:]
-                if not pending[0]:
-                    pending.popleft()
+    pending: deque[memoryview] = deque()
+    sending = True
+    while not _is_refusal(reader):
+        if sending and not pending:
+            piece = read()
+            pending.extend(_chunk(piece))
+            advance(len(piece))
+            sending = bool(piece)
+        # A hung-up socket is readable, too: what the engine said last is still there.
+        if not pending or any(event & ~select.POLLOUT for _, event in poller.poll()):
+            if (reply := reader.feed(connection.receive())) is not None:
+                return reply
+            continue
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            sent = sock.send(pending[0], socket.MSG_DONTWAIT)
+            pending[0] = pending[0][sent:]
+            if not pending[0]:
+                pending.popleft()
     while not _is_told(reader):
         if (reply := reader.feed(connection.receive())) is not None:
             return reply
@@ -125,13 +135,14 @@ def _chunk(piece: bytes) -> list[memoryview]:
 
 
 @contextmanager
-def _progress(size: int | None) -> Iterator[Callable[[int], None]]:
+def progress(title: str, size: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if that is a terminal; tell it how many bytes were moved."""
     if not is_terminal(2):
         yield lambda step: None
         return
     from mdocker.progress import Bar
 
-    bar = Bar("Importing", size, size=True)
+    bar = Bar(title, size, size=True)
     try:
         yield bar.advance
     finally:

@@ -97,6 +97,13 @@ class Extraction:
             except OSError as error:
                 if error.errno == errno.EROFS:
                     raise self._read_only() from None
+                if error.errno == errno.EBUSY:
+                    where = shown(os.fsdecode(self._full(name)))
+                    raise Refused(
+                        REFUSED,
+                        f"unlinkat {where}: device or resource busy: something is mounted there; "
+                        "write to it by a command in the container",
+                    ) from None
                 error.filename = entry.name
                 raise
         for name, time in reversed(self._times):
