@@ -24,7 +24,7 @@ _KINDS = ("builtin", "custom")
 _encode = msgspec.json.Encoder().encode
 
 
-class _Ipam(msgspec.Struct):
+class _Ipam(msgspec.Struct, frozen=True):
     """How addresses are given out: by nobody."""
 
     Driver: str = "default"
@@ -32,7 +32,7 @@ class _Ipam(msgspec.Struct):
     Config: tuple[()] = ()
 
 
-class _ConfigFrom(msgspec.Struct):
+class _ConfigFrom(msgspec.Struct, frozen=True):
     """No other network's configuration."""
 
     Network: str = ""
