@@ -212,6 +212,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         restart_delay_ms: The last delay before a restart, which the next one doubles.
         health: What its health check has found; None without one.
         log_dropped_bytes: Output of this run that no log could take.
+        memory_uncounted: It got its memory limit while it ran: what it held before is not counted.
         remove_volumes: Its anonymous volumes go with it: for who has to finish its removal.
         timeline: The phases of it all with their times.
     """
@@ -235,6 +236,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     restart_delay_ms: int = 0
     health: Health | None = None
     log_dropped_bytes: int = 0
+    memory_uncounted: bool = False
     remove_volumes: bool = False
     timeline: Timeline = Timeline()
 

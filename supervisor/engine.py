@@ -40,11 +40,12 @@ from supervisor import (
     start,
     store,
     top,
+    updating,
     waiting,
 )
 from supervisor.attachments import Attachment
 from supervisor.config import Settings
-from supervisor.container import Container, ContainerConfig, RestartPolicy
+from supervisor.container import Container, ContainerConfig
 from supervisor.counts import Counts
 from supervisor.errors import (
     BadParameter,
@@ -303,16 +304,19 @@ class Engine:
         if not container.life.stopped_by_request:
             await end_requests.end_for_restart(self, container, None, None)
 
-    async def update(self, container: Container, policy: RestartPolicy) -> None:
-        """Give a container another restart policy.
+    async def update(self, container: Container, change: updating.Change) -> list[str]:
+        """Give a container another restart policy or other limits; what runs has them at once.
 
         One that waits for a restart which the new policy would not have made waits no more.
 
+        Returns:
+            What is to be said about it, if anything.
+
         Raises:
             Conflict: It removes itself at its end, or is being removed.
-            EngineFault: The disk refused; the old policy stays.
+            EngineFault: The kernel or the disk refused; all stays as it was.
         """
-        await restarting.change_policy(self, container, policy)
+        return await updating.update(self, container, change)
 
     def await_restart(self, container: Container) -> None:
         """Let a container that is `restarting` wait for its next attempt, then make it."""

@@ -21,6 +21,9 @@ COMEBACKS_AT_ONCE = 8
 REMOVALS_AT_ONCE = 8
 """Threads that delete container directories: disk work, and each holds a directory stream."""
 
+UPDATES_AT_ONCE = 4
+"""Threads that change the limits of what runs: the kernel may have to get memory back first."""
+
 LISTINGS_AT_ONCE = 4
 """Processes of `top`: each looks at every process of the machine."""
 
@@ -48,6 +51,7 @@ class Limits:
         self.restarts = anyio.Semaphore(RESTARTS_AT_ONCE, fast_acquire=True)
         self.comebacks = anyio.Semaphore(COMEBACKS_AT_ONCE, fast_acquire=True)
         self.removals = anyio.CapacityLimiter(REMOVALS_AT_ONCE)
+        self.updates = anyio.CapacityLimiter(UPDATES_AT_ONCE)
         self.listings = anyio.Semaphore(LISTINGS_AT_ONCE)
         self.probes = Pace()
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)

@@ -19,12 +19,11 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
-import msgspec
 import structlog
 
-from supervisor import disk, lifecycle, restart_policy, start, store
-from supervisor.container import Container, RestartPolicy
-from supervisor.errors import Conflict, EngineFault, StartFailed
+from supervisor import disk, lifecycle, restart_policy, start
+from supervisor.container import Container
+from supervisor.errors import EngineFault, StartFailed
 from supervisor.restart_policy import MS
 from supervisor.states import Event, State
 from supervisor.waiting import ExitResult, tell_exit
@@ -156,30 +155,9 @@ def _tell(engine: Engine, container: Container, result: ExitResult) -> None:
     tell_exit(container, result)
 
 
-async def change_policy(engine: Engine, container: Container, policy: RestartPolicy) -> None:
-    """Give a container another restart policy; see `Engine.update`."""
-    await lifecycle.settled(container)
-    if container.config.auto_remove and policy.name != "no":
-        raise Conflict(
-            f"Cannot update container {container.id}: Restart policy cannot be updated because "
-            "AutoRemove is enabled for the container"
-        )
-    if container.state in (State.REMOVING, State.GONE, State.DEAD):
-        raise Conflict(
-            f"Cannot update container {container.id}: Container is marked for removal and cannot "
-            'be "update".'
-        )
-    before = container.config
-    container.config = msgspec.structs.replace(before, restart=policy)
-    try:
-        store.save(engine.directory(container), container)
-    except OSError as error:
-        container.config = before
-        raise EngineFault(
-            f"cannot update container {container.name}: {error.strerror}; its policy stays"
-        ) from error
-    engine.events.publish("container", "update", container.id, lifecycle.attributes(container))
-    life = container.life
+def policy_changed(engine: Engine, container: Container) -> None:
+    """Have a container that waits for its restart wait by its new policy, or no more."""
+    policy, life = container.config.restart, container.life
     if life.state is not State.RESTARTING:
         return
     if restart_policy.still_wanted(policy, life):

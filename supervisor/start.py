@@ -128,6 +128,7 @@ async def _attempt(
                 timeline=timeline.open("run", now),
                 restart_asked=False,
                 restart_at_ns=0,
+                memory_uncounted=False,
                 restart_count=container.life.restart_count if again else 0,
                 restart_delay_ms=container.life.restart_delay_ms if again else 0,
                 boot_id=engine.boot_id,
@@ -162,7 +163,7 @@ async def _write_down_last_end(engine: Engine, container: Container) -> None:
 async def _spawn(
     engine: Engine, container: Container, mounted: list[Bind | Tmpfs], undo: Undo, laps: Laps
 ) -> Run:
-    limits = _limits(container.config.resources)
+    limits = limits_of(container.config.resources)
     try:
         plan = engine.cgroups.create(container.id, limits)
     except OSError as error:
@@ -321,7 +322,8 @@ async def kill_half_started(engine: Engine, container_id: str, pidfd: int) -> No
         await engine.shim.ending(container_id, pidfd)
 
 
-def _limits(resources: Resources) -> Limits:
+def limits_of(resources: Resources) -> Limits:
+    """A container's limits in the kernel's units."""
     period, quota = resources.cpu_period, resources.cpu_quota
     if resources.nano_cpus:
         period = 100_000

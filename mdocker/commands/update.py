@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.commands.lifecycle import each
 from mdocker.errors import FAILED, UsageError
-from mdocker.messages import Request
+from mdocker.messages import Reply, Request
 from mdocker.options import flag, injected
+from mdocker.output import warn
 from mdocker.paths import container_path
 from mdocker.restart_option import restart_policy
+from mdocker.units import parse_cpus, parse_size
 
 
 def update(
     container: str,
     /,
     *more: str,
+    memory: Annotated[
+        str, flag("--memory", "-m", help="Memory limit, such as 512m; -1 takes it away")
+    ] = "",
+    memory_swap: Annotated[
+        str,
+        flag("--memory-swap", help="Memory and swap together; -1 is no limit of swap"),
+    ] = "",
+    cpus: Annotated[
+        str, flag("--cpus", help="Number of CPUs, such as 0.5; -1 takes the limit away")
+    ] = "",
+    cpu_shares: Annotated[int, flag("--cpu-shares", "-c", help="CPU weight (1024)")] = 0,
+    cpu_period: Annotated[int, flag("--cpu-period", help="CFS period in microseconds")] = 0,
+    cpu_quota: Annotated[
+        int, flag("--cpu-quota", help="CFS quota in microseconds; -1 takes it away")
+    ] = 0,
+    pids_limit: Annotated[
+        int | None, flag("--pids-limit", help="Processes at most; -1 is no limit")
+    ] = None,
     restart: Annotated[
         str, flag("--restart", help="no, on-failure[:MAX], always or unless-stopped")
     ] = "",
@@ -28,18 +48,47 @@ def update(
     ] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:
-    """Change the restart policy of containers, whether they run or not.
+    """Change the limits and the restart policy of containers, whether they run or not.
 
-    One that waits for a restart which the new policy would not have made stays ended.
+    What runs has its new limits at once. One that waits for a restart which the new policy would
+    not have made stays ended.
     """
+    limits = {
+        "Memory": _or_none(memory) or parse_size(memory, "-m, --memory") if memory else 0,
+        "MemorySwap": _or_none(memory_swap) or parse_size(memory_swap, "--memory-swap")
+        if memory_swap
+        else 0,
+        "NanoCpus": _or_none(cpus) or parse_cpus(cpus, "--cpus") if cpus else 0,
+        "CpuShares": cpu_shares,
+        "CpuPeriod": cpu_period,
+        "CpuQuota": cpu_quota,
+    }
+    body: dict[str, Any] = {name: value for name, value in limits.items() if value}
+    if pids_limit is not None:
+        body["PidsLimit"] = pids_limit
     policy = restart_policy(restart, restart_delay, restart_max_delay, code=FAILED)
-    if not policy:
+    if policy:
+        body["RestartPolicy"] = policy
+    if not body:
         raise UsageError(
-            "nothing to update: give --restart, --restart-delay or --restart-max-delay", FAILED
+            "nothing to update: give --restart, --restart-delay or --restart-max-delay, or a "
+            "limit such as --memory or --cpus",
+            FAILED,
         )
-    body = {"RestartPolicy": policy}
     return each(
         engine,
         (container, *more),
         lambda one: Request.make("POST", container_path(one, "update"), None, body),
+        show=_show,
     )
+
+
+def _or_none(text: str) -> int:
+    """-1 where that was typed, which takes a limit away; else 0."""
+    return -1 if text.strip() == "-1" else 0
+
+
+def _show(name: str, reply: Reply) -> str:
+    for warning in reply.json().get("Warnings") or ():
+        warn(warning)
+    return name

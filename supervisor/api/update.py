@@ -1,4 +1,4 @@
-"""POST /containers/{id}/update: another restart policy; limits can't be changed yet."""
+"""POST /containers/{id}/update: other limits, another restart policy."""
 
 from __future__ import annotations
 
@@ -6,26 +6,91 @@ import msgspec
 
 from supervisor.api import wire
 from supervisor.api.containers import found
+from supervisor.api.limits import checked_resources
 from supervisor.api.messages import Reply, Request
 from supervisor.api.options import refuse_unsupported
 from supervisor.api.parameters import json_object
 from supervisor.api.restart_options import checked_policy
+from supervisor.container import ContainerConfig, Resources
 from supervisor.engine import Engine
-from supervisor.errors import BadParameter
+from supervisor.errors import BadParameter, Conflict
 
 _encode = msgspec.json.Encoder().encode
+
+_HARMLESS = {"MemorySwappiness": -1}
+"""What clients send of options that nobody asked for."""
 
 
 async def update(engine: Engine, request: Request) -> Reply:
     """POST /containers/{id}/update"""
     container = found(engine, request)
     body = await json_object(request)
-    refuse_unsupported(body, "Update", wire.AskedUpdate.__struct_fields__)
+    sent = {name: value for name, value in body.items() if value != _HARMLESS.get(name, "")}
+    refuse_unsupported(sent, "Update", wire.AskedUpdate.__struct_fields__)
     try:
-        asked = msgspec.convert(body, wire.AskedUpdate)
+        asked = msgspec.convert(sent, wire.AskedUpdate)
     except msgspec.ValidationError as error:
         raise BadParameter(f"invalid request: {error}") from error
-    policy = checked_policy(asked.RestartPolicy, container.config.restart)
-    if policy != container.config.restart:
-        await engine.update(container, policy)
-    return Reply(body=_encode(wire.Updated(Warnings=[])))
+
+    def change(before: ContainerConfig) -> ContainerConfig:
+        return msgspec.structs.replace(
+            before,
+            restart=checked_policy(asked.RestartPolicy, before.restart),
+            resources=updated_resources(container.id, asked, before.resources),
+        )
+
+    warnings = await engine.update(container, change)
+    return Reply(body=_encode(wire.Updated(Warnings=warnings)))
+
+
+def updated_resources(id: str, asked: wire.AskedUpdate, before: Resources) -> Resources:
+    """Return the limits that follow from what is asked; 0 leaves one as it is, -1 takes it away.
+
+    Args:
+        id: The container's, for the texts.
+
+    Raises:
+        BadParameter: One is out of its range, or two contradict each other (Docker's texts).
+        Conflict: One contradicts what was set before (Docker's texts).
+    """
+    conflict = _conflict(asked, before)
+    if conflict:
+        raise Conflict(f"Cannot update container {id}: {conflict}")
+    memory = _new(asked.Memory, before.memory)
+    swap = asked.MemorySwap or (before.memory_swap if memory else 0)
+    pids = before.pids if asked.PidsLimit is None else asked.PidsLimit
+    return checked_resources(
+        wire.AskedHostConfig(
+            Memory=memory,
+            MemorySwap=swap,
+            NanoCpus=_new(asked.NanoCpus, before.nano_cpus),
+            CpuPeriod=asked.CpuPeriod or before.cpu_period,
+            CpuQuota=_new(asked.CpuQuota, before.cpu_quota),
+            CpuShares=asked.CpuShares or before.cpu_shares,
+            PidsLimit=pids,
+        )
+    )
+
+
+def _new(asked: int | None, before: int) -> int:
+    return 0 if asked == -1 else asked or before
+
+
+def _conflict(asked: wire.AskedUpdate, before: Resources) -> str:
+    """Say what of a request does not go with what there is; empty where all does."""
+    nano, period, quota = asked.NanoCpus or 0, asked.CpuPeriod or 0, asked.CpuQuota or 0
+    for new, old, words in (
+        (nano, before.cpu_period, "Nano CPUs cannot be updated as CPU Period"),
+        (nano, before.cpu_quota, "Nano CPUs cannot be updated as CPU Quota"),
+        (period, before.nano_cpus, "CPU Period cannot be updated as NanoCPUs"),
+        (quota, before.nano_cpus, "CPU Quota cannot be updated as NanoCPUs"),
+    ):
+        if new > 0 and old > 0 and not (old == before.nano_cpus and nano == -1):
+            return f"Conflicting options: {words} has already been set"
+    # One that nobody set is twice the memory, and follows it.
+    if not asked.MemorySwap and 0 < before.memory_swap < (asked.Memory or 0):
+        return (
+            "Memory limit should be smaller than already set memoryswap limit, update the "
+            "memoryswap at the same time"
+        )
+    return ""

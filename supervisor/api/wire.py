@@ -353,6 +353,13 @@ class AskedRestartPolicy(msgspec.Struct):
 class AskedUpdate(msgspec.Struct):
     """The options of an update request that we do."""
 
+    CpuPeriod: int | None = None
+    CpuQuota: int | None = None
+    CpuShares: int | None = None
+    Memory: int | None = None
+    MemorySwap: int | None = None
+    NanoCpus: int | None = None
+    PidsLimit: int | None = None
     RestartPolicy: AskedRestartPolicy | None = None
 
 

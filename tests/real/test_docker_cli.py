@@ -221,8 +221,10 @@ def test_update_of_the_restart_policy(docker, loop):
     assert docker.ok("inspect", "-f", template, "loop") == "7"
     code, _, err = docker("update", "--restart", "ever", "loop")
     assert (code, "unknown policy 'ever'" in err) == (1, True)
-    code, _, err = docker("update", "--memory", "64m", "loop")
-    assert (code, "does not support Update.Memory" in err) == (1, True)
+    assert docker.ok("update", "--memory", "64m", "loop") == "loop"
+    assert docker.ok("inspect", "-f", "{{.HostConfig.Memory}}", "loop") == str(64 << 20)
+    code, _, err = docker("update", "--blkio-weight", "50", "loop")
+    assert (code, "does not support Update.BlkioWeight 50" in err) == (1, True)
 
 
 def test_restart_policies_that_can_not_be(docker):

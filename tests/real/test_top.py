@@ -8,9 +8,7 @@ from tests.real.engine_process import EngineProcess
 
 def rows(answer):
     assert answer.status == 200, answer
-    return [
-        dict(zip(answer.json["Titles"], one, strict=True)) for one in answer.json["Processes"]
-    ]
+    return [dict(zip(answer.json["Titles"], one, strict=True)) for one in answer.json["Processes"]]
 
 
 def test_the_processes_of_a_container_and_no_others(engine):

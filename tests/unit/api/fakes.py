@@ -159,6 +159,7 @@ class FakeAttachment:
 class FakeEngine:
     def __init__(self, root: Path):
         self.trouble_words = ""
+        self.warnings_of_updates = []
         self.warnings = ["WARNING: a container was set aside"]
         self.root = root
         self.settings = SimpleNamespace(
@@ -256,8 +257,14 @@ class FakeEngine:
         self._note("top", container.name, options)
         return top.Listing(("PID", "CMD"), (("1", "sh -c x"),))
 
-    async def update(self, container, policy):
-        self._note("update", container.name, policy)
+    async def update(self, container, change):
+        before = container.config
+        after = change(before)
+        if after.restart != before.restart:
+            self._note("update", container.name, after.restart)
+        if after.resources != before.resources:
+            self._note("limits", container.name, after.resources)
+        return self.warnings_of_updates
 
     def rename(self, container, name):
         self.containers.rename(container, names.check(name))

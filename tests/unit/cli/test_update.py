@@ -61,6 +61,32 @@ def test_update_asks_for_each_container(engine, mdocker):
     assert bodies == [{"RestartPolicy": {"Name": "always"}}] * 2
 
 
+def test_update_asks_for_limits_and_hands_warnings_on(engine, mdocker):
+    engine.json("POST", "/containers/a/update", {"Warnings": ["only what comes counts"]})
+    words = ("-m", "64m", "--memory-swap", "-1", "--cpus", "0.5", "--pids-limit", "-1")
+    result = mdocker("update", *words, "a")
+    assert result == (0, "a\n", "WARNING: only what comes counts\n")
+    words = ("--cpu-quota", "-1", "--cpu-period=2000", "-c", "512", "-m=-1", "--cpus", "-1")
+    assert mdocker("update", *words, "a").code == 0
+    assert [json.loads(request[3]) for request in engine.requests] == [
+        {"Memory": 64 << 20, "MemorySwap": -1, "NanoCpus": 5 * 10**8, "PidsLimit": -1},
+        {"Memory": -1, "NanoCpus": -1, "CpuQuota": -1, "CpuPeriod": 2000, "CpuShares": 512},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("-m", "much", "a"), 'invalid argument "much" for "-m, --memory": not a size'),
+        (("--cpus", "-2", "a"), 'invalid argument "-2" for "--cpus": not a number of CPUs'),
+    ],
+)
+def test_a_limit_that_is_none(engine, mdocker, words, text):
+    result = mdocker("update", *words)
+    assert (result.code, text in result.err) == (125, True), result.err
+    assert not engine.requests
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

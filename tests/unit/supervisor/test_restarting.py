@@ -12,7 +12,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor import end_requests, lifecycle, restarting, store
+from supervisor import end_requests, lifecycle, restarting, store, updating
 from supervisor.container import Container, ContainerConfig, Life, RestartPolicy
 from supervisor.counts import Counts
 from supervisor.errors import Conflict, EngineFault, StartFailed
@@ -25,6 +25,15 @@ from supervisor.waiting import waiter
 pytestmark = pytest.mark.anyio
 
 BOOT = "boot-one"
+
+
+async def change_policy(engine, container, policy):
+    def change(config):
+        return msgspec.structs.replace(config, restart=policy)
+
+    await updating.update(engine, container, change)
+
+
 EXACT = {"delay_ms": 100, "max_delay_ms": 100}
 
 
@@ -374,11 +383,11 @@ async def test_an_end_that_had_no_room_is_still_owed_to_the_shim_when_there_is_r
 async def test_no_policy_of_another_kind_and_no_shorter_limit_is_overheard_while_waiting(world):
     async with world(delay_ms=60_000, max_delay_ms=60_000) as (engine, container):
         engine.run_ends(container)
-        await restarting.change_policy(engine, container, RestartPolicy("always", 0, 1000, 1000))
+        await change_policy(engine, container, RestartPolicy("always", 0, 1000, 1000))
         await anyio.sleep(1.1)
         assert container.state is State.RUNNING
         engine.run_ends(container)
-        await restarting.change_policy(engine, container, RestartPolicy("no"))
+        await change_policy(engine, container, RestartPolicy("no"))
         assert container.state is State.EXITED
         assert store.load(engine.directory(container)).config.restart.name == "no"
         await anyio.sleep(100)
@@ -391,7 +400,7 @@ async def test_an_update_lets_an_attempt_under_way_end_first(world):
         engine.run_ends(container)
         async with anyio.create_task_group() as both, container.phase_lock:
             # An attempt holds the lock as this does.
-            both.start_soon(restarting.change_policy, engine, container, RestartPolicy("no"))
+            both.start_soon(change_policy, engine, container, RestartPolicy("no"))
             await trio.testing.wait_all_tasks_blocked()
             assert container.state is State.RESTARTING
             await engine.start(container, again=True)
@@ -407,7 +416,7 @@ async def test_a_policy_that_cannot_be_written_is_not_taken(world, monkeypatch):
 
         monkeypatch.setattr(store, "save", full)
         with pytest.raises(EngineFault, match="No space left"):
-            await restarting.change_policy(engine, container, RestartPolicy("no"))
+            await change_policy(engine, container, RestartPolicy("no"))
         assert container.config.restart.name == "always"
 
 
@@ -415,7 +424,7 @@ async def test_one_that_removes_itself_takes_no_policy(world):
     async with world("no") as (engine, container):
         container.config = msgspec.structs.replace(container.config, auto_remove=True)
         with pytest.raises(Conflict, match="AutoRemove is enabled"):
-            await restarting.change_policy(engine, container, RestartPolicy("always"))
+            await change_policy(engine, container, RestartPolicy("always"))
 
 
 async def test_a_new_supervisor_goes_on_with_what_is_left_of_the_delay(world):
@@ -591,7 +600,7 @@ async def take(engine, container, what, value):
                 async with container.phase_lock:
                     await engine.start(container, again=False)
         case "update":
-            await restarting.change_policy(engine, container, value)
+            await change_policy(engine, container, value)
         case "die" | "reboot":
             # What a new supervisor knows is what is on disk.
             if container.pause is not None:

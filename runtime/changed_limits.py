@@ -1,0 +1,216 @@
+"""Giving a container that runs other limits, at once (cgroups(7)).
+
+On a hybrid machine one that was started without limits is in no v1 cgroup, since joining one takes
+the kernel some milliseconds. It joins here, process by process, frozen meanwhile if it forks faster
+than we look. What memory it had before stays charged to where it was (the kernel has given up
+moving charges): only what it takes from then on counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime import freezer
+from runtime.cgroup_limits import Limits, write
+from runtime.cgroups import Cgroups
+from runtime.errors import CgroupsUnusable
+from runtime.memory_use import anonymous_bytes
+
+_LOOKS_WITHOUT_FREEZING = 3
+_MOST_LOOKS = 100
+
+
+class MemoryInUse(OSError):
+    """The container uses more memory than it is to have (EBUSY)."""
+
+    def __init__(self, limit: int, usage: int) -> None:
+        super().__init__(
+            errno.EBUSY, f"unable to set memory limit to {limit} (current usage: {usage})"
+        )
+
+
+class Change(NamedTuple):
+    """What had to be done.
+
+    Attributes:
+        uncounted: Bytes of memory that it had before and that its new limit does not count.
+    """
+
+    uncounted: int = 0
+
+
+def change(cgroups: Cgroups, container_id: str, before: Limits, after: Limits) -> Change:
+    """Write the limits that differ; all of them, or none.
+
+    It may take the kernel long to get memory back: call it in a thread.
+
+    Raises:
+        MemoryInUse: There is more in it than the new limit of memory.
+        CgroupsUnusable: The machine does not offer a controller.
+        OSError: The kernel refused a value; the error names the file.
+    """
+    changed = [name for name in ("memory", "cpu", "pids") if _differ(name, before, after)]
+    directories = _directories(cgroups, container_id, changed, after)
+    uncounted = 0
+    done: list[str] = []
+    try:
+        for name in changed:
+            directory = directories.get(name)
+            if directory is None:
+                continue  # it was without this limit, and stays so
+            if name == "memory":
+                uncounted = _check_memory(cgroups, container_id, directory, after)
+            done.append(name)
+            _write(cgroups.hybrid, name, directory, after)
+            if cgroups.hybrid:
+                _join(cgroups, container_id, directory)
+    except BaseException:
+        for name in reversed(done):
+            with contextlib.suppress(OSError):
+                _write(cgroups.hybrid, name, directories[name], before)
+        raise
+    return Change(uncounted)
+
+
+def _differ(name: str, before: Limits, after: Limits) -> bool:
+    fields = {
+        "memory": ("memory", "memory_swap"),
+        "cpu": ("cpu_period", "cpu_quota", "cpu_shares"),
+        "pids": ("pids",),
+    }[name]
+    return any(getattr(before, field) != getattr(after, field) for field in fields)
+
+
+def _directories(
+    cgroups: Cgroups, container_id: str, changed: list[str], after: Limits
+) -> dict[str, Path]:
+    """Where each controller's values are; those that are needed now, and those that are there."""
+    needed = [name for name in changed if name in after.controllers()]
+    unified = cgroups.unified(container_id)
+    if not cgroups.hybrid:
+        cgroups.enable(tuple(needed))
+        return {name: unified for name in changed if _offered(unified, name)}
+    found = {}
+    trees = cgroups.v1(container_id)
+    for name in changed:
+        directory = trees.get(name)
+        if directory is None:
+            if name in needed:
+                raise CgroupsUnusable(
+                    f"a {name} limit needs the {name} cgroup controller, "
+                    "which this machine has not mounted"
+                )
+            continue
+        if name in needed:
+            directory.mkdir(parents=True, exist_ok=True)
+        if directory.is_dir():
+            found[name] = directory
+    return found
+
+
+def _offered(directory: Path, name: str) -> bool:
+    return name in (directory / "cgroup.controllers").read_text().split()
+
+
+def _check_memory(cgroups: Cgroups, container_id: str, directory: Path, after: Limits) -> int:
+    """Return how much of its memory the limit will not count.
+
+    Raises:
+        MemoryInUse: It has more than it may have from now on. Where the kernel counts all of it on
+            v1 it says so itself, when it can't get enough back.
+    """
+    if not after.memory:
+        return 0
+    held = anonymous_bytes(cgroups.pids(container_id))
+    file = directory / ("memory.usage_in_bytes" if cgroups.hybrid else "memory.current")
+    counted = int(file.read_text())
+    # On v2 the kernel would end processes until the rest fits.
+    if held > after.memory:
+        raise MemoryInUse(after.memory, max(held, counted))
+    return max(0, held - counted)
+
+
+def _write(hybrid: bool, name: str, directory: Path, limits: Limits) -> None:
+    """Write all values of one controller, also those that mean no limit."""
+    if name == "memory":
+        (_write_v1_memory if hybrid else _write_v2_memory)(directory, limits)
+    elif name == "pids":
+        write(directory / "pids.max", str(limits.pids) if (limits.pids or 0) > 0 else "max")
+    elif hybrid:
+        # Both are checked together: a quota may not be shorter than 1 ms, nor a period.
+        write(directory / "cpu.cfs_period_us", str(limits.cpu_period or 100_000))
+        quota = limits.cpu_quota if limits.cpu_quota > 0 else -1
+        write(directory / "cpu.cfs_quota_us", str(quota))
+        write(directory / "cpu.shares", str(limits.cpu_shares or 1024))
+    else:
+        quota_or_max = str(limits.cpu_quota) if limits.cpu_quota > 0 else "max"
+        write(directory / "cpu.max", f"{quota_or_max} {limits.cpu_period or 100_000}")
+        shares = limits.cpu_shares
+        weight = 1 + (shares - 2) * 9999 // 262142 if shares else 100
+        write(directory / "cpu.weight", str(weight))
+
+
+def _write_v1_memory(directory: Path, limits: Limits) -> None:
+    limit = limits.memory or -1
+    swap = limits.memory_swap or (2 * limits.memory if limits.memory else -1)
+    files = [
+        (directory / "memory.limit_in_bytes", limit),
+        (directory / "memory.memsw.limit_in_bytes", swap),
+    ]
+    if not files[1][0].exists():
+        del files[1]  # no accounting of swap
+    elif swap < 0 or swap > int(files[1][0].read_text()):
+        # Memory and swap together are never less than memory: a rise begins with them.
+        files.reverse()
+    try:
+        for file, value in files:
+            write(file, str(value))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        usage = int((directory / "memory.usage_in_bytes").read_text())
+        raise MemoryInUse(limits.memory, usage) from error
+
+
+def _write_v2_memory(directory: Path, limits: Limits) -> None:
+    write(directory / "memory.max", str(limits.memory or "max"))
+    swap = limits.memory_swap
+    allowed = str(max(0, swap - limits.memory) if swap > 0 else limits.memory)
+    if swap < 0 or not limits.memory:
+        allowed = "max"
+    if (directory / "memory.swap.max").exists():
+        write(directory / "memory.swap.max", allowed)
+
+
+def _join(cgroups: Cgroups, container_id: str, directory: Path) -> None:
+    """Move each process of a container into a v1 cgroup, until no look finds another outside."""
+    unified = cgroups.unified(container_id)
+    frozen_by_us = False
+    try:
+        for look in range(_MOST_LOOKS):
+            inside = {int(pid) for pid in (directory / "cgroup.procs").read_text().split()}
+            outside = cgroups.pids(container_id) - inside
+            if not outside:
+                return
+            if look == _LOOKS_WITHOUT_FREEZING and not freezer.is_to_be_frozen(unified):
+                freezer.freeze(unified)
+                frozen_by_us = True
+            for pid in outside:
+                _move(pid, directory)
+        raise OSError(
+            errno.EAGAIN, f"its processes can't all be moved: {len(outside)} stay outside"
+        )
+    finally:
+        if frozen_by_us:
+            freezer.thaw(unified)
+
+
+def _move(pid: int, directory: Path) -> None:
+    try:
+        write(directory / "cgroup.procs", str(pid))
+    except OSError as error:
+        if error.errno != errno.ESRCH:  # it has just ended
+            raise

@@ -1,0 +1,154 @@
+"""Limits of containers that run, changed: on whatever cgroup trees this machine has."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.real.engine_process import cgroups_of
+
+MIB = 1 << 20
+HYBRID = Path("/sys/fs/cgroup/unified").is_dir()
+
+EATER = (
+    "python3",
+    "-u",
+    "-c",
+    "import sys\n"
+    "held = bytearray(b'x') * (40 << 20)\n"
+    "print('up')\n"
+    "sys.stdin = open('/root/go')\n"
+    "sys.stdin.read()\n"
+    "more = bytearray(b'x') * (60 << 20)\n"
+    "print('more')\n",
+)
+
+
+def up(engine, container):
+    with engine.stream("GET", f"/containers/{container}/logs?stdout=1&follow=1") as logs:
+        assert logs.read(11)[8:] == b"up\n"
+
+
+def value(container, v1, v2):
+    for path in cgroups_of(container):
+        file = Path(path, v1 if HYBRID else v2)
+        if file.exists():
+            return file.read_text().strip()
+    return None
+
+
+def update(engine, container, **limits):
+    return engine.post(f"/containers/{container}/update", limits)
+
+
+def test_one_that_runs_without_limits_gets_them_at_once(engine):
+    container = engine.run("sh", "-c", "sleep 1000 & echo up; wait")
+    up(engine, container)
+    answer = update(
+        engine, container, Memory=64 * MIB, NanoCpus=5 * 10**8, PidsLimit=7, CpuShares=512
+    )
+    assert (answer.status, answer.json) == (200, {"Warnings": []})
+    assert value(container, "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
+    assert value(container, "pids.max", "pids.max") == "7"
+    assert value(container, "cpu.shares", "cpu.weight") == ("512" if HYBRID else "20")
+    for path in cgroups_of(container):
+        procs = Path(path, "cgroup.procs").read_text().split()
+        assert len(procs) == 2, path
+    host = engine.inspect(container)["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"]) == (64 * MIB, 128 * MIB)
+    assert (host["NanoCpus"], host["PidsLimit"], host["CpuShares"]) == (5 * 10**8, 7, 512)
+    # And taken away again, each of them.
+    answer = update(engine, container, Memory=-1, NanoCpus=-1, PidsLimit=-1)
+    assert answer.status == 200, answer
+    assert value(container, "pids.max", "pids.max") == "max"
+    assert int(value(container, "memory.limit_in_bytes", "memory.max").replace("max", "9" * 18)) > (
+        1 << 50
+    )
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+    assert not cgroups_of(container)
+
+
+def test_its_next_run_has_them_and_so_has_one_that_does_not_run(engine):
+    container = engine.create("sh", "-c", "echo up; sleep 1000")
+    assert update(engine, container, Memory=64 * MIB, CpuQuota=50000).status == 200
+    assert engine.post(f"/containers/{container}/start").status == 204
+    up(engine, container)
+    assert value(container, "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
+    # More and less, with swap that follows.
+    for limit in (256, 32):
+        assert update(engine, container, Memory=limit * MIB).status == 200
+        assert value(container, "memory.limit_in_bytes", "memory.max") == str(limit * MIB)
+        swap = value(container, "memory.memsw.limit_in_bytes", "memory.swap.max")
+        assert swap in (None, str((2 if HYBRID else 1) * limit * MIB))
+    assert engine.post(f"/containers/{container}/restart?t=0").status == 204
+    assert value(container, "memory.limit_in_bytes", "memory.max") == str(32 * MIB)
+    assert value(container, "cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
+def test_memory_below_its_use_is_refused_and_all_stays(engine):
+    container = engine.run("sh", "-c", "echo up; sleep 1000", HostConfig={"PidsLimit": 9})
+    eater = engine.run(
+        *EATER[:-1], EATER[-1].replace("sys.stdin =", "import time; time.sleep(99);")
+    )
+    up(engine, eater)
+    answer = update(engine, eater, Memory=16 * MIB, PidsLimit=50)
+    words = f"Cannot update container {eater}: unable to set memory limit to {16 * MIB} (current"
+    assert (answer.status, answer.message.startswith(words)) == (500, True), answer
+    host = engine.inspect(eater)["HostConfig"]
+    assert (host["Memory"], host["PidsLimit"]) == (0, None)
+    assert engine.inspect(eater)["State"]["Running"]
+    # With one that the kernel has counted from the start it is the kernel that refuses.
+    assert update(engine, eater, Memory=512 * MIB).status == 200
+    limited = engine.run(
+        *EATER[:-1],
+        EATER[-1].replace("sys.stdin =", "import time; time.sleep(99);"),
+        HostConfig={"Memory": 512 * MIB},
+    )
+    up(engine, limited)
+    answer = update(engine, limited, Memory=16 * MIB)
+    assert (answer.status, "unable to set memory limit to" in answer.message) == (500, True)
+    assert value(limited, "memory.limit_in_bytes", "memory.max") == str(512 * MIB)
+    for one in (container, eater, limited):
+        assert engine.delete(f"/containers/{one}?force=1").status == 204
+
+
+def test_what_a_late_limit_does_not_count_is_told_and_the_rest_is_held(engine):
+    if not HYBRID:
+        pytest.skip("on v2 the controller may have counted from the start")
+    container = engine.create("sh", "-c", 'mkfifo /root/go; exec "$@"', "sh", *EATER)
+    assert engine.post(f"/containers/{container}/start").status == 204
+    up(engine, container)
+    answer = update(engine, container, Memory=50 * MIB, MemorySwap=50 * MIB)
+    assert answer.status == 200, answer
+    assert (
+        "are not counted, the limit is for what it takes from now on" in answer.json["Warnings"][0]
+    )
+    pid = engine.inspect(container)["State"]["Pid"]
+    Path(f"/proc/{pid}/root/root/go").open("w").close()
+    assert engine.wait(container) == 137
+    assert engine.inspect(container)["State"]["OOMKilled"]
+    assert engine.delete(f"/containers/{container}").status == 204
+
+
+def test_a_limit_of_processes_reaches_one_that_forks_all_the_time(engine):
+    script = "while :; do (:) & (:) & wait; done"
+    container = engine.run("sh", "-c", f"echo up; {script}")
+    up(engine, container)
+    assert update(engine, container, PidsLimit=100).status == 200
+    assert value(container, "pids.max", "pids.max") == "100"
+    assert int(value(container, "pids.current", "pids.current")) >= 1
+    assert not engine.inspect(container)["State"]["Paused"]
+    # It goes on.
+    before = engine.get(f"/containers/{container}/top").json["Processes"][0][6]
+    assert before
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
+def test_what_is_paused_gets_limits_and_stays_paused(engine):
+    container = engine.run("sh", "-c", "echo up; sleep 1000")
+    up(engine, container)
+    assert engine.post(f"/containers/{container}/pause").status == 204
+    assert update(engine, container, PidsLimit=5).status == 200
+    assert engine.inspect(container)["State"]["Paused"]
+    assert value(container, "pids.max", "pids.max") == "5"
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
