@@ -65,6 +65,7 @@ async def remove(engine: Engine, container: Container, volumes: bool = False) ->
             # A full disk must not keep people from deleting.
             log.warning("container.removal_not_written", error=error.strerror)
             container.life = msgspec.structs.replace(container.life, state=State.REMOVING)
+        await engine.limits.uploads.end(container.id)
         # Who waits for its removal may ask again after our death, though it has never run.
         engine.ends.note_last(container.id, container.life.exit_code, time.time_ns())
         with anyio.CancelScope(shield=True):
