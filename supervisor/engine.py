@@ -29,6 +29,7 @@ from runtime.images.store import ImageStore
 from supervisor import (
     boot,
     end_requests,
+    exec_sessions,
     feeds,
     lifecycle,
     log_trouble,
@@ -103,6 +104,7 @@ class Engine:
         )
         self.counts = Counts()
         self.pauses = pausing.Pauses()
+        self.exec_sessions = exec_sessions.Sessions(cgroups)
         self.generations = Generations(settings.run_dir)
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)

@@ -104,6 +104,18 @@ class ExecLink:
                 await entered.ended.wait()
         return entered.ending
 
+    def pid_of(self, exec_id: str) -> int:
+        """The process id, on the host, of a command that was started."""
+        answer = self._entered[exec_id].answer
+        assert isinstance(answer, protocol.Execed)
+        return answer.pid
+
+    @property
+    def pids(self) -> set[int]:
+        """Of all commands that were started."""
+        answers = (entered.answer for entered in self._entered.values())
+        return {answer.pid for answer in answers if isinstance(answer, protocol.Execed)}
+
     def has_ended(self, exec_id: str) -> bool:
         """Whether its end is known."""
         return self._entered[exec_id].ending is not None

@@ -1,8 +1,9 @@
-"""A command in a running container: entered, read, ended with all that it has started.
+"""A command in a running container: entered, read, and what is left of it when it ends.
 
-What health checks are made of. The command has a cgroup of its own below the container's, so that
-it can be ended with its children; whatever way the block of `entered` is left, nothing of it is
-left but what the kernel holds in uninterruptible sleep.
+Health checks and the sessions of `exec` are made of this. The command has a cgroup of its own
+below the container's, so that it can be ended with its children. Whatever way the block of
+`entered` is left, the command has ended then (but for a `lasting` one); what it has started and
+left behind has, too, unless it is to be left alone (`leave_others`).
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import structlog
 
-from runtime import kernel
+from runtime import capabilities, kernel
 from runtime.exec_spec import ExecSpec
+from runtime.spec import DEFAULT_CAPABILITIES, CgroupPlan
 from supervisor import network_files
 from supervisor.container import Container
 from supervisor.errors import NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
+from supervisor.process_streams import console, input_pipe, output_pipe
+from supervisor.stdin import Stdin, receive_terminal
 from supervisor.strays import bury_orphans, clear_below
 
 if TYPE_CHECKING:
@@ -40,7 +46,58 @@ _USERS = ("/etc", "/etc/passwd", "/etc/group")
 
 
 class NotExecuted(Exception):
-    """The command could not be brought to its execve; the text says why."""
+    """The command could not be brought to its execve; the text says why.
+
+    Attributes:
+        exit_code: 127 for a command that is not there, 126 for one that can't be executed, else
+            125.
+    """
+
+    def __init__(self, words: str, exit_code: int = 125) -> None:
+        super().__init__(words)
+        self.exit_code = exit_code
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run. What is not asked for is the payload's.
+
+    Attributes:
+        args: Its argv.
+        env: `KEY=VALUE` words, over those of the container; a `KEY` alone takes one away.
+        user: "" for the payload's.
+        cwd: "" for the payload's.
+        privileged: With all capabilities that there are, instead of the payload's.
+        terminal: Lines and columns of a terminal of its own; None for no terminal.
+        stdin: It has an input that somebody writes to.
+        stdout: Somebody reads it; it is /dev/null otherwise. A terminal is always read.
+        stderr: The same.
+        merged: stderr goes where stdout does.
+        leave_others: What it has started goes on when it has ended.
+        lasting: It goes on when this supervisor ends.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    cwd: str = ""
+    privileged: bool = False
+    terminal: tuple[int, int] | None = None
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    merged: bool = False
+    leave_others: bool = False
+    lasting: bool = False
+
+
+class _Streams(msgspec.Struct):
+    """Our ends of what a command was given; -1 for what it has not."""
+
+    report: int
+    output: int = -1
+    errors: int = -1
+    console: int = -1
+    stdin: Stdin | None = None
 
 
 class Execution:
@@ -48,43 +105,83 @@ class Execution:
 
     Attributes:
         id: 64 hexadecimal digits, as Docker names execs.
-        output: Read end of the pipe that is both its stdout and its stderr; non-blocking.
+        pid: On the host.
+        output: What it prints: its stdout, with `merged` its stderr too, or its terminal once it
+            was executed; -1 for nothing. Non-blocking.
+        errors: Its stderr; -1 where it has none of its own.
+        stdin: None without one; with a terminal it is there once it was executed.
         stuck: It has outlived SIGKILL, and was left behind.
+        left_over: Its cgroup is still there, as what it has started goes on.
     """
 
-    __slots__ = ("_engine", "_pidfd", "_place", "_report", "id", "output", "stuck")
+    __slots__ = (
+        "_command",
+        "_engine",
+        "_executed",
+        "_ours",
+        "_pidfd",
+        "_place",
+        "_streams",
+        "errors",
+        "id",
+        "left_over",
+        "output",
+        "pid",
+        "stdin",
+        "stuck",
+    )
 
     def __init__(
-        self, engine: Engine, place: str, exec_id: str, pidfd: int, report: int, output: int
+        self,
+        engine: Engine,
+        place: str,
+        exec_id: str,
+        pidfd: int,
+        command: Command,
+        streams: _Streams,
+        ours: ExitStack,
     ) -> None:
         self._engine = engine
         self._place = place
         self._pidfd = pidfd
-        self._report = report
+        self._command = command
+        self._streams = streams
+        self._ours = ours
         self.id = exec_id
-        self.output = output
+        self.pid = engine.shim.execs.pid_of(exec_id)
+        self.output = streams.output
+        self.errors = streams.errors
+        self.stdin = streams.stdin
+        self._executed = False
         self.stuck = False
+        self.left_over = False
 
     async def executed(self) -> None:
         """Wait for its execve.
 
         Raises:
             NotExecuted: It failed on the way.
+            OSError: No descriptors for its terminal, or it was killed before it had made one.
         """
         words = b""
         while len(words) < _REPORT_LIMIT:
             try:
-                piece = os.read(self._report, _REPORT_LIMIT)
+                piece = os.read(self._streams.report, _REPORT_LIMIT)
             except BlockingIOError:
-                await anyio.wait_readable(self._report)
+                await anyio.wait_readable(self._streams.report)
                 continue
             if not piece:
                 break
             words += piece
         if words:
-            raise NotExecuted(
-                "exec failed: unable to start container process: " + json.loads(words)["words"]
-            )
+            told = json.loads(words)
+            text = f"exec failed: unable to start container process: {told['words']}"
+            raise NotExecuted(text, told["exit_code"])
+        if self._streams.console >= 0:
+            self.output = await receive_terminal(self._streams.console)
+            self._ours.callback(os.close, self.output)
+            self.stdin = _stdin(os.dup(self.output), self._ours)
+        self._executed = True
 
     async def ending(self) -> Ending:
         """Wait for the end of the command itself; what it started may go on."""
@@ -95,30 +192,45 @@ class Execution:
         self._engine.cgroups.kill(self._place)
 
     async def finish(self) -> None:
-        """End what is left of it, and wait (bounded) until it is gone."""
+        """End what is to be ended of it, and wait (bounded) until it is gone."""
         execs = self._engine.shim.execs
-        if not execs.has_ended(self.id):
+        has_ended = execs.has_ended(self.id)
+        if self._executed and self._command.lasting and not has_ended:
+            execs.forget(self.id)
+            self.left_over = True
+            return
+        if not has_ended:
             self.kill()
             with anyio.move_on_after(KILL_LIMIT_S, shield=True):
                 await self.ending()
         self.stuck = not execs.has_ended(self.id)
         execs.forget(self.id)
         try:
-            if not self.stuck:
+            if has_ended and self._command.leave_others:
+                self._engine.cgroups.remove_below(self._place)
+            elif not self.stuck:
                 await clear_below(self._engine.cgroups, self._place)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            self.stuck = True
+            self.left_over = has_ended and self._command.leave_others
+            self.stuck = not self.left_over
         if self.stuck:
             log.error("exec.stuck", exec=self.id[:12], waited_s=KILL_LIMIT_S)
 
 
+def _stdin(descriptor: int, ours: ExitStack) -> Stdin:
+    """The input behind a descriptor, which is closed with `ours`; nobody has duplicates of it."""
+    stdin = Stdin(descriptor, lambda: None)
+    ours.callback(stdin.close)
+    return stdin
+
+
 @contextlib.asynccontextmanager
 async def entered(
-    engine: Engine, container: Container, exec_id: str, name: str, args: tuple[str, ...]
+    engine: Engine, container: Container, exec_id: str, name: str, command: Command
 ) -> AsyncIterator[Execution]:
-    """Run a command in a container that runs, as its payload's user, in its working directory.
+    """Run a command in a container that runs.
 
     Args:
         name: Of the command's cgroup below the container's; two at once need two.
@@ -130,29 +242,17 @@ async def entered(
             outlives SIGKILL.
     """
     place = f"{container.id}/{name}"
-    limits = container.config.resources
     plan = engine.cgroups.below(container.id, name)
-    with contextlib.ExitStack() as ours:
-        with contextlib.ExitStack() as theirs:
-            report, report_w = _pipe(ours, theirs)
-            output, output_w = _pipe(ours, theirs)
-            spec = ExecSpec(
-                args=args,
-                env=(f"HOSTNAME={network_files.hostname(container)}", *container.config.env),
-                cwd=container.config.working_dir or "/",
-                user=container.config.user,
-                no_new_privileges=container.config.no_new_privileges,
-                cgroup=plan.unified,
-                joins=plan.joins,
-                memory_limited=limits.memory > 0 or limits.memory_swap > 0,
-                layers=_layers(engine, container),
-            )
+    with ExitStack() as ours:
+        with ExitStack() as theirs:
+            streams, written, read = _streams(command, ours, theirs)
+            spec = _spec(engine, container, plan, command)
             memory = kernel.memfd_sealed("mdocker-exec", spec.to_json())
             theirs.callback(os.close, memory)
-            ends = (memory, report_w, output_w, output_w)
             try:
                 with anyio.CancelScope(shield=True):
-                    pidfd = await engine.shim.execs.start(exec_id, container.id, ends)
+                    ends = (memory, *written)
+                    pidfd = await engine.shim.execs.start(exec_id, container.id, ends, read)
             except (ExecRefused, ExecLost) as error:
                 # Where nobody could tell us of it, it may be there all the same.
                 await clear_below(engine.cgroups, place)
@@ -160,12 +260,64 @@ async def entered(
                     bury_orphans(engine.cgroups, place)
                 raise
         ours.callback(os.close, pidfd)
-        execution = Execution(engine, place, exec_id, pidfd, report, output)
+        execution = Execution(engine, place, exec_id, pidfd, command, streams, ours)
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()  # the start was shielded
             yield execution
         finally:
             await execution.finish()
+
+
+def _streams(
+    command: Command, ours: ExitStack, theirs: ExitStack
+) -> tuple[_Streams, tuple[int, int, int], tuple[int, ...]]:
+    """Make its ends; returns ours, what it reports and writes to, and what it reads from."""
+    report, report_w = output_pipe(ours, theirs)
+    streams = _Streams(report)
+    # In place of a stream that is silent; it is replaced before the execve.
+    output_w = errors_w = report_w
+    if command.terminal is not None:
+        streams.console, output_w = console(ours, theirs)
+        return streams, (report_w, output_w, output_w), ()
+    if command.stdout:
+        streams.output, output_w = output_pipe(ours, theirs)
+    if command.merged:
+        errors_w = output_w
+    elif command.stderr:
+        streams.errors, errors_w = output_pipe(ours, theirs)
+    if not command.stdin:
+        return streams, (report_w, output_w, errors_w), ()
+    with ExitStack() as until_taken:
+        stdin_r, stdin_w = input_pipe(until_taken, theirs)
+        until_taken.pop_all()
+    streams.stdin = _stdin(stdin_w, ours)
+    return streams, (report_w, output_w, errors_w), (stdin_r,)
+
+
+def _spec(engine: Engine, container: Container, plan: CgroupPlan, command: Command) -> ExecSpec:
+    config = container.config
+    limits = config.resources
+    term = ("TERM=xterm",) if command.terminal is not None else ()
+    silent = []
+    if command.terminal is None:
+        silent += [] if command.stdout else [1]
+        silent += [] if command.stderr or command.merged else [2]
+    return ExecSpec(
+        args=command.args,
+        env=(f"HOSTNAME={network_files.hostname(container)}", *term, *config.env, *command.env),
+        cwd=command.cwd or config.working_dir or "/",
+        user=command.user or config.user,
+        capabilities=capabilities.NAMES if command.privileged else DEFAULT_CAPABILITIES,
+        no_new_privileges=config.no_new_privileges,
+        terminal=command.terminal,
+        silent=tuple(silent),
+        lasting=command.lasting,
+        cgroup=plan.unified,
+        joins=plan.joins,
+        memory_limited=limits.memory > 0 or limits.memory_swap > 0,
+        # Who may trace anybody must not share the shim's memory on its way.
+        layers=() if command.privileged else _layers(engine, container),
+    )
 
 
 def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
@@ -179,12 +331,3 @@ def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
     if any(target in _USERS for target in mounted):
         return ()
     return (f"{engine.directory(container)}/upper", *image.lower)
-
-
-def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe whose read end is ours (non-blocking) and whose write end goes to the command."""
-    read, write = os.pipe2(os.O_CLOEXEC)
-    ours.callback(os.close, read)
-    theirs.callback(os.close, write)
-    os.set_blocking(read, False)
-    return read, write

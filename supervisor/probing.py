@@ -13,7 +13,7 @@ import msgspec
 from supervisor import health
 from supervisor.container import Container, Probe
 from supervisor.exec_link import ExecLost, ExecRefused
-from supervisor.execs import Execution, NotExecuted, entered
+from supervisor.execs import Command, Execution, NotExecuted, entered
 from supervisor.exits import Ending
 from supervisor.lifecycle import attributes
 
@@ -77,7 +77,8 @@ async def probe(engine: Engine, container: Container, timeout_ns: int) -> Outcom
     began_ns = time.time_ns()
     kind, code, killed = "failure", health.NOT_RUN, False
     try:
-        async with entered(engine, container, exec_id, CGROUP, args) as execution:
+        command = Command(args=args, merged=True)
+        async with entered(engine, container, exec_id, CGROUP, command) as execution:
             _publish(engine, container, f"exec_start: {' '.join(args)}", execID=exec_id)
             ending = await _run(execution, output, timeout_ns / 1e9)
             if ending is None:

@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 
 from runtime import shim_protocol as protocol
 from runtime.errors import RuntimeRefused, ShimUnstartable
+from supervisor import exec_orphans
 from supervisor.exec_link import ExecLink
 from supervisor.exits import Ending, decode, unknown
 from supervisor.holdings import Holding
@@ -88,6 +89,7 @@ class ShimLink:
         async with anyio.create_task_group() as tasks:
             link._tasks = tasks
             tasks.start_soon(link._read)
+            exec_orphans.foster(tasks, ())  # of a shim that died under an earlier version of us
             try:
                 yield link
             finally:
@@ -398,6 +400,8 @@ class ShimLink:
         for question in self._spawns.values():
             question.answered.set()
         self.execs.lost()
+        if self._tasks is not None:
+            exec_orphans.foster(self._tasks, self.execs.pids)
         for holding in self._holdings.values():
             holding.without_shim()
         if self._quitting:

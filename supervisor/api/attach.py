@@ -13,14 +13,12 @@ from logs.history import parts_of
 from logs.reader import Chunks
 from logs.spots import START, Spot, spot_at
 from supervisor import escape_keys, lifecycle
-from supervisor.api import places, typed
+from supervisor.api import hijacked, places, typed
 from supervisor.api.containers import found
 from supervisor.api.http import Connection
 from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, resumed
 from supervisor.api.streams import (
-    MULTIPLEXED,
-    RAW,
     LogRequest,
     asked_streams,
     closed_after,
@@ -74,16 +72,18 @@ async def attach(engine: Engine, request: Request) -> None:
                 headers.append(places.MISSED)
         if telling:
             headers.append(places.header(await _place(engine, container, fed)))
-        await connection.hijack(_hijack_head(request, headers, raw=has_terminal))
+        await connection.hijack(hijacked.head(request, headers, raw=has_terminal))
         engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
 
         async def show() -> None:
             await _show(engine, connection, container, past, fed, attachment, streams, telling)
 
-        typing = container.config.open_stdin and flag(request, "stdin") and attachment is not None
+        target = None
+        if container.config.open_stdin and flag(request, "stdin") and attachment is not None:
+            target = typed.into(container, attachment, keys)
         with connection.hangups.cancelling(connection.stream) as scope:
-            if attachment is not None and typing:
-                if await typed.beside(show, connection, container, attachment, keys):
+            if target is not None:
+                if await typed.beside(show, connection, target):
                     what = lifecycle.attributes(container)
                     engine.events.publish("container", "detach", container.id, what)
                     return
@@ -91,8 +91,8 @@ async def attach(engine: Engine, request: Request) -> None:
                 await show()
             if telling:
                 await connection.stream.send(places.frame(places.END))
-        if scope.cancelled_caught and typing:
-            typed.end(container)
+        if scope.cancelled_caught and target is not None:
+            target.end()
     finally:
         if attachment is not None:
             engine.detach(container, attachment)
@@ -173,14 +173,3 @@ async def _send_live(attachment: Attachment, send: Send, *, raw: bool) -> None:
     if attachment.lost:
         words = attachment.lost.encode()
         await send((words if raw else frame(Stream.SYSTEMERR, words),))
-
-
-def _hijack_head(request: Request, headers: list[tuple[bytes, bytes]], *, raw: bool) -> bytes:
-    more = b"".join(b"%b: %b\r\n" % header for header in headers)
-    if not request.wants_upgrade:
-        return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n" % (RAW, more)
-    content_type = MULTIPLEXED if request.version >= (1, 42) and not raw else RAW
-    return (
-        b"HTTP/1.1 101 UPGRADED\r\nContent-Type: %b\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-        b"%b\r\n" % (content_type, more)
-    )

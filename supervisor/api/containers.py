@@ -88,6 +88,7 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         mount_points(engine, container),
         engine.log_trouble(container),
     )
+    inspection.ExecIDs = engine.exec_sessions.of(container) or None
     if flag(request, "size"):
         sizes = await sizes_of(engine, container)
         inspection.SizeRw, inspection.SizeRootFs = sizes.own, sizes.root

@@ -26,12 +26,6 @@ _NOT_DONE = {
         "POST /networks/prune",
         "DELETE /networks/{id}",
     ),
-    "exec": (
-        "POST /containers/{id}/exec",
-        "POST /exec/{id}/start",
-        "POST /exec/{id}/resize",
-        "GET /exec/{id}/json",
-    ),
     "image history": ("GET /images/{name}/history",),
     "loading of images": ("POST /images/load",),
     "plugins": (

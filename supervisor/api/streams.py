@@ -17,15 +17,13 @@ from logs.reader import Chunks, read
 from logs.spots import START, Spot
 from supervisor.api import places
 from supervisor.api.containers import found
+from supervisor.api.hijacked import MULTIPLEXED, RAW
 from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, moment, resumed
 from supervisor.container import Container
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, Unsupported
 from supervisor.feeds import place_word
-
-RAW = b"application/vnd.docker.raw-stream"
-MULTIPLEXED = b"application/vnd.docker.multiplexed-stream"
 
 WORTH_COPYING = 64 * 1024
 """Bytes up to which a copy costs less than another system call."""

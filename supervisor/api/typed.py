@@ -1,4 +1,4 @@
-"""What an attached client types, on its way into the container."""
+"""What a client types, on its way into a container, or into a command in one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,49 @@ from supervisor.api.sockets import ClientGone
 from supervisor.attachments import Attachment
 from supervisor.container import Container
 from supervisor.escape_keys import EscapeKeys
+from supervisor.stdin import Stdin
+
+
+class Target:
+    """Where it goes.
+
+    Attributes:
+        opened: Waits until it can be written to; None where it never will be (any more).
+        keys: Those by which the client leaves; None where there is no terminal.
+        end: The client types no more: what is its alone has ended.
+    """
+
+    __slots__ = ("end", "keys", "opened")
+
+    def __init__(
+        self,
+        opened: Callable[[], Awaitable[Stdin | None]],
+        keys: bytes | None,
+        end: Callable[[], None],
+    ) -> None:
+        self.opened = opened
+        self.keys = keys
+        self.end = end
+
+
+def into(container: Container, attachment: Attachment, keys: bytes) -> Target:
+    """A container's own input, for a client that is attached to it."""
+
+    async def opened() -> Stdin | None:
+        await attachment.begun.wait()
+        run = container.run
+        return run.stdin if run is not None else None  # it may have ended already
+
+    def end() -> None:
+        run, config = container.run, container.config
+        if run is not None and run.stdin is not None and config.stdin_once and not config.tty:
+            run.stdin.end()
+
+    return Target(opened, keys if container.config.tty else None, end)
 
 
 async def beside(
-    show: Callable[[], Awaitable[None]],
-    connection: Connection,
-    container: Container,
-    attachment: Attachment,
-    keys: bytes,
+    show: Callable[[], Awaitable[None]], connection: Connection, target: Target
 ) -> bool:
     """Pass on what is typed while `show` shows the output; the end of that ends it.
 
@@ -34,7 +69,7 @@ async def beside(
 
         async def type_on() -> None:
             nonlocal detached
-            detached = await _pass_on(connection, container, attachment, keys)
+            detached = await _pass_on(connection, target)
             if detached:
                 tasks.cancel_scope.cancel()
 
@@ -49,23 +84,12 @@ async def beside(
     return detached
 
 
-def end(container: Container) -> None:
-    """A client is gone without a word: where input is meant for one client, it has ended."""
-    run, config = container.run, container.config
-    if run is not None and run.stdin is not None and config.stdin_once and not config.tty:
-        run.stdin.end()
-
-
-async def _pass_on(
-    connection: Connection, container: Container, attachment: Attachment, keys: bytes
-) -> bool:
+async def _pass_on(connection: Connection, target: Target) -> bool:
     """Returns True once the keys were pressed; False when the client types no more."""
-    await attachment.begun.wait()
-    run = container.run
-    stdin = run.stdin if run is not None else None
+    stdin = await target.opened()
     if stdin is None:
-        return False  # it has ended already
-    watch = EscapeKeys(keys) if container.config.tty else None
+        return False
+    watch = EscapeKeys(target.keys) if target.keys is not None else None
     wanted = True
     try:
         piece = connection.leftover()
@@ -81,5 +105,5 @@ async def _pass_on(
                 break
     except ClientGone:
         pass
-    end(container)
+    target.end()
     return False

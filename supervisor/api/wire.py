@@ -296,7 +296,7 @@ class Inspection(msgspec.Struct, kw_only=True):
     MountLabel: str = ""
     ProcessLabel: str = ""
     AppArmorProfile: str = ""
-    ExecIDs: None = None
+    ExecIDs: list[str] | None = None
     HostConfig: HostConfig
     GraphDriver: GraphDriver
     SizeRw: int | msgspec.UnsetType = msgspec.UNSET

@@ -24,6 +24,7 @@ from supervisor.container import Container, Life
 from supervisor.counts import Counts
 from supervisor.errors import Conflict, StartFailed
 from supervisor.events import EventBus
+from supervisor.exec_sessions import Sessions
 from supervisor.generations import Generations
 from supervisor.limits import Limits
 from supervisor.recent_ends import RecentEnds
@@ -168,6 +169,7 @@ class FakeEngine:
         self.backend = "asyncio"
         self.engine_id = "an-id"
         self.containers = Registry()
+        self.exec_sessions = Sessions(None)
         self.images = FakeImages()
         self.events = EventBus()
         self.ends = RecentEnds()
