@@ -50,7 +50,8 @@ def _refuse_pull(request: Request) -> None:
     short = name.removeprefix("docker.io/").removeprefix("library/")
     reference = f"{short}{separator}{tag}" if tag else short
     raise NotFound(
-        f"pull access denied for {reference}: mdocker cannot pull from registries yet; use "
+        # Clients (docker-py's ImageNotFound) know a missing image by Docker's words about it.
+        f"pull access denied for {reference}, repository does not exist: mdocker cannot pull from registries yet; use "
         "`mdocker import` for a root file system archive, or the built-in image `host`"
     )
 

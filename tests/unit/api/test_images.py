@@ -149,8 +149,8 @@ async def test_a_client_that_hangs_up_half_way_leaves_no_image(engine_and_client
         (
             "fromImage=docker.io%2Flibrary%2Fbusybox&tag=latest",
             404,
-            "pull access denied for busybox:latest: mdocker cannot pull from registries yet; "
-            "use `mdocker import`",
+            "pull access denied for busybox:latest, repository does not exist: mdocker cannot pull "
+            "from registries yet; use `mdocker import`",
         ),
         ("fromSrc=http%3A%2F%2Fx%2Fy.tar", 501, "mdocker does not fetch archives from URLs yet"),
         ("", 400, "nothing to create an image from"),
