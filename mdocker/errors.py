@@ -5,6 +5,7 @@ CliError                    the line is `mdocker: <text>`
 ├── EngineRefused           the engine answered with an error (carries the HTTP status)
 ├── EngineUnreachable       nobody answers at the socket, or what answers is no engine
 │   └── EngineCut           the engine went away in the middle of the talk
+├── NotATerminal            a terminal was asked for, and stdin is none
 └── TemplateError           --format holds something that can't be done
 """
 
@@ -68,6 +69,10 @@ class EngineUnreachable(CliError):
 
 class EngineCut(EngineUnreachable):
     """The engine went away in the middle of a talk; the next one may go on with it."""
+
+
+class NotATerminal(CliError):
+    """A container with a terminal was to be typed into, and our stdin is no terminal."""
 
 
 class TemplateError(CliError):

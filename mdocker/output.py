@@ -17,6 +17,9 @@ _MOST_VECTORS = 512
 _LEAST_WIDTH = 10
 _PADDING = 3
 
+line_end = "\n"
+"""What ends a line on stderr; with a carriage return while our terminal is raw."""
+
 
 def write_all(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
     """Write every byte, also to a descriptor that somebody has made non-blocking.
@@ -76,7 +79,7 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print `mdocker: text` on stderr, behind what stdout has got so far."""
     sys.stdout.flush()
-    sys.stderr.write(f"mdocker: {text}\n")
+    sys.stderr.write(f"mdocker: {text}{line_end}")
     sys.stderr.flush()
 
 

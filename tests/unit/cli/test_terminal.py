@@ -1,0 +1,206 @@
+"""Our own terminal: raw for as long as it is needed, and given back whatever ends us."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+
+import pytest
+
+from mdocker import output, terminal
+from mdocker.errors import NotATerminal
+from tests.unit.cli.conftest import CHECKOUT
+
+RAW = """
+import sys
+from mdocker.terminal import OurTerminal
+import os
+with OurTerminal() as ours:
+    os.write(1, b"raw;")
+    while (typed := os.read(0, 100)) != b"q":
+        os.write(1, b"[%s]" % typed.hex().encode())
+    if len(sys.argv) > 1:
+        raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def pair():
+    """A terminal that is not this process's own: (master, slave)."""
+    master, slave = os.openpty()
+    yield master, slave
+    for descriptor in (master, slave):
+        os.close(descriptor)
+
+
+def set_size(descriptor, lines, columns):
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+
+
+def is_raw(descriptor):
+    _, out, _, local, _, _, _ = termios.tcgetattr(descriptor)
+    return not out & termios.OPOST and not local & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+
+def test_raw_and_back(pair):
+    master, slave = pair
+    before = termios.tcgetattr(slave)
+    with terminal.OurTerminal(slave, slave):
+        assert is_raw(slave)
+        assert output.line_end == "\r\n"
+        os.write(master, bytes(range(32)))
+        assert os.read(slave, 100) == bytes(range(32))
+    assert termios.tcgetattr(slave) == before
+    assert output.line_end == "\n"
+
+
+def test_given_back_once(pair):
+    _, slave = pair
+    with terminal.OurTerminal(slave, slave) as ours:
+        ours.give_back()
+        assert not is_raw(slave)
+        mode = termios.tcgetattr(slave)
+        mode[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, mode)
+    assert termios.tcgetattr(slave) == mode
+
+
+def test_one_whose_input_is_not_ours_stays_as_it_is(pair):
+    _, slave = pair
+    before = termios.tcgetattr(slave)
+    handler = signal.getsignal(signal.SIGTERM)
+    with terminal.OurTerminal(slave, slave, raw=False):
+        assert termios.tcgetattr(slave) == before
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_no_terminal_at_all():
+    reader, writer = os.pipe()
+    try:
+        with terminal.OurTerminal(reader, writer) as ours:
+            assert ours.new_size() is None
+        with pytest.raises(NotATerminal, match="^the input device is not a TTY$"):
+            terminal.check(reader)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_its_size_and_what_becomes_of_it(pair):
+    master, slave = pair
+    assert terminal.size(slave) is None  # nobody has said it
+    set_size(master, 30, 100)
+    assert terminal.size(slave) == (30, 100)
+    with terminal.OurTerminal(slave, slave) as ours:
+        set_size(master, 31, 101)
+        signal.raise_signal(signal.SIGWINCH)
+        assert struct.unpack("b", os.read(ours.descriptor, 1))[0] == signal.SIGWINCH
+        signal.raise_signal(signal.SIGWINCH)
+        assert ours.new_size() == (31, 101)
+        with pytest.raises(BlockingIOError):
+            os.read(ours.descriptor, 1)
+
+
+class Session:
+    """A program in a terminal of its own, as a login shell would start it."""
+
+    def __init__(self, *words):
+        self.pid, self.master = pty.fork()
+        if not self.pid:
+            os.chdir(CHECKOUT)
+            os.execv(sys.executable, [sys.executable, *words])
+        self.seen = b""
+
+    def until(self, text):
+        while text not in self.seen:
+            self.seen += os.read(self.master, 65536)
+        self.seen = self.seen.partition(text)[2]
+
+    def send(self, data):
+        os.write(self.master, data)
+
+    def end(self):
+        """Wait for its end; returns as Popen.returncode does."""
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.master)
+
+
+@pytest.fixture
+def session():
+    started = []
+
+    def start(*words):
+        started.append(Session(*words))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_ends_us_and_gives_the_terminal_back(session, number):
+    one = session("-c", RAW)
+    one.until(b"raw;")
+    assert is_raw(one.master)
+    os.kill(one.pid, number)
+    assert one.end() == -number
+    assert not is_raw(one.master)
+
+
+def test_keys_are_no_signals_and_an_exception_gives_the_terminal_back(session):
+    one = session("-c", RAW, "fail")
+    one.until(b"raw;")
+    one.send(b"\x03\x1a\x1c")
+    one.until(b"[031a1c]")
+    one.send(b"q")
+    assert one.end() == 3
+    assert not is_raw(one.master)
+
+
+def test_stopped_and_gone_on(session):
+    one = session(
+        "-c",
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], process_group=0)\n"
+        "import signal; signal.signal(signal.SIGTTOU, signal.SIG_IGN)\n"
+        "os.tcsetpgrp(0, child.pid)\n"
+        "print(child.pid, flush=True)\n"
+        "_, status = os.waitpid(child.pid, os.WUNTRACED)\n"
+        "os.tcsetpgrp(0, os.getpgrp())\n"
+        "print('stopped', os.WSTOPSIG(status), flush=True)\n"
+        "sys.stdin.readline()\n"
+        "os.tcsetpgrp(0, child.pid); os.kill(child.pid, signal.SIGCONT)\n"
+        "sys.exit(child.wait())\n",
+        RAW,
+    )
+    one.until(b"raw;")
+    assert is_raw(one.master)
+    child = int(subprocess.check_output(["pgrep", "-P", str(one.pid)]))
+    os.kill(child, signal.SIGTSTP)
+    one.until(b"stopped 20")
+    assert not is_raw(one.master)
+    one.send(b"on\n")
+    one.until(b"on\r\n")
+    while not is_raw(one.master):
+        with suppress(InterruptedError):
+            os.sched_yield()
+    one.send(b"\x03")
+    one.until(b"[03]")
+    one.send(b"q")
+    assert one.end() == 0
+    assert not is_raw(one.master)
