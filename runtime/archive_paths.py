@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _RESOLVE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
 _NOTHING = frozenset({errno.ENOENT, errno.ENXIO})
+# ELOOP and EACCES: also what a magic link of /proc gives.
+_WRONG = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
 _MOST_LINKS = 255
 _TRIES = 100
 
@@ -144,12 +146,8 @@ def open_directory(root: int, path: bytes) -> int:
 def _refusal(path: bytes, error: OSError) -> Exception:
     if error.errno in _NOTHING:
         return Refused(MISSING, f"lstat {_text(path)}: no such file or directory")
-    if error.errno == errno.ENOTDIR:
-        return Refused(REFUSED, f"lstat {_text(path)}: not a directory")
-    if error.errno == errno.ELOOP:
-        return Refused(REFUSED, f"lstat {_text(path)}: too many levels of symbolic links")
-    if error.errno == errno.ENAMETOOLONG:
-        return Refused(REFUSED, f"lstat {_text(path)}: file name too long")
+    if error.errno in _WRONG:
+        return Refused(REFUSED, f"lstat {_text(path)}: {os.strerror(error.errno).lower()}")
     return error
 
 

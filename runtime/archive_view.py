@@ -33,7 +33,7 @@ def enter(view: dict[str, Any], *, with_mounts: bool) -> None:
 
     Args:
         view: {"pidfd"} of its init; or {"lower", "upper", "work", "merged", "binds", "writable",
-            "volatile"} as `runtime.spec.Spec` has them, to put it together.
+            "readonly_root", "volatile"} as `runtime.spec.Spec` has them, to put it together.
         with_mounts: Also what is mounted over its overlay.
 
     Raises:
@@ -50,6 +50,9 @@ def enter(view: dict[str, Any], *, with_mounts: bool) -> None:
     trees = _taken(view["binds"]) if with_mounts else []
     lower = [os.fsencode(path) for path in view["lower"]]
     upper, merged = os.fsencode(view["upper"]), os.fsencode(view["merged"])
+    places = [one for one in view["binds"] if one.get("made")]
+    if places and with_mounts:
+        lower.append(_make_places(merged, places))
     if view["writable"]:
         work = os.fsencode(view["work"])
         mounts.mount_overlay(DOOR, merged, lower, upper, work, view["volatile"])
@@ -61,6 +64,9 @@ def enter(view: dict[str, Any], *, with_mounts: bool) -> None:
     DOOR.umount2(b".", flags.MNT_DETACH)
     DOOR.chdir(b"/")
     _attach(trees)
+    if view["readonly_root"]:
+        bits = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
+        DOOR.mount(None, b"/", None, bits, None)
 
 
 def _enter_running(pidfd: int) -> None:
@@ -105,20 +111,45 @@ def _readonly_options(layers: Sequence[bytes]) -> bytes:
     return b"lowerdir=" + b":".join(mounts.escape(layer) for layer in layers)
 
 
+def _make_places(merged: bytes, asked: Sequence[dict[str, Any]]) -> bytes:
+    """A directory with all that a start would make to mount something there: a layer of its own.
+
+    The image may lack the places, and to look must not change the container.
+    """
+    DOOR.mount(b"tmpfs", merged, b"tmpfs", flags.MS_NODEV | flags.MS_NOSUID, b"mode=755,size=1m")
+    for one in asked:
+        place = merged + b"/" + os.fsencode(one["target"]).strip(b"/")
+        if one["source"] and os.path.exists(one["source"]) and not os.path.isdir(one["source"]):
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        else:
+            os.makedirs(place, exist_ok=True)
+    return merged
+
+
 class _Tree:
     """A detached copy of what a mount shows.
 
     Attributes:
         bare: Its flags could not be set yet (Linux before 5.12 has no mount_setattr).
+        gives_way: It is an empty volume, which its first start fills with what the image has there.
     """
 
-    __slots__ = ("bare", "fd", "readonly", "target")
+    __slots__ = ("bare", "fd", "gives_way", "readonly", "target")
 
-    def __init__(self, source: bytes, target: bytes, readonly: bool) -> None:
+    def __init__(self, source: bytes, target: bytes, readonly: bool, subpath: bytes) -> None:
         self.target = target
         self.readonly = readonly
-        self.bare = False
-        self.fd = DOOR.open_tree(source, _CLONE)
+        self.bare = self.gives_way = False
+        if subpath:
+            # The volume's users may have put a link there: it must not lead out.
+            volume = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            inner = DOOR.openat2(volume, subpath, os.O_PATH, _RESOLVE)
+            self.fd = DOOR.open_tree(b"/proc/self/fd/%d" % inner, _CLONE)
+            os.close(inner)
+            os.close(volume)
+        else:
+            self.fd = DOOR.open_tree(source, _CLONE)
         attributes = flags.MOUNT_ATTR_NODEV | (flags.MOUNT_ATTR_RDONLY if readonly else 0)
         try:
             DOOR.mount_setattr(self.fd, attributes)
@@ -130,11 +161,19 @@ class _Tree:
 
 def _taken(asked: Sequence[dict[str, Any]]) -> list[_Tree]:
     """The sources that are there: one that has never run lacks the files of its network."""
-    return [
-        _Tree(os.fsencode(one["source"]), os.fsencode(one["target"]), one["readonly"])
-        for one in asked
-        if os.path.exists(one["source"])
-    ]
+    trees = []
+    for one in asked:
+        source = os.fsencode(one["source"])
+        if not source or not os.path.exists(source):
+            continue
+        subpath = os.fsencode(one.get("subpath", ""))
+        try:
+            tree = _Tree(source, os.fsencode(one["target"]), one["readonly"], subpath)
+        except FileNotFoundError:
+            continue  # a part of a volume that is not there
+        tree.gives_way = one.get("filled", False) and not os.listdir(source)
+        trees.append(tree)
+    return trees
 
 
 def _attach(trees: Sequence[_Tree]) -> None:
@@ -145,7 +184,8 @@ def _attach(trees: Sequence[_Tree]) -> None:
         except OSError:
             os.close(tree.fd)
             continue
-        if _is_directory(target) == _is_directory(tree.fd):
+        fits = _is_directory(target) == _is_directory(tree.fd)
+        if fits and not (tree.gives_way and os.listdir(tree.target)):
             DOOR.move_mount(tree.fd, target, tree.target)
             if tree.bare:
                 bits = flags.MS_NODEV | (flags.MS_RDONLY if tree.readonly else 0)

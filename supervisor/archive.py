@@ -31,6 +31,7 @@ from supervisor.errors import (
     NotFound,
 )
 from supervisor.lifecycle import settled
+from supervisor.mount_points import depth
 from supervisor.states import State
 
 if TYPE_CHECKING:
@@ -211,10 +212,8 @@ async def _view(engine: Engine, container: Container, writable: bool) -> tuple[d
         await anyio.lowlevel.checkpoint()
     check_there(container)
     return layers_of(engine, container) | {
-        "binds": [
-            {"source": source, "target": target, "readonly": readonly}
-            for source, target, readonly in _mounted(engine, container)
-        ],
+        "binds": _mounted(engine, container),
+        "readonly_root": container.config.mounts.readonly_root,
         "writable": writable,
         "volatile": container.config.auto_remove,
     }, -1
@@ -231,13 +230,38 @@ def layers_of(engine: Engine, container: Container) -> dict[str, Any]:
     }
 
 
-def _mounted(engine: Engine, container: Container) -> list[tuple[str, str, bool]]:
-    """What a start would mount over its root: (source, target, whether it is read-only)."""
+def _mounted(engine: Engine, container: Container) -> list[dict[str, Any]]:
+    """What a start would mount over its root, in order."""
     directory = engine.directory(container)
-    return [
-        *((one.source, one.target, one.readonly) for one in engine.layers(container).binds),
-        *((f"{directory}/{name}", f"/etc/{name}", False) for name in network_files.NAMES),
+    points = container.config.mounts.points
+    taken = {point.target for point in points}
+    found = [
+        *(_mount(one.source, one.target, one.readonly) for one in engine.layers(container).binds),
+        *(
+            _mount(f"{directory}/{name}", f"/etc/{name}")
+            for name in network_files.NAMES
+            if f"/etc/{name}" not in taken
+        ),
     ]
+    for point in points:
+        source, filled = point.source, False
+        if point.kind == "volume":
+            options = engine.volumes.find(point.volume).options or {}
+            source = (
+                options.get("device", "") if options else str(engine.volumes.data(point.volume))
+            )
+            filled = not options and point.copy_up and not container.life.started_ns
+        if point.kind == "tmpfs":
+            source = ""
+        found.append(
+            _mount(source, point.target, point.readonly)
+            | {"made": True, "subpath": point.subpath, "filled": filled}
+        )
+    return sorted(found, key=lambda one: depth(one["target"]))
+
+
+def _mount(source: str, target: str, readonly: bool = False) -> dict[str, Any]:
+    return {"source": source, "target": target, "readonly": readonly}
 
 
 def check_there(container: Container, verb: str = "copy files of") -> None:

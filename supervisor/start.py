@@ -78,6 +78,7 @@ async def start(engine: Engine, container: Container, again: bool = False) -> No
 async def _start(engine: Engine, container: Container, laps: Laps, again: bool) -> None:
     began = time.perf_counter()
     await _until_its_disk_answers(engine, container)
+    await engine.limits.uploads.over(container.id)
     mounted = await volumes_mounted.prepare(engine, container)
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
