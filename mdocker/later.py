@@ -66,7 +66,6 @@ COMMANDS = {
     "commit": _FILES,
     "network": _PORTS,
     "volume": _VOLUMES,
-    "stats": "statistics come later",
     "container": "type the command alone, such as 'mdocker ps' for 'container ls'",
     "image": "type the command alone: images, import, rmi",
 }

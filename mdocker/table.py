@@ -189,6 +189,13 @@ COMMANDS: tuple[Command, ...] = (
         True,
     ),
     Command(
+        "stats",
+        "mdocker.commands.stats:stats",
+        "Show what containers use, live",
+        LOOK,
+        "[OPTIONS] [CONTAINER...]",
+    ),
+    Command(
         "events",
         "mdocker.commands.streams:events",
         "Show what happens, as it happens",

@@ -73,22 +73,22 @@ def parse_duration(text: str) -> int | None:
     return sign * total
 
 
-def human_size(size: float) -> str:
+def human_size(size: float, digits: int = 4) -> str:
     """Print bytes as `docker images` does: four digits, powers of 1000 (`4.26MB`)."""
-    return _four_digits(float(size), 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB"))
+    return _rounded(float(size), 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB"), digits)
 
 
 def human_binary_size(size: float) -> str:
     """Print bytes as `docker info` does: four digits, powers of 1024 (`23.5GiB`)."""
-    return _four_digits(float(size), 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+    return _rounded(float(size), 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"), 4)
 
 
-def _four_digits(size: float, base: float, units: tuple[str, ...]) -> str:
+def _rounded(size: float, base: float, units: tuple[str, ...], digits: int) -> str:
     index = 0
     while size >= base and index < len(units) - 1:
         size /= base
         index += 1
-    return f"{size:.4g}{units[index]}"
+    return f"{size:.{digits}g}{units[index]}"
 
 
 def human_span(seconds: float) -> str:

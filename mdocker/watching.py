@@ -13,7 +13,6 @@ import os
 import re
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -23,6 +22,7 @@ from mdocker.comeback import begin_again
 from mdocker.errors import EngineCut
 from mdocker.messages import Request
 from mdocker.output import is_terminal, reader_left
+from mdocker.screen import Pages, Screen
 
 if TYPE_CHECKING:
     from mdocker.client import Engine
@@ -57,7 +57,7 @@ def watch(engine: Engine, rendered: Callable[[], str]) -> None:
     # Listening comes first: what happens while the first list is made is not missed.
     with _Happenings(engine) as happenings:
         text = rendered()
-        with _Screen() if is_terminal(1) else _Pages() as screen:
+        with Screen() if is_terminal(1) else Pages() as screen:
             while True:
                 listed = time.monotonic()
                 screen.show(text)
@@ -130,60 +130,3 @@ class _Happenings:
 
 def _arrived(number: int, frame: FrameType | None) -> None:
     """The wake-up descriptor has the news already."""
-
-
-class _Pages:
-    """No terminal: each state below the last."""
-
-    def __init__(self) -> None:
-        self._last: str | None = None
-
-    def __enter__(self) -> _Pages:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def show(self, text: str) -> None:
-        if text != self._last:
-            sys.stdout.write(text if self._last is None else "\n" + text)
-            sys.stdout.flush()
-            self._last = text
-
-    def resized(self) -> None:
-        """Nothing to draw anew."""
-
-
-class _Screen:
-    """A terminal's other screen, as editors use it: what was there is there again afterwards."""
-
-    def __init__(self) -> None:
-        self._text = ""
-
-    def __enter__(self) -> _Screen:
-        # The other screen, no cursor, no wrapping of long lines.
-        self._write("\x1b[?1049h\x1b[?25l\x1b[?7l")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._write("\x1b[?7h\x1b[?25h\x1b[?1049l" + self._text)
-
-    def show(self, text: str) -> None:
-        self._text = text
-        self.resized()
-
-    def resized(self) -> None:
-        """Draw what is shown anew, cut to the size that the terminal has now."""
-        try:
-            height = os.get_terminal_size(1).lines
-        except OSError:
-            height = 24
-        lines = self._text.splitlines()
-        if len(lines) > height:
-            hidden = len(lines) - height + 1
-            lines[height - 1 :] = [f"… and {hidden} more"]
-        self._write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
-
-    def _write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TypeVarTuple
 
 import anyio
+import anyio.to_thread
 import structlog
 from anyio.abc import TaskGroup
 
 from logs.drivers import ContainerLog
-from runtime import terminal
+from runtime import terminal, usage
 from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
 from runtime.images.model import RootfsLayers
@@ -66,6 +67,7 @@ from supervisor.recent_ends import RecentEnd, RecentEnds
 from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
+from supervisor.stats import Sampler, Samples
 from supervisor.upgrade import Upgrade
 from supervisor.volumes import Volumes
 
@@ -104,6 +106,7 @@ class Engine:
         )
         self.counts = Counts()
         self.pauses = pausing.Pauses()
+        self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)
         self.generations = Generations(settings.run_dir)
         self.started_ns = time.time_ns()
@@ -462,6 +465,12 @@ class Engine:
         if attachment in container.attachments:
             container.attachments.remove(attachment)
         attachment.close()
+
+    async def _usages(self, containers: list[Container]) -> Samples:
+        """Read what containers use; those that do not run are missing."""
+        asked = [(one.id, one.life.memory_uncounted) for one in containers if one.state in ALIVE]
+        work = functools.partial(usage.usages, self.cgroups, asked)
+        return await anyio.to_thread.run_sync(work, limiter=self.limits.readers)
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────
 

@@ -43,7 +43,6 @@ _NOT_DONE = {
     "pushing": ("POST /images/{name}/push",),
     "registries": ("GET /distribution/{name}/json", "GET /images/search"),
     "saving of images": ("GET /images/{name}/get", "GET /images/get"),
-    "statistics": ("GET /containers/{id}/stats",),
     "tagging": ("POST /images/{name}/tag",),
 }
 

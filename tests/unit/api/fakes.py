@@ -30,6 +30,7 @@ from supervisor.limits import Limits
 from supervisor.recent_ends import RecentEnds
 from supervisor.registry import Registry
 from supervisor.states import ALIVE, State
+from supervisor.stats import Sampler
 from supervisor.volumes import Volumes
 
 HOST = Image(
@@ -187,6 +188,7 @@ class FakeEngine:
         self.attachments = []
         self.log = None
         self.fails = None
+        self.stats = Sampler(None, lambda work: self.tasks.start_soon(work))
 
     def directory(self, container):
         return self.settings.containers / container.id
@@ -432,6 +434,7 @@ async def serving(tmp_path, listener=None):
     listener.bind(path)
     listener.listen(1000)
     async with anyio.create_task_group() as group:
+        engine.tasks = group
         await group.start(serve, engine, listener)
         engine.serving = group.cancel_scope
         yield engine, lambda: Client(path)
