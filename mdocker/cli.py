@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cyclopts import App, Group
 
-from mdocker.table import COMMANDS, CONTAINERS, ENGINE, IMAGES, LOOK
+from mdocker.table import COMMANDS, CONTAINERS, ENGINE, IMAGES, LOOK, VOLUMES, Command
 
 INTRODUCTION = """\
 Runs many containers under one supervisor, and speaks the Docker Engine API.
@@ -22,7 +22,7 @@ def make_app() -> App:
     """Build the App with all commands, none of them imported."""
     groups = {
         name: Group(name, sort_key=order)
-        for order, name in enumerate((CONTAINERS, LOOK, IMAGES, ENGINE))
+        for order, name in enumerate((CONTAINERS, LOOK, IMAGES, VOLUMES, ENGINE))
     }
     app = App(
         name="mdocker",
@@ -35,11 +35,42 @@ def make_app() -> App:
         group_commands=Group("Commands", sort_key=9),
     )
     for command in COMMANDS:
-        app.command(
+        *above, name = command.name.split()
+        _app_above(app, above, groups[command.group]).command(
             command.path,
-            name=command.name,
+            name=name,
             help=command.help,
-            group=groups[command.group],
+            group=None if above else groups[command.group],
             usage=f"Usage: mdocker {command.name} {command.usage}",
         )
+    return app
+
+
+def _app_above(app: App, words: list[str], group: Group) -> App:
+    """Return the App of what several commands are about, such as volumes; made at first use."""
+    if not words:
+        return app
+    (name,) = words
+    if name not in app:
+        about = App(
+            name=name,
+            group=group,
+            help=", ".join(
+                command.name.removeprefix(f"{name} ")
+                for command in COMMANDS
+                if command.name.startswith(f"{name} ")
+            ),
+            usage=f"Usage: mdocker {name} COMMAND ...",
+            help_flags=["--help"],
+            version_flags=[],
+            group_commands=Group("Commands", sort_key=9),
+        )
+        app.command(about)
+    return app[name]
+
+
+def app_of(app: App, command: Command) -> App:
+    """Return the App of one command."""
+    for word in command.name.split():
+        app = app[word]
     return app

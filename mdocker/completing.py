@@ -138,7 +138,11 @@ class _Engine:
             for tag in one.get("RepoTags") or ()
         ]
 
-    def _ask(self, path: str) -> list[dict[str, Any]]:
+    def volumes(self) -> list[tuple[str, str]]:
+        """Return the names of volumes."""
+        return [(one["Name"], "") for one in self._ask("/volumes", "Volumes")]
+
+    def _ask(self, path: str, within: str = "") -> list[dict[str, Any]]:
         deadline = time.monotonic() + _PATIENCE_S
         answer = b""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -149,6 +153,8 @@ class _Engine:
                 answer += piece
                 sock.settimeout(max(0.001, deadline - time.monotonic()))
         found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        if within and isinstance(found, dict):
+            found = found.get(within)
         return found if isinstance(found, list) else []
 
 
@@ -181,6 +187,7 @@ _ONE = frozenset({"rename", "port", "exec", "top", "attach", "diff", "export", "
 """Of these and of `_IMAGES`, those whose first word alone is one."""
 
 _IMAGES = frozenset({"run", "create", "rmi", "inspect", "tag", "save", "history", "push"})
+_VOLUMES = frozenset({"volume inspect", "volume rm"})
 _SHELLS = ("bash", "zsh", "fish")
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTHS = ("none", "starting", "healthy", "unhealthy")
@@ -193,7 +200,7 @@ _OPTION_VALUES = {
     "restart": ("no", "always", "unless-stopped", "on-failure", "on-failure:"),
     "health_on_failure": ("none", "kill", "restart", "stop"),
     "backend": ("asyncio", "trio", "uvloop"),
-    "type": ("container", "image"),
+    "type": ("container", "image", "volume"),
     "format": ("json", "table"),
     "pull": ("missing", "always", "never"),
 }
@@ -216,14 +223,34 @@ def offer(words: Sequence[str]) -> Offer:
             return Offer(mode=_FILES)
         if spot.text.startswith("-"):
             return _fitting(_names(GLOBAL), spot)
-        return _fitting([*((one.name, one.help) for one in COMMANDS), ("help", "")], spot)
+        return _fitting([*_commands(), ("help", "")], spot)
     name, *typed = spot.plain
     if name == "help":
-        return _fitting([(one.name, one.help) for one in COMMANDS], spot)
+        if not typed:
+            return _fitting(_commands(), spot)
+        name, *typed = typed
+    below = [(one.name.partition(" ")[2], one.help) for one in COMMANDS if _is_below(name, one)]
+    if below and not typed:
+        return _fitting(below, spot)
+    if below:
+        name = f"{name} {typed.pop(0)}"
     command = next(one for one in COMMANDS if one.name == name)
     places = {field: str(value) for field, value in spot.given.items() if field in _PLACES}
     place = settings.resolve(**places)
     return _of_command(command, [*typed, spot.text], _Engine(place.socket))
+
+
+def _commands() -> list[tuple[str, str]]:
+    """Return each command's first word; one that several begin with comes once."""
+    found: dict[str, str] = {}
+    for one in COMMANDS:
+        first, more, _ = one.name.partition(" ")
+        found.setdefault(first, one.group if more else one.help)
+    return list(found.items())
+
+
+def _is_below(name: str, command: Command) -> bool:
+    return command.name.startswith(f"{name} ")
 
 
 def _of_command(command: Command, words: Sequence[str], engine: _Engine) -> Offer:
@@ -271,6 +298,8 @@ def _word(command: Command, spot: Spot, engine: _Engine) -> Offer:
             found += engine.containers(_any if forced else fits)
         if command.name in _IMAGES and (first or many):
             found += engine.images()
+        if command.name in _VOLUMES:
+            found += engine.volumes()
         if command.name == "cp":
             return _fitting([(f"{name}:", about) for name, about in found], spot, _OPEN)
     return _fitting([one for one in found if one[0] not in spot.plain], spot)
@@ -302,17 +331,21 @@ def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
 
     if command.name == "events":
         keys = {"container": containers, "event": fixed(*_EVENTS), "image": engine.images,
-                "label": fixed(), "type": fixed("container", "image", "daemon")}  # fmt: skip
+                "label": fixed(), "type": fixed("container", "image", "volume", "daemon"),
+                "volume": engine.volumes}  # fmt: skip
     elif command.name == "images":
         keys = {"before": engine.images, "dangling": fixed("true", "false"), "label": fixed(),
                 "reference": engine.images, "since": engine.images}  # fmt: skip
+    elif command.name.startswith("volume "):
+        keys = {"dangling": fixed("true", "false"), "driver": fixed("local"), "label": fixed(),
+                "name": engine.volumes}  # fmt: skip
     else:
         keys = {
             "ancestor": engine.images, "before": containers, "exited": fixed(),
             "expose": fixed(), "health": fixed(*_HEALTHS), "id": fixed(),
             "is-task": fixed("true", "false"), "label": fixed(), "name": containers,
             "network": fixed("none", "host"), "publish": fixed(), "since": containers,
-            "status": fixed(*_STATES), "volume": fixed(),
+            "status": fixed(*_STATES), "volume": engine.volumes,
         }  # fmt: skip
     key, equals, _ = spot.text.partition("=")
     if not equals:

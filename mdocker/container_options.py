@@ -59,6 +59,40 @@ class ContainerOptions:
             "--network", "--net", help="none (default, only a loopback) or host; bridges come later"
         ),
     ] = ()
+    volume: Annotated[
+        tuple[str, ...],
+        flag(
+            "--volume",
+            "-v",
+            help="Mount [SOURCE:]PATH[:MODE]: SOURCE is a path on this machine (made if it is "
+            "missing) or a volume's name; without it an anonymous volume. MODE: ro, nocopy (don't "
+            "fill an empty volume from the image), rslave or rshared",
+        ),
+    ] = ()
+    mount: Annotated[
+        tuple[str, ...],
+        flag(
+            "--mount",
+            help="Mount type=bind|volume|tmpfs,src=SOURCE,dst=PATH[,readonly], and "
+            "bind-propagation=, bind-recursive=, volume-nocopy, volume-subpath=, volume-label=, "
+            "volume-opt=, tmpfs-size=, tmpfs-mode=",
+        ),
+    ] = ()
+    tmpfs: Annotated[
+        tuple[str, ...],
+        flag("--tmpfs", help="Mount a tmpfs: PATH[:OPTIONS], such as /run:size=64m,mode=755,exec"),
+    ] = ()
+    volumes_from: Annotated[
+        tuple[str, ...],
+        flag("--volumes-from", help="All that another container has mounted: CONTAINER[:ro]"),
+    ] = ()
+    volume_driver: Annotated[
+        str, flag("--volume-driver", help="Of its volumes; local is the only one")
+    ] = ""
+    read_only: Annotated[
+        bool,
+        flag("--read-only", help="Its root can't be written; what is mounted in it can"),
+    ] = False
     memory: Annotated[str, flag("--memory", "-m", help="Memory limit, such as 512m")] = ""
     memory_swap: Annotated[
         str, flag("--memory-swap", help="Memory and swap together; -1 is no limit of swap")

@@ -11,6 +11,7 @@ from typing import Any
 from mdocker.container_options import ContainerOptions
 from mdocker.errors import UsageError
 from mdocker.health_request import health_check
+from mdocker.mount_options import mount_request
 from mdocker.restart_option import restart_policy
 from mdocker.units import parse_cpus, parse_size
 
@@ -30,6 +31,7 @@ def create_body(
         UsageError: A value is wrong, or a file can't be read.
     """
     environment = _entries(options.env_file, options.env, os.environ)
+    volumes, mounts = mount_request(options)
     config: dict[str, Any] = {
         "Image": image,
         "AttachStdout": attach,
@@ -42,7 +44,8 @@ def create_body(
         "Labels": _labels(options),
         "StopSignal": options.stop_signal,
         "Healthcheck": health_check(options),
-        "HostConfig": _host_config(options),
+        "HostConfig": _host_config(options) | mounts,
+        **volumes,
     }
     if command:
         config["Cmd"] = list(command)

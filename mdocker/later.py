@@ -11,7 +11,6 @@ from mdocker.table import Command
 
 _STDIN = "standard input and terminals come later; the container's stdin is /dev/null"
 _PORTS = "networks and published ports come later; use --network host"
-_VOLUMES = "volumes and mounts come later; bake the files into an image with 'mdocker import'"
 _PRIVILEGES = "changing capabilities, devices and namespaces comes later"
 _LIMITS = "this limit comes later; there are --memory, --cpus, --cpu-shares and --pids-limit"
 
@@ -22,9 +21,7 @@ _RUN = {
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
     **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
     **dict.fromkeys(("--dns", "--dns-option", "--dns-search", "--add-host"), _PORTS),
-    **dict.fromkeys(("--volume", "-v", "--mount", "--tmpfs", "--volumes-from"), _VOLUMES),
-    **dict.fromkeys(("--volume-driver", "--storage-opt"), _VOLUMES),
-    "--read-only": "a read-only root file system comes later",
+    "--storage-opt": "a limit of a container's own layer comes later",
     **dict.fromkeys(
         (
             *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
@@ -65,7 +62,6 @@ COMMANDS = {
     **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
     "commit": _FILES,
     "network": _PORTS,
-    "volume": _VOLUMES,
     "container": "type the command alone, such as 'mdocker ps' for 'container ls'",
     "image": "type the command alone: images, import, rmi",
 }

@@ -44,12 +44,13 @@ def launch(words: Sequence[str]) -> int:
         place = settings.resolve(**given)
         if not parsed.words:
             return _show_help([])
-        typed, *arguments = parsed.words
+        typed = parsed.words[0]
         if typed == "help":
-            return _show_help(arguments)
-        command = _find(typed)
-        if helping:
-            return _show_help([typed])
+            return _show_help(parsed.words[1:])
+        if helping or _is_group(parsed.words):
+            return _show_help(parsed.words)
+        command, arguments = _find(parsed.words)
+        typed = command.name
         return _run(command, arguments, place)
     except UsageError as error:
         _say(str(error))
@@ -69,15 +70,31 @@ def launch(words: Sequence[str]) -> int:
         return FAILED
 
 
-def _find(typed: str) -> Command:
+def _find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
+    """Return the command that a line begins with, and the words behind it."""
+    typed = words[0]
     for command in COMMANDS:
-        if command.name == typed:
-            return command
+        count = command.name.count(" ") + 1
+        if command.name == " ".join(words[:count]):
+            return command, words[count:]
+    if _below(typed):
+        known = ", ".join(_below(typed))
+        raise UsageError(f"unknown command: {' '.join(words[:2])}: there are {known}", FAILED)
     from mdocker.later import COMMANDS as LATER
 
     if typed in LATER:
         raise UsageError(f"'{typed}' is not supported yet: {LATER[typed]}", FAILED)
     raise UsageError(f"unknown command: {typed}", FAILED)
+
+
+def _below(word: str) -> list[str]:
+    """The second words of the commands that begin with this one, if they have two."""
+    names = [command.name.partition(" ") for command in COMMANDS]
+    return [rest for first, _, rest in names if first == word and rest]
+
+
+def _is_group(words: Sequence[str]) -> bool:
+    return bool(_below(words[0])) and list(words[1:2]) in ([], ["--help"], ["-h"])
 
 
 def load(command: Command) -> FunctionType:
@@ -91,7 +108,7 @@ def _run(command: Command, words: Sequence[str], place: settings.Settings) -> in
     function = load(command)
     shape = binding.shape_of(function)
     if _asks_for_help(command, shape, words):
-        return _show_help([command.name])
+        return _show_help(command.name.split())
 
     def later(spelling: str) -> None:
         from mdocker.later import refuse
@@ -138,7 +155,9 @@ def _bind_by_cyclopts(
 
     try:
         _, bound, _ = make_app().parse_args(
-            [command.name, *binding.canonical(parsed)], exit_on_error=False, print_error=False
+            [*command.name.split(), *binding.canonical(parsed)],
+            exit_on_error=False,
+            print_error=False,
         )
     except CycloptsError as error:
         raise UsageError(" ".join(str(error).split()).rstrip(".")) from error
@@ -148,14 +167,18 @@ def _bind_by_cyclopts(
 def _show_help(words: Sequence[str]) -> int:
     from inspect import cleandoc
 
-    from mdocker.cli import make_app
+    from mdocker.cli import app_of, make_app
 
     app = make_app()
-    if words:
-        command = _find(words[0])
+    path: list[str] = []
+    if words and _is_group(words):
+        path = list(words[:1])
+    elif words:
+        command, _ = _find(words)
         # The list has one line for each command; its own page says everything.
-        app[command.name].help = cleandoc(load(command).__doc__ or command.help)
-    app.help_print(list(words[:1]))
+        app_of(app, command).help = cleandoc(load(command).__doc__ or command.help)
+        path = command.name.split()
+    app.help_print(path)
     return 0
 
 
@@ -174,5 +197,5 @@ def _say(text: str) -> None:
 
 
 def _hint(typed: str) -> None:
-    known = any(command.name == typed for command in COMMANDS)
+    known = any(command.name == typed for command in COMMANDS) or bool(_below(typed))
     sys.stderr.write(f"See 'mdocker {typed + ' ' if known else ''}--help'.\n")

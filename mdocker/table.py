@@ -11,6 +11,7 @@ from typing import NamedTuple
 CONTAINERS = "Containers"
 LOOK = "Look"
 IMAGES = "Images"
+VOLUMES = "Volumes"
 ENGINE = "Engine"
 
 
@@ -18,7 +19,7 @@ class Command(NamedTuple):
     """One command.
 
     Attributes:
-        name: What a person types.
+        name: What a person types: one word, or two where several commands are about one thing.
         path: `module:function`.
         help: One line, for the list of commands.
         group: The heading it stands under.
@@ -162,7 +163,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "inspect",
         "mdocker.commands.look:inspect",
-        "Show everything about containers or images",
+        "Show everything about containers, images or volumes",
         LOOK,
         "[OPTIONS] NAME|ID [NAME|ID...]",
     ),
@@ -224,6 +225,35 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] IMAGE [IMAGE...]",
     ),
     Command(
+        "volume create",
+        "mdocker.commands.volumes:create",
+        "Create a volume",
+        VOLUMES,
+        "[OPTIONS] [NAME]",
+    ),
+    Command("volume ls", "mdocker.commands.volumes:ls", "List volumes", VOLUMES, "[OPTIONS]"),
+    Command(
+        "volume inspect",
+        "mdocker.commands.volumes:inspect",
+        "Show everything about volumes",
+        VOLUMES,
+        "[OPTIONS] VOLUME [VOLUME...]",
+    ),
+    Command(
+        "volume rm",
+        "mdocker.commands.volumes:rm",
+        "Remove volumes",
+        VOLUMES,
+        "[OPTIONS] VOLUME [VOLUME...]",
+    ),
+    Command(
+        "volume prune",
+        "mdocker.commands.volumes:prune",
+        "Remove volumes that no container has",
+        VOLUMES,
+        "[OPTIONS]",
+    ),
+    Command(
         "version",
         "mdocker.commands.system:version",
         "Show the versions of client and engine",
@@ -233,7 +263,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "system",
         "mdocker.commands.disk_usage:system",
-        "Show what images, containers and their logs weigh",
+        "Show what images, containers, logs and volumes weigh",
         ENGINE,
         "df [OPTIONS]",
     ),

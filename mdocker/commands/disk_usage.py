@@ -25,6 +25,7 @@ _OF_CONTAINERS: Row = {
     "Size": "SIZE",
     "Log": "LOG",
 }
+_OF_VOLUMES: Row = {"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}
 _ALIVE = ("running", "paused", "restarting")
 
 
@@ -32,11 +33,13 @@ def system(
     what: str,
     /,
     *,
-    verbose: Annotated[bool, flag("--verbose", "-v", help="Each container, too")] = False,
+    verbose: Annotated[
+        bool, flag("--verbose", "-v", help="Each container and volume, too")
+    ] = False,
     format: Annotated[str, flag("--format", help="json, a Go template, or 'table TEMPLATE'")] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:
-    """Show what images, containers and their logs weigh, and what removing the unused would free.
+    """Show what images, containers, logs and volumes weigh, and what removing the unused frees.
 
     WHAT is df. The logs of containers that do not run go with them at `mdocker rm`.
     """
@@ -49,17 +52,35 @@ def system(
     rows = [
         _row("Images", [(i.get("Containers", 0) > 0, i.get("Size") or 0) for i in images]),
         _row("Containers", [(_alive(c), _own(c)) for c in containers]),
+        _row("Local Volumes", [_volume(v) for v in told.get("Volumes") or []]),
         _row("Logs", [(_alive(c), c.get("SizeLog") or 0) for c in containers]),
     ]
     show(rows, _HEADINGS, tuple(_HEADINGS), format)
     if verbose:
         say("")
         show([_line(c) for c in containers], _OF_CONTAINERS, tuple(_OF_CONTAINERS), "")
+        say("")
+        volumes = [_volume_line(v) for v in told.get("Volumes") or []]
+        show(volumes, _OF_VOLUMES, tuple(_OF_VOLUMES), "")
     return 0
 
 
 def _alive(container: dict[str, Any]) -> bool:
     return container.get("State") in _ALIVE
+
+
+def _volume(volume: dict[str, Any]) -> tuple[bool, int]:
+    usage = volume.get("UsageData") or {}
+    return usage.get("RefCount", 0) > 0, usage.get("Size") or 0
+
+
+def _volume_line(volume: dict[str, Any]) -> Row:
+    usage = volume.get("UsageData") or {}
+    return {
+        "Name": volume["Name"],
+        "Links": str(usage.get("RefCount", 0)),
+        "Size": human_size(usage.get("Size") or 0),
+    }
 
 
 def _own(container: dict[str, Any]) -> int:

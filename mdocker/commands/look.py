@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from mdocker.client import Engine
@@ -160,19 +161,19 @@ def inspect(
     format: Annotated[
         str, flag("--format", "-f", help="json, or a Go template such as {{.State.Status}}")
     ] = "",
-    type: Annotated[str, flag("--type", help="container or image")] = "",
+    type: Annotated[str, flag("--type", help="container, image or volume")] = "",
     size: Annotated[
         bool, flag("--size", "-s", help="Also what containers and their logs weigh")
     ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
-    """Show everything about containers or images, as JSON or by a template.
+    """Show everything about containers, images or volumes, as JSON or by a template.
 
-    A name is looked for among the containers first, then among the images.
+    A name is looked for among the containers first, then among the images, then the volumes.
     """
-    if type not in ("", "container", "image"):
+    if type not in ("", *_PLACES):
         raise UsageError(
-            f'invalid argument "{type}" for "--type": must be container or image', FAILED
+            f'invalid argument "{type}" for "--type": must be container, image or volume', FAILED
         )
     template = None
     if format and format != "json":
@@ -199,18 +200,19 @@ def inspect(
     return FAILED if failures else 0
 
 
+_PLACES: Mapping[str, Callable[[str], str]] = {
+    "container": lambda name: container_path(name, "json"),
+    "image": lambda name: f"/images/{quote(name, b'/:@')}/json",
+    "volume": lambda name: f"/volumes/{quote(name)}",
+}
+
+
 def _look_up(engine: Engine, wanted: str, type: str, *, size: bool) -> Json:
-    if type != "image":
+    for kind in (type,) if type else _PLACES:
+        query = {"size": True} if size and kind == "container" else None
         try:
-            return engine.json(
-                "GET", container_path(wanted, "json"), {"size": True if size else None}
-            )
+            return engine.json("GET", _PLACES[kind](wanted), query)
         except EngineRefused as error:
-            if error.status != 404 or type == "container":
+            if error.status != 404 or type:
                 raise
-    try:
-        return engine.json("GET", f"/images/{quote(wanted, b'/:@')}/json")
-    except EngineRefused as error:
-        if error.status != 404 or type == "image":
-            raise
-        raise EngineRefused(404, f"no container and no image is called {wanted}") from error
+    raise EngineRefused(404, f"no container, image or volume is called {wanted}")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdocker import binding
-from mdocker.cli import make_app
+from mdocker.cli import app_of, make_app
 from mdocker.errors import UsageError
 from mdocker.launch import load
 from mdocker.table import COMMANDS
@@ -210,7 +210,7 @@ def test_every_command_resolves(command):
     module, _, function = command.path.partition(":")
     loaded = getattr(importlib.import_module(module), function)
     assert loaded.__doc__
-    assert make_app()[command.name].default_command is loaded
+    assert app_of(make_app(), command).default_command is loaded
     assert len(command.help) <= 60
 
 

@@ -215,10 +215,10 @@ def test_inspect(engine, mdocker):
     )
     missing = mdocker("inspect", "nope", "a")
     assert missing.code == 1
-    assert missing.err == "mdocker: no container and no image is called nope\n"
+    assert missing.err == "mdocker: no container, image or volume is called nope\n"
     assert json.loads(missing.out)[0]["Id"] == "1"
     assert mdocker("inspect", "--type", "container", "x").err == "mdocker: No such container: x\n"
-    assert mdocker("inspect", "--type", "volume", "x").code == 1
+    assert mdocker("inspect", "--type", "network", "x").code == 1
 
 
 def test_rmi(engine, mdocker):
