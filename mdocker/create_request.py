@@ -5,10 +5,10 @@ the files that the options name and the environment that `-e NAME` copies from.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from mdocker.container_options import ContainerOptions
+from mdocker.environment import entries
 from mdocker.errors import UsageError
 from mdocker.health_request import health_check
 from mdocker.mount_options import mount_request
@@ -30,7 +30,7 @@ def create_body(
     Raises:
         UsageError: A value is wrong, or a file can't be read.
     """
-    environment = _entries(options.env_file, options.env, os.environ)
+    environment = entries(options.env_file, options.env, os.environ)
     volumes, mounts = mount_request(options)
     config: dict[str, Any] = {
         "Image": image,
@@ -109,49 +109,7 @@ def _pairs(words: tuple[str, ...], option: str) -> dict[str, str]:
 
 def _labels(options: ContainerOptions) -> dict[str, str]:
     labels = {}
-    for entry in _entries(options.label_file, options.label, {}):
+    for entry in entries(options.label_file, options.label, {}):
         key, _, value = entry.partition("=")
         labels[key] = value
     return labels
-
-
-def _entries(
-    files: tuple[str, ...], words: tuple[str, ...], environment: Mapping[str, str]
-) -> list[str]:
-    """Collect NAME=VALUE entries, those of files first; a bare NAME is looked up."""
-    entries = []
-    for name in files:
-        entries.extend(_read_file(name))
-    entries.extend(words)
-    resolved = []
-    for entry in entries:
-        key, equals, _ = entry.partition("=")
-        if not key:
-            raise UsageError(f'invalid entry "{entry}": there is no name before the "="')
-        if equals or key not in environment:
-            resolved.append(entry)
-        else:
-            resolved.append(f"{key}={environment[key]}")
-    return resolved
-
-
-def _read_file(name: str) -> list[str]:
-    try:
-        with open(name, encoding="utf-8-sig") as file:
-            text = file.read()
-    except OSError as error:
-        raise UsageError(f"unable to read {name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"unable to read {name}: it is no UTF-8 text") from error
-    entries = []
-    for number, line in enumerate(text.split("\n"), 1):
-        entry = line.rstrip("\r").lstrip()
-        if not entry or entry.startswith("#"):
-            continue
-        key = entry.partition("=")[0]
-        if not key or any(letter.isspace() for letter in key):
-            raise UsageError(
-                f'{name}, line {number}: "{key}" is no name (it is empty or has white space)'
-            )
-        entries.append(entry)
-    return entries

@@ -53,11 +53,9 @@ _OTHERS = {
 }
 
 _REGISTRIES = "registries come later; there is 'mdocker import'"
-_EXEC = "running more in a container comes later"
 _FILES = "making images of containers comes later; there are 'mdocker export' and 'import'"
 
 COMMANDS = {
-    "exec": _EXEC,
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
     "commit": _FILES,
@@ -76,7 +74,7 @@ def refuse(command: Command, spelling: str) -> None:
     Raises:
         UsageError: It comes later, or stands at the wrong place.
     """
-    known = _RUN if command.payload else _OTHERS.get(command.name, {})
+    known = _RUN if command.name in ("run", "create") else _OTHERS.get(command.name, {})
     if spelling in known:
         code = REFUSED if command.payload else FAILED
         raise UsageError(f"{spelling} is not supported yet: {known[spelling]}", code)

@@ -55,6 +55,14 @@ COMMANDS: tuple[Command, ...] = (
         True,
     ),
     Command(
+        "exec",
+        "mdocker.commands.exec:execute",
+        "Run a command in a running container",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        True,
+    ),
+    Command(
         "start",
         "mdocker.commands.lifecycle:start",
         "Start containers that were created or have stopped",

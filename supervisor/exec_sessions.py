@@ -208,17 +208,20 @@ class Sessions:
             del self._created[next(iter(self._created))]
 
     def find(self, reference: str) -> Session:
-        """The one of this id.
+        """The one of this id. One that has ended may have outlived its container (`run --rm`).
 
         Raises:
-            NoSuchExec: There is none, or its container is gone.
+            NoSuchExec: There is none, or its container went before it was started.
         """
         self._forget_old()
-        for known in (self._running, self._created, self._ended):
-            session = known.get(reference)
-            if session is not None and session.container.state is not State.GONE:
-                return session
-        raise NoSuchExec(reference)
+        session = (
+            self._running.get(reference)
+            or self._created.get(reference)
+            or self._ended.get(reference)
+        )
+        if session is None or (not session.began and session.container.state is State.GONE):
+            raise NoSuchExec(reference)
+        return session
 
     def of(self, container: Container) -> list[str]:
         """The ids of a container's that have not ended."""
