@@ -102,6 +102,9 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     }
     if request.version >= (1, 44):
         del shown["VirtualSize"]
+    if request.version < (1, 45):
+        # docker-compose 1.29 can't make a container anew without it.
+        shown["ContainerConfig"] = image.config
     return Reply(body=_encode(shown))
 
 

@@ -23,8 +23,6 @@ _NOT_DONE = {
         "POST /networks/create",
         "POST /networks/{id}/connect",
         "POST /networks/{id}/disconnect",
-        "POST /networks/prune",
-        "DELETE /networks/{id}",
     ),
     "image history": ("GET /images/{name}/history",),
     "loading of images": ("POST /images/load",),

@@ -16,10 +16,11 @@ from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
 from supervisor.api.views import network_name
 from supervisor.engine import Engine
-from supervisor.errors import NotFound
+from supervisor.errors import EngineError, NotFound
 from supervisor.states import ACTIVE
 
 _KNOWN = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+_PRUNE_KNOWN = frozenset({"label", "label!", "until"})
 _KINDS = ("builtin", "custom")
 _encode = msgspec.json.Encoder().encode
 
@@ -90,16 +91,19 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     Raises:
         NotFound: There is none of that name or id (Docker's text).
     """
-    wanted = request.names[0]
-    scope = request.parameter("scope") or "local"
-    for network in _THERE_ARE if scope == "local" else ():
+    network = _found(request.names[0], request.parameter("scope"))
+    members = {
+        container.id: _Member(container.name)
+        for container in engine.containers.all()
+        if container.state in ACTIVE and network_name(container) == network.Name
+    }
+    return Reply(body=_encode(msgspec.structs.replace(network, Containers=members)))
+
+
+def _found(wanted: str, scope: str = "") -> _Network:
+    for network in _THERE_ARE if scope in ("", "local") else ():
         if wanted in (network.Name, network.Id) or (wanted and network.Id.startswith(wanted)):
-            members = {
-                container.id: _Member(container.name)
-                for container in engine.containers.all()
-                if container.state in ACTIVE and network_name(container) == network.Name
-            }
-            return Reply(body=_encode(msgspec.structs.replace(network, Containers=members)))
+            return network
     raise NotFound(f"network {wanted} not found")
 
 
@@ -122,3 +126,25 @@ def _listed(filters: Filters) -> Callable[[_Network], bool]:
         )
 
     return fits
+
+
+class _Predefined(EngineError):
+    """A network that nobody made, and nobody can take away."""
+
+    status = 403
+
+
+async def remove(_engine: Engine, request: Request) -> Reply:
+    """DELETE /networks/{id}: only what is there already can be asked for, and has to stay.
+
+    Raises:
+        NotFound: There is none of that name or id, as `docker-compose down` expects it.
+    """
+    name = _found(request.names[0]).Name
+    raise _Predefined(f"{name} is a pre-defined network and cannot be removed")
+
+
+async def prune(_engine: Engine, request: Request) -> Reply:
+    """POST /networks/prune: of the two that there are, none."""
+    filtering.parse(request, _PRUNE_KNOWN)
+    return Reply(body=b'{"NetworksDeleted":null}')

@@ -68,6 +68,8 @@ _ROUTES: list[Route] = [
     ("DELETE", "/containers/{id}", containers.remove),
     ("GET", "/networks", networks.list_networks),
     ("GET", "/networks/{id}", networks.inspect),
+    ("DELETE", "/networks/{id}", networks.remove),
+    ("POST", "/networks/prune", networks.prune),
     ("GET", "/volumes", volumes.list_volumes),
     ("POST", "/volumes/create", volumes.create),
     ("POST", "/volumes/prune", volumes.prune),

@@ -36,8 +36,9 @@ async def test_list_and_inspect(engine_and_client):
         assert shown["Created"] == "2023-11-14T22:13:20Z"
         assert shown["Config"]["Cmd"] == ["/bin/sh"]
         assert shown["RootFS"] == {"Type": "layers", "Layers": []}
-        assert "VirtualSize" not in shown
-        assert "VirtualSize" in (await client.request("GET", "/v1.43/images/host/json")).json
+        assert "VirtualSize" not in shown and "ContainerConfig" not in shown
+        older = (await client.request("GET", "/v1.43/images/host/json")).json
+        assert older["VirtualSize"] == 1234 and older["ContainerConfig"] == shown["Config"]
         missing = await client.request("GET", "/images/nosuch/json")
         assert (missing.status, missing.message) == (404, "No such image: nosuch:latest")
 

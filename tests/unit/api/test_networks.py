@@ -67,3 +67,19 @@ async def test_filters_that_can_not_be(engine_and_client):
         ):
             answer = await client.request("GET", f"/networks?filters={quote(json.dumps(filters))}")
             assert (answer.status, answer.message.startswith(text)) == (400, True)
+
+
+async def test_none_can_be_taken_away(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        for name, status, text in (
+            ("host", 403, "host is a pre-defined network and cannot be removed"),
+            ("nest_default", 404, "network nest_default not found"),
+        ):
+            answer = await client.request("DELETE", f"/networks/{name}")
+            assert (answer.status, answer.message) == (status, text)
+        pruned = await client.request("POST", "/networks/prune?filters={}")
+        assert (pruned.status, pruned.json) == (200, {"NetworksDeleted": None})
+        bad = await client.request(
+            "POST", f"/networks/prune?filters={quote(json.dumps({'name': ['x']}))}"
+        )
+        assert (bad.status, bad.message) == (400, "invalid filter 'name'")
