@@ -10,6 +10,7 @@ none; limits go to the v1 trees, where a directory is made only for a controller
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -50,7 +51,19 @@ class Cgroups:
             raise CgroupsUnusable(
                 f"can't make {found._unified}: {error.strerror}; is the cgroup2 tree writable?"
             ) from error
+        if not found.hybrid:
+            found._count()
         return found
+
+    def _count(self) -> None:
+        """Have the kernel count what each container uses, from its first page on; it limits none.
+
+        On v1 a directory of its own would cost each start a grace period. Here it is there anyway.
+        What the machine does not offer, nobody counts.
+        """
+        for controller in ("memory", "pids", "io"):
+            with contextlib.suppress(OSError, CgroupsUnusable):
+                self.enable((controller,))
 
     @property
     def hybrid(self) -> bool:
