@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from supervisor.container_logs import open_log_of
 from supervisor.errors import EngineFault, StartFailed
 from supervisor.lifecycle import attributes, change_patiently
 from supervisor.phases import Laps, closed
+from supervisor.process_streams import console, input_pipe, output_pipe
 from supervisor.run import live
 from supervisor.running import Run
 from supervisor.spawning import MOST_ATTEMPTS, NeverExecuted, check_executed, spawn
@@ -179,15 +179,15 @@ async def _spawn(
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
     with ExitStack() as theirs:
-        report, report_w = _pipe(ours, theirs)
+        report, report_w = output_pipe(ours, theirs)
         stdin: tuple[int, ...] = ()
         if container.config.tty:
-            stdout, stdout_w = stderr, stderr_w = _console(ours, theirs)
+            stdout, stdout_w = stderr, stderr_w = console(ours, theirs)
         else:
-            stdout, stdout_w = _pipe(ours, theirs)
-            stderr, stderr_w = _pipe(ours, theirs)
+            stdout, stdout_w = output_pipe(ours, theirs)
+            stderr, stderr_w = output_pipe(ours, theirs)
             if container.config.open_stdin:
-                stdin = _input_pipe(ours, theirs)
+                stdin = input_pipe(ours, theirs)
         words = _encode_spec(_spec(engine, container, mounted, plan))
         spec = kernel.memfd_sealed("mdocker-spec", words)
         theirs.callback(os.close, spec)
@@ -254,33 +254,6 @@ async def _on_disk(engine: Engine, container: Container) -> ContainerLog:
         return open_log_of(container, directory)
 
     return await disk.of(directory).patient(write)
-
-
-def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
-    """A pipe whose read end is ours (non-blocking) and whose write end goes to the init."""
-    read, write = os.pipe2(os.O_CLOEXEC)
-    ours.callback(os.close, read)
-    theirs.callback(os.close, write)
-    os.set_blocking(read, False)
-    return read, write
-
-
-def _input_pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
-    """A pipe whose write end is ours (non-blocking) and whose read end goes to the init."""
-    read, write = os.pipe2(os.O_CLOEXEC)
-    theirs.callback(os.close, read)
-    ours.callback(os.close, write)
-    os.set_blocking(write, False)
-    return read, write
-
-
-def _console(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
-    """A socket over which the init sends its terminal (`runtime.terminal`), and the init's end."""
-    receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    found = receiver.detach(), sender.detach()
-    ours.callback(os.close, found[0])
-    theirs.callback(os.close, found[1])
-    return found
 
 
 async def _read_report(report: int, shim_has_died: Callable[[], bool]) -> StartFailed | None:
