@@ -193,7 +193,7 @@ def test_both_binders_agree(line):
     parsed = binding.parse(words, shape.options, interspersed=not BY_NAME[name].payload)
     plain_words, plain = binding.bind(shape, parsed)
     function, bound, _ = make_app().parse_args(
-        [name, *binding.canonical(parsed)], exit_on_error=False, print_error=False
+        [*name.split(), *binding.canonical(parsed)], exit_on_error=False, print_error=False
     )
     assert function is load(BY_NAME[name])
     assert list(bound.args) == plain_words

@@ -131,6 +131,10 @@ def test_system_df(engine, mdocker):
                 container(SizeRw=150, SizeLog=50),
                 container(SizeRw=1000, SizeLog=600, State="exited", Status="Exited"),
             ],
+            "Volumes": [
+                {"Name": "data", "UsageData": {"RefCount": 2, "Size": 3000}},
+                {"Name": "rest", "UsageData": {"RefCount": 0, "Size": 1000}},
+            ],
         },
     )
     table = [line.split() for line in mdocker("system", "df").out.splitlines()]
@@ -138,10 +142,12 @@ def test_system_df(engine, mdocker):
         ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"],
         ["Images", "2", "1", "4kB", "1kB", "(25%)"],
         ["Containers", "2", "1", "500B", "400B", "(80%)"],
+        ["Local", "Volumes", "2", "1", "4kB", "1kB", "(25%)"],
         ["Logs", "2", "1", "650B", "600B", "(92%)"],
     ]
     verbose = mdocker("system", "df", "-v").out.splitlines()
-    assert verbose[-1].split() == ["0123456789ab", "bird", "Exited", "400B", "600B"]
+    assert verbose[-5].split() == ["0123456789ab", "bird", "Exited", "400B", "600B"]
+    assert verbose[-1].split() == ["rest", "0", "1kB"]
     refused = mdocker("system", "prune")
     assert refused.code == 1 and "use `mdocker system df`" in refused.err
 

@@ -188,7 +188,6 @@ def test_name_in_use(engine, mdocker):
         ("-it",),
         ("-di",),
         ("--init",),
-        ("-v/a:/b",),
         ("--privileged",),
         ("--ulimit", "nofile=1"),
     ],
