@@ -213,7 +213,9 @@ class Shim:
             except shim_protocol.FdsLost as lost:
                 words = f"the shim may open no more descriptors: {lost.strerror}"
                 self._pool.drain()
-                if lost.message_id:
+                if lost.message_type == shim_protocol.Exec.TYPE:
+                    self._send(shim_protocol.ExecRefused(lost.message_id, lost.errno or 0, words))
+                elif lost.message_id:
                     self._send(shim_protocol.SpawnRefused(lost.message_id, lost.errno or 0, words))
                 else:
                     _complain(words)

@@ -110,6 +110,7 @@ class ShimDriver:
         self._fds = len(os.listdir("/proc/self/fd"))
         self._directory = directory
         self.lower = lower
+        self.fast = fast
         self._exits: dict[str, protocol.Exited] = {}
         self._started: dict[str, Started] = {}
         self.exec_exits: dict[str, protocol.ExecExited] = {}
