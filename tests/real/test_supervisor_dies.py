@@ -116,21 +116,33 @@ def test_the_shim_dies_and_the_supervisor_goes_on(fresh_engine):
     assert engine.result("echo", "again") == (0, "again\n", "")
 
 
+def wipe(directory, what):
+    if what == "directory":
+        shutil.rmtree(directory)
+    else:
+        for path in directory.iterdir():
+            if not path.is_dir():
+                path.unlink()
+
+
 @pytest.mark.parametrize("end", ["terminate", "kill"])
 @pytest.mark.parametrize("what", ["files", "directory"])
-def test_a_run_directory_that_was_cleaned_away_ends_no_container(fresh_engine, end, what):
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_directory_that_was_cleaned_away_ends_no_container(fresh_engine, end, what, when):
+    """While a supervisor lives, the shim sees to its names when it goes; after that nobody told it,
+    and the next engine took it for dead and ended all containers."""
     engine = fresh_engine
     container = engine.run(
         "sh", "-c", "echo one; until [ -e /tmp/go ]; do sleep 0.02; done; echo two; exit 5"
     )
     before, shim = engine.inspect(container)["State"], engine.shim_pid
-    if what == "directory":
-        shutil.rmtree(engine.run_dir)
-    else:
-        for path in engine.run_dir.iterdir():
-            if not path.is_dir():
-                path.unlink()
+    with engine.stream("GET", f"/containers/{container}/logs?stdout=1&follow=1") as lines:
+        next(iter(lines))  # which bytes are logged would be noted in what is wiped
+    if when == "before":
+        wipe(engine.run_dir, what)
     getattr(engine, end)()
+    if when == "after":
+        wipe(engine.run_dir, what)
     engine.start()
     after = engine.inspect(container)["State"]
     assert (after["Running"], after["Error"]) == (True, "")
