@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.to_thread
 import structlog
+from anyio.lowlevel import RunVar
 
 from supervisor.mailbox import Mailbox
 
@@ -104,7 +105,8 @@ class Disk:
         self._awaited: list[Callable[[], None]] = []
         self._lock = threading.Lock()  # of these two, never held while something is done
         self.name = name
-        self._waiters: anyio.CapacityLimiter | None = None
+        # Of the event loop that asks: this thread may outlive it.
+        self._waiters = RunVar[anyio.CapacityLimiter](f"waiters for {name}")
         self._thread = threading.Thread(target=self._run, name=f"disk-{name}", daemon=True)
         self._thread.start()
 
@@ -159,11 +161,9 @@ class Disk:
         job = self._begin(work, late)
         if not self._hangs_since and job.wait(QUICK_S):
             return job.result()
-        if self._waiters is None:
-            self._waiters = anyio.CapacityLimiter(WAITERS)
         try:
             done = await anyio.to_thread.run_sync(
-                job.wait, PATIENCE_S, limiter=self._waiters, abandon_on_cancel=True
+                job.wait, PATIENCE_S, limiter=self._limiter(), abandon_on_cancel=True
             )
         except BaseException:
             self._give_up(job)
@@ -172,6 +172,14 @@ class Disk:
             self._give_up(job)
             raise self._hangs()
         return job.result()
+
+    def _limiter(self) -> anyio.CapacityLimiter:
+        try:
+            return self._waiters.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(WAITERS)
+            self._waiters.set(limiter)
+            return limiter
 
     def afterwards(self, key: str, work: Callable[[], object]) -> None:
         """Do this when the disk answers again; of several with the same key, the last only."""
