@@ -34,6 +34,7 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
+from runtime.run_dir import follow_name
 from supervisor import engine_log, holder, state_version, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
@@ -104,6 +105,8 @@ def main(
                 shim_launch.try_out()
                 return 0
             locks = stack.enter_context(_only_one(settings, inherited))
+            if inherited.by_upgrade:
+                follow_name(2)  # our log may have been cleaned away since
             _raise_descriptor_limit()
             scheduling.be_prompt()
             oom_score.spare_us()  # the shim sees to it that containers are not spared
@@ -180,7 +183,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
     with contextlib.ExitStack() as stack:
         with _refusing("cannot claim the engine's directories"):
             claim_directories(settings)
-            locks = [_lock(one, inherited) for one in (settings.run_dir, settings.root)]
+            locks = [_lock(one, inherited, settings) for one in (settings.run_dir, settings.root)]
             for lock in locks:
                 stack.callback(os.close, lock)
                 holder.sign(lock, settings.run_dir)
@@ -193,7 +196,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
         yield locks
 
 
-def _lock(directory: Path, inherited: Inherited) -> int:
+def _lock(directory: Path, inherited: Inherited, settings: Settings) -> int:
     """Lock a directory for this process; returns the descriptor that holds the lock."""
     kept = inherited.lock(directory / "supervisor.lock")
     if kept is not None:
@@ -203,9 +206,15 @@ def _lock(directory: Path, inherited: Inherited) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         who = holder.words_about(lock)
+        wiped = directory == settings.root and holder.call_back(lock, settings.run_dir)
         os.close(lock)
         if not isinstance(error, BlockingIOError):
             raise
+        if wiped:
+            raise CannotStart(
+                f"{who} uses {directory}, and its names were removed from {settings.run_dir}: "
+                "it makes them anew now, its containers go on; ask again"
+            ) from None
         raise CannotStart(
             f"{who} uses {directory}: stop it, or choose other directories by --root and --run-dir"
         ) from None

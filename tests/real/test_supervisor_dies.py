@@ -116,6 +116,21 @@ def test_the_shim_dies_and_the_supervisor_goes_on(fresh_engine):
     assert engine.result("echo", "again") == (0, "again\n", "")
 
 
+def test_who_finds_no_engine_by_its_names_has_it_make_them_anew(fresh_engine):
+    """Nobody could reach it, and nobody could start another: its socket and pid were wiped."""
+    engine = fresh_engine
+    container = engine.run("sleep", "1000")
+    before, shim = engine.inspect(container)["State"], engine.shim_pid
+    shutil.rmtree(engine.run_dir)
+    with engine.spawning() as spawn:
+        command = spawn("inspect", "-f", "{{.State.Pid}}", container)
+        out, err = command.communicate(timeout=50)
+    assert (command.returncode, out) == (0, f"{before['Pid']}\n"), err
+    assert (engine.supervisor_pid, engine.shim_pid) == (engine.process.pid, shim)
+    assert "was removed, and is made anew" in (engine.run_dir / "shim.log").read_text()
+    assert engine.result("true") == (0, "", "")
+
+
 def wipe(directory, what):
     if what == "directory":
         shutil.rmtree(directory)
