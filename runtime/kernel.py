@@ -149,9 +149,13 @@ class Kernel:
         if libc.move_mount(_NR_MOVE_MOUNT, from_fd, b"", to_fd, b"", bits) < 0:
             raise _failure(path)
 
-    def mount_setattr(self, fd: int, attributes: int) -> None:
-        """mount_setattr(2), Linux 5.12: set MOUNT_ATTR_* on `fd`'s mount and all below it."""
-        value = libc.MountAttr(attr_set=attributes)
+    def mount_setattr(self, fd: int, attributes: int, propagation: int = 0) -> None:
+        """mount_setattr(2), Linux 5.12: set MOUNT_ATTR_* on `fd`'s mount and all below it.
+
+        Args:
+            propagation: MS_PRIVATE or its kin, 0 to leave it.
+        """
+        value = libc.MountAttr(attr_set=attributes, propagation=propagation)
         bits = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
         size = ctypes.sizeof(value)
         if libc.mount_setattr(_NR_MOUNT_SETATTR, fd, b"", bits, value, size) < 0:

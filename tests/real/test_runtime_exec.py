@@ -18,6 +18,7 @@ import pytest
 
 from runtime import shim_protocol as protocol
 from runtime.cgroups import Limits
+from runtime.spec import Bind
 from tests.real.exec_driver import entered, execute
 from tests.real.shim_driver import ShimDriver
 from tests.real.test_no_descriptors import room_for
@@ -368,6 +369,25 @@ def test_the_program_that_enters_cannot_be_overwritten(driver):
     """CVE-2019-5736: while a shim runs, its executable is busy, whoever has it open."""
     with pytest.raises(OSError, match="Text file busy"):
         os.open(f"/proc/{driver.pid}/exe", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("of", ["payload", "exec"])
+def test_who_executes_our_own_program_has_it_from_a_read_only_mount(driver, of):
+    """A container can keep it open until none of us runs, and then nothing would be busy."""
+    if os.stat(os.path.realpath(sys.executable)).st_dev != os.stat("/").st_dev:
+        pytest.skip("the interpreter is on a file system of its own")
+    held = "import os; print(os.statvfs('/proc/self/exe').f_flag & os.ST_RDONLY)"
+    ours = ("/proc/self/exe", "-I", "-S", "-c", held)
+    found = sys.base_prefix, "/lib", "/lib64", "/usr"
+    binds = tuple(Bind(path, path) for path in dict.fromkeys(found) if os.path.isdir(path))
+    started = driver.start(*(ours if of == "payload" else ("sleep", "1000")), binds=binds)
+    assert started.failure() is None
+    if of == "payload":
+        assert (started.output(), started.status()) == (f"{os.ST_RDONLY}\n", 0)
+        return
+    with entered(driver, started, *ours) as one:
+        assert one.failure() is None
+        assert (one.output(), one.status()) == (f"{os.ST_RDONLY}\n", 0)
 
 
 def test_hundreds_of_execs_leave_the_shim_as_it_was(driver, sleeper):
