@@ -270,7 +270,7 @@ def strays(driver, one):
 
     theirs = {"0": "/dev/null", "4": links(driver.pid)["4"]}  # where a fast one gives up
     for number, stream in enumerate(("stdout", "stderr", "status"), 1):
-        theirs[str(number)] = one.link_of(stream)
+        theirs[str(number)] = os.readlink(f"/proc/self/fd/{one.end_of(stream)}")
     own = ("/dev/null", "/etc/passwd")
     return {
         number: target

@@ -19,8 +19,9 @@ from runtime.exec_spec import ExecSpec
 from runtime.kernel import Kernel
 from runtime.program import usable
 from runtime.shim_exec import Execs
+from tests.real.fast_steps import host
 from tests.real.shim_driver import ShimDriver, busybox_tree
-from tests.real.test_runtime_faults import FailingDoor, host
+from tests.real.test_runtime_faults import FailingDoor
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
