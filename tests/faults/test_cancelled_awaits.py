@@ -141,6 +141,6 @@ async def test_a_command_in_a_container(engine):
         await all_closed(before)
 
     await cancel_at_each_await(work, check)
-    assert ran == [9]
+    assert set(ran) == {9}  # once or more: one that is through may be cancelled while it tidies up
     await engine.kill(container)
     assert cgroups_of(engine) == []
