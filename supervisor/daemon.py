@@ -35,7 +35,7 @@ from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
 from runtime.run_dir import follow_name
-from supervisor import engine_log, holder, state_version, succession, upgrade
+from supervisor import engine_log, holder, kept_marks, state_version, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
@@ -226,10 +226,13 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _stages(settings: Settings, shim: ShimLink, found: dict[str, tuple[int, ...]]) -> Stages:
-    """The pump's stages; they go on with the staging pipes that the shim has kept."""
+async def _stages(settings: Settings, shim: ShimLink, found: dict[str, tuple[int, ...]]) -> Stages:
+    """The pump's stages; they go on with the staging pipes and marks that the shim has kept."""
     with _refusing("cannot make the log pump"):
-        return Stages(MarkFile(settings.run_dir / "marks"), shim.hold, found)
+        marks = kept_marks.restore(settings.run_dir, found)
+        stages = Stages(MarkFile(marks), shim.hold, found)
+        await kept_marks.keep(marks, shim.hold)
+        return stages
 
 
 def _end_pumps(stages: Stages) -> None:
@@ -255,7 +258,7 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
             with anyio.CancelScope() as until_signal:
                 await tasks.start(_cancel_at_signal, until_signal)
                 adopted, found = await shim.adopt()
-                stages = _stages(settings, shim, found)
+                stages = await _stages(settings, shim, found)
                 stack.callback(_end_pumps, stages)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
                 tasks.start_soon(engine.log_recoveries.watch)
