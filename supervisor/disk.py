@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -141,7 +142,7 @@ class Disk:
         """
         if self._hangs_since:
             raise self._hangs()
-        job = self._begin(work, late)
+        job = self._ask(work, late)
         if not job.wait(SYNC_LIMIT_S):
             self._give_up(job)
             raise self._hangs()
@@ -158,7 +159,20 @@ class Disk:
             DiskHangs: It has not answered in time.
             OSError: The disk refused.
         """
-        job = self._begin(work, late)
+        return await self._wait(self._ask(work, late))
+
+    def begin(self, work: Callable[[], Result]) -> Callable[[], Awaitable[Result]]:
+        """Have it done while the caller waits for something else.
+
+        Nothing is gained where the caller has work for this thread meanwhile: between two calls
+        that wait, the other one hardly ever gets the interpreter.
+
+        Returns:
+            Waits for it, as `patient` does; to be called once, or never.
+        """
+        return functools.partial(self._wait, self._ask(work, None))
+
+    async def _wait(self, job: _Job[Result]) -> Result:
         if not self._hangs_since and job.wait(QUICK_S):
             return job.result()
         try:
@@ -187,7 +201,7 @@ class Disk:
             self._afterwards[key] = work
         self._jobs.put(_Job(_nothing, None))
 
-    def _begin(self, work: Callable[[], Result], late: Callable[[], object] | None) -> _Job[Result]:
+    def _ask(self, work: Callable[[], Result], late: Callable[[], object] | None) -> _Job[Result]:
         job = _Job(work, late)
         self._jobs.put(job)  # type: ignore[arg-type]  # its result goes to us alone
         return job
@@ -227,6 +241,7 @@ class Disk:
                 due, self._afterwards = self._afterwards, {}
             for work in due.values():
                 self._do_late(work)
+            del job  # what came of it may hold descriptors
 
     def _do_late(self, work: Callable[[], object]) -> None:
         try:

@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from logs.drivers import Stream
-from supervisor import exits, health_watch, log_trouble
+from supervisor import exits, health_watch, log_trouble, store
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
@@ -50,6 +50,7 @@ async def live(
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
     if start_ms is not None:
         log.info("container.started", phase="start", pid=run.pid, ms=start_ms)
+        _put_times_on_record(engine, container)
     lane: Lane | None = None
     log_trouble.watch(engine, container, run.log)
     health_watch.begin(engine, container, run)
@@ -90,6 +91,14 @@ async def live(
             await remove(engine, container)
         except (Conflict, NoSuchContainer, EngineFault) as error:
             log.error("container.auto_remove_failed", error=str(error))
+
+
+def _put_times_on_record(engine: Engine, container: Container) -> None:
+    """The record was written before the payload was executed; the exact times are known now."""
+    try:
+        store.catch_up(engine.directory(container), container)
+    except OSError as error:
+        log.error("container.facts_not_written", facts=["timeline"], error=error.strerror)
 
 
 async def _exit(run: Run) -> None:

@@ -40,6 +40,7 @@ async def end(engine, container):
 
 async def test_restart(engine):
     container = await engine.create("bird", config_for(engine))
+    engine.ready_logs.drop(container.id)
     before = held_open()
     await engine.start(container)
     seen = set()
@@ -71,6 +72,7 @@ async def test_restart(engine):
 
 async def test_kill(engine):
     container = await engine.create("bird", config_for(engine))
+    engine.ready_logs.drop(container.id)
     before = held_open()
     await engine.start(container)
 

@@ -10,10 +10,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from supervisor import disk, store
+from supervisor import disk, lifecycle, store
 from supervisor.container import Container, ContainerConfig, Life
 from supervisor.disk import Disk, DiskHangs
-from supervisor.states import State
+from supervisor.states import Event, State
 
 ID = "ab" * 32
 
@@ -267,7 +267,80 @@ async def test_half_a_container_is_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "QUICK_S", 30)
     directory = tmp_path / ID
     with pytest.raises(OSError, match="No space left"):
-        await store.make(directory, container(), full)
+        await store.make(directory, container(), full, lambda: None)
     assert not directory.exists()
-    await store.make(directory, container(), lambda: None)
+    assert await store.make(directory, container(), lambda: None, lambda: "opened") == "opened"
     assert store.load(directory).state is State.CREATED
+
+
+@pytest.mark.anyio
+async def test_a_container_is_made_without_what_only_its_start_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "QUICK_S", 30)
+    directory = tmp_path / ID
+    assert await store.make(directory, container(), lambda: None, full) is None
+    assert store.load(directory).state is State.CREATED
+
+
+@pytest.mark.anyio
+async def test_what_was_begun_is_done_while_the_caller_does_something_else(one, monkeypatch):
+    monkeypatch.setattr(disk, "QUICK_S", 30)
+    work = Hanging()
+    done, refused = one.begin(work), one.begin(full)
+    assert work.begun.wait(30)
+    work.go.set()
+    assert await done() == "result"
+    with pytest.raises(OSError, match="No space left"):
+        await refused()
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A container with a record, and the start of it that is ahead on record."""
+    monkeypatch.setattr(disk, "QUICK_S", 30)
+    monkeypatch.setattr(disk, "SYNC_LIMIT_S", 30)
+
+    directory = tmp_path / ID
+    directory.mkdir()
+
+    class Engine:
+        def directory(self, container):
+            return directory
+
+    one = container()
+    store.save(directory, one)
+    return one, lambda: lifecycle.Ahead(Engine(), one, Event.START, pid=7, started_ns=5)
+
+
+@pytest.mark.anyio
+async def test_a_change_is_on_record_before_anybody_sees_it(begun, tmp_path):
+    one, begin = begun
+    started = begin()
+    await started.on_record()
+    assert one.state is State.CREATED
+    found = store.load(tmp_path / ID).life
+    assert (found.state, found.pid, found.started_ns) == (State.RUNNING, 7, 5)
+    started.happened(started_ns=6)
+    assert (one.state, one.life.pid, one.life.started_ns) == (State.RUNNING, 7, 6)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_change_that_does_not_happen_leaves_the_record_as_it_was(begun, tmp_path, waits):
+    one, begin = begun
+    started = begin()
+    if waits:
+        await started.on_record()
+    await started.take_back()
+    assert one.state is State.CREATED
+    assert store.load(tmp_path / ID).life == one.life
+
+
+@pytest.mark.anyio
+async def test_what_the_disk_has_refused_need_not_be_taken_back(begun, monkeypatch):
+    one, begin = begun
+    monkeypatch.setattr(store, "_write", lambda *_: full())
+    started = begin()
+    with pytest.raises(OSError, match="No space left"):
+        await started.on_record()
+    await started.take_back()
+    assert one.state is State.CREATED
