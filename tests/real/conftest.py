@@ -40,7 +40,8 @@ def our_processes(base):
 
 def our_cgroups(base):
     """cgroups, in every hierarchy, of engines whose root is, or was, below `base`."""
-    roots = {directory.parent for directory in base.glob("**/containers")}
+    # Not glob: before Python 3.11.3 it stumbles over links that lead nowhere.
+    roots = {Path(directory) for directory, names, _ in os.walk(base) if "containers" in names}
     roots |= {root for root in EngineProcess.roots if base in root.parents}
     names = {Settings(root, root).cgroup_parent for root in roots}
     return {path for path in all_cgroups() if Path(path).name in names}
