@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -59,11 +60,12 @@ async def live(
             feeds = run.feeds = Feeds(container, run.log)
             lane = await engine.stages.lane(run.log, feeds)
             async with anyio.create_task_group() as group:
-                group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
-                group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
+                drained = [anyio.Event(), anyio.Event()]
+                group.start_soon(_pump, lane, run, Stream.STDOUT, drained[0])
+                group.start_soon(_pump, lane, run, Stream.STDERR, drained[1])
                 await _exit(run)
-                limit_s = STALLED_LIMIT_S if lane.stalled else DRAIN_LIMIT_S
-                group.cancel_scope.deadline = anyio.current_time() + limit_s
+                await _drained(lane, drained)
+                group.cancel_scope.cancel()
         except Exception:
             # Its output is lost from here on, its end must not be.
             log.exception("container.pump_failed")
@@ -99,6 +101,23 @@ def _put_times_on_record(engine: Engine, container: Container) -> None:
         store.catch_up(engine.directory(container), container)
     except OSError as error:
         log.error("container.facts_not_written", facts=["timeline"], error=error.strerror)
+
+
+async def _pump(lane: Lane, run: Run, stream: Stream, drained: anyio.Event) -> None:
+    source = run.stdout if stream is Stream.STDOUT else run.stderr
+    await lane.pump(source, run.log.stream(stream))
+    drained.set()
+
+
+async def _drained(lane: Lane, drained: Iterable[anyio.Event]) -> None:
+    """Wait for the end of its pipes, not as long where the disk hangs: that may just have begun."""
+    for limit_s in (STALLED_LIMIT_S, DRAIN_LIMIT_S - STALLED_LIMIT_S):
+        with anyio.move_on_after(limit_s):
+            for one in drained:
+                await one.wait()
+            return
+        if lane.stalled:
+            return
 
 
 async def _exit(run: Run) -> None:
