@@ -10,6 +10,7 @@ none; limits go to the v1 trees, where a directory is made only for a controller
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -37,7 +38,9 @@ class Cgroups:
 
     @classmethod
     def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
-        """Find the trees and make `parent` in the v2 one.
+        """Find the trees, and see that `parent` can be made in the v2 one.
+
+        It is not kept: an engine that is cut short while it starts leaves nothing.
 
         Raises:
             CgroupsUnusable: there is no v2 tree, or it can't be written.
@@ -50,6 +53,8 @@ class Cgroups:
             raise CgroupsUnusable(
                 f"can't make {found._unified}: {error.strerror}; is the cgroup2 tree writable?"
             ) from error
+        with contextlib.suppress(OSError):  # containers of an earlier supervisor are in it
+            found._unified.rmdir()
         return found
 
     @property

@@ -9,8 +9,8 @@ import msgspec
 
 from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from supervisor.api import wire
-from supervisor.api.wire_mounts import MountPoint
 from supervisor.api.durations import human, rfc3339_nano
+from supervisor.api.wire_mounts import MountPoint
 from supervisor.container import Container, RestartPolicy
 from supervisor.states import ACTIVE, State
 
