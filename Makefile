@@ -12,9 +12,11 @@ export PYTHONDONTWRITEBYTECODE =
 demo: $(VENV)/.demo
 	$(PY) -m mdocker.demo
 
+# Two processes with engines of their own: most real tests wait for something. A file stays in one
+# of them, and the order of the files as it is, which ends with short ones.
 test: $(VENV)/.test check
 	sh tests/install-tools
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # As root. SOAK='--seconds 60 --seed 7' for another length, or to repeat one.
 SOAK ?= --seconds 600

@@ -240,6 +240,11 @@ class Output:
         """Whether there is something that no poll will announce."""
         return self._stream.pending
 
+    @property
+    def socket(self) -> socket:
+        """The connection, for what goes the other way; another one after a death."""
+        return self._stream.socket
+
     def fileno(self) -> int:
         """The connection's descriptor, for poll; another one after a death."""
         return self._stream.fileno()

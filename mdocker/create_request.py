@@ -13,11 +13,16 @@ from mdocker.errors import UsageError
 from mdocker.health_request import health_check
 from mdocker.mount_options import mount_request
 from mdocker.restart_option import restart_policy
+from mdocker.stream_options import Attached, StreamOptions, stream_config, terminal_size
 from mdocker.units import parse_cpus, parse_size
 
 
 def create_body(
-    image: str, command: tuple[str, ...], options: ContainerOptions, *, attach: bool
+    image: str,
+    command: tuple[str, ...],
+    options: ContainerOptions,
+    streams: StreamOptions,
+    attached: Attached,
 ) -> dict[str, Any]:
     """Build the request's body. Only what was asked is in it; the engine has the defaults.
 
@@ -25,7 +30,8 @@ def create_body(
         image: As typed.
         command: The words behind it.
         options: The options of the command line.
-        attach: Whether the client will follow its output (the foreground `run`).
+        streams: Those about its streams.
+        attached: The streams that a client will show and feed (the foreground `run`).
 
     Raises:
         UsageError: A value is wrong, or a file can't be read.
@@ -34,8 +40,7 @@ def create_body(
     volumes, mounts = mount_request(options)
     config: dict[str, Any] = {
         "Image": image,
-        "AttachStdout": attach,
-        "AttachStderr": attach,
+        **stream_config(streams, attached),
         "Hostname": options.hostname,
         "Domainname": options.domainname,
         "User": options.user,
@@ -44,7 +49,7 @@ def create_body(
         "Labels": _labels(options),
         "StopSignal": options.stop_signal,
         "Healthcheck": health_check(options),
-        "HostConfig": _host_config(options) | mounts,
+        "HostConfig": _host_config(options) | terminal_size(streams) | mounts,
         **volumes,
     }
     if command:

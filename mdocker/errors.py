@@ -5,6 +5,7 @@ CliError                    the line is `mdocker: <text>`
 ├── EngineRefused           the engine answered with an error (carries the HTTP status)
 ├── EngineUnreachable       nobody answers at the socket, or what answers is no engine
 │   └── EngineCut           the engine went away in the middle of the talk
+├── Detached                the detach keys were pressed; what runs in the container goes on
 ├── NotATerminal            a terminal was asked for, and stdin is none
 └── TemplateError           --format holds something that can't be done
 """
@@ -69,6 +70,10 @@ class EngineUnreachable(CliError):
 
 class EngineCut(EngineUnreachable):
     """The engine went away in the middle of a talk; the next one may go on with it."""
+
+
+class Detached(CliError):
+    """The detach keys were pressed: this client ends, what it was attached to does not."""
 
 
 class NotATerminal(CliError):

@@ -7,25 +7,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from typing import NamedTuple
 
 from mdocker.client import Engine
 from mdocker.comeback import Answer, Output
-from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
+from mdocker.detach_keys import DetachKeys, chosen, parse
+from mdocker.errors import Detached, EngineCut, EngineRefused, EngineUnreachable
+from mdocker.input import Input
 from mdocker.messages import Request
 from mdocker.output import complain
-from mdocker.paths import container_path
-from mdocker.pump import show
+from mdocker.paths import Query, container_path
+from mdocker.pump import Meanwhile, converse, hand_over, show
 from mdocker.signals import SignalInbox
+from mdocker.stream_options import Attached
+from mdocker.terminal import OurTerminal, size
 
 _NEVER = "0001-01-01T00:00:00Z"
-_LIVE = {"stream": 1, "stdout": 1, "stderr": 1, "places": 1}
+
+
+class Client(NamedTuple):
+    """What this client is to a container.
+
+    Attributes:
+        streams: What it shows and feeds.
+        tty: The container has a terminal.
+        keys: What leaves that, as the API spells it; empty for the default.
+        sig_proxy: Hand SIGINT, SIGTERM and the like on to it.
+    """
+
+    streams: Attached
+    tty: bool
+    keys: str
+    sig_proxy: bool
+
+    @classmethod
+    def of(cls, streams: Attached, *, tty: bool, detach_keys: str, sig_proxy: bool) -> Client:
+        """Decide what follows from what was typed.
+
+        Raises:
+            UsageError: The detach keys are none.
+        """
+        keys = chosen(detach_keys) if streams.stdin and tty else detach_keys
+        parse(keys)
+        # A terminal that is raw has no signals: its keys reach the container.
+        return cls(streams, tty, keys, sig_proxy and not (tty and streams.stdin))
 
 
 def start_attached(
     engine: Engine,
     container: str,
+    client: Client,
     *,
-    sig_proxy: bool,
     until_removed: bool,
     started_before: str = _NEVER,
 ) -> int:
@@ -37,34 +69,37 @@ def start_attached(
     Args:
         engine: Where it is.
         container: Its id.
-        sig_proxy: Hand SIGINT, SIGTERM and the like on to it.
+        client: What we are to it.
         until_removed: Wait until --rm has removed it, too.
         started_before: When it was started last (StartedAt of its inspection).
 
     Raises:
+        Detached: By its keys; the container goes on.
         EngineRefused: It could not be started; the text says why.
         EngineUnreachable: The engine went away, and none came back.
         BrokenPipeError: Who read our stdout has gone; the container goes on.
         KeyboardInterrupt: Ctrl-C, without sig_proxy; the container goes on.
     """
-    return _follow(
-        engine,
-        container,
-        "removed" if until_removed else "next-exit",
-        lambda: _start(engine, container, started_before),
-        sig_proxy=sig_proxy,
-    )
+
+    def begin() -> bool:
+        started = _start(engine, container, started_before)
+        _tell_size(engine, container, client)
+        return started
+
+    condition = "removed" if until_removed else "next-exit"
+    return _follow(engine, container, condition, begin, client)
 
 
-def attach(engine: Engine, container: str, *, sig_proxy: bool) -> int:
+def attach(engine: Engine, container: str, client: Client) -> int:
     """Show the output of a container that runs until it ends, return its exit code.
 
     Args:
         engine: Where it is.
         container: Its id.
-        sig_proxy: Hand SIGINT, SIGTERM and the like on to it.
+        client: What we are to it.
 
     Raises:
+        Detached: By its keys; the container goes on.
         EngineRefused: It is paused, or has gone.
         EngineUnreachable: The engine went away, and none came back.
         BrokenPipeError: Who read our stdout has gone; the container goes on.
@@ -74,37 +109,89 @@ def attach(engine: Engine, container: str, *, sig_proxy: bool) -> int:
     def still_runs() -> bool:
         # It may have ended before we were attached: then nothing would tell us its end.
         about = engine.json("GET", container_path(container, "json"))
-        return bool(about["State"]["Running"])
+        running = bool(about["State"]["Running"])
+        if running:
+            # It has drawn its screen for somebody else: another size has it draw it again.
+            _tell_size(engine, container, client, more=1)
+            _tell_size(engine, container, client)
+        return running
 
-    return _follow(engine, container, "not-running", still_runs, sig_proxy=sig_proxy)
+    return _follow(engine, container, "not-running", still_runs, client)
 
 
 def _follow(
-    engine: Engine,
-    container: str,
-    condition: str,
-    begin: Callable[[], bool],
-    *,
-    sig_proxy: bool,
+    engine: Engine, container: str, condition: str, begin: Callable[[], bool], client: Client
 ) -> int:
-    request = Request.make("POST", container_path(container, "attach"), _LIVE).upgrading()
+    request = Request.make("POST", container_path(container, "attach"), _query(client)).upgrading()
     wait = Request.make("POST", container_path(container, "wait"), {"condition": condition})
     with ExitStack() as stack:
         output = stack.enter_context(closing(Output(engine, request, container[:12])))
         end = stack.enter_context(closing(Answer(engine, wait)))
-        inbox = stack.enter_context(SignalInbox()) if sig_proxy else None
-        if not begin():
-            return exit_code(end.json())
-        if inbox is None:
-            show(output)
-        else:
-
-            def forward(inbox: SignalInbox = inbox) -> None:
-                for name in inbox.take():
-                    _forward(engine, container, name)
-
-            show(output, (inbox.descriptor, forward))
+        meanwhile = None
+        if client.tty and not client.sig_proxy:
+            ours = stack.enter_context(OurTerminal(raw=client.streams.stdin))
+            meanwhile = ours.descriptor, lambda: _tell(engine, container, ours.new_size())
+        elif client.sig_proxy:
+            inbox = stack.enter_context(SignalInbox())
+            meanwhile = inbox.descriptor, lambda: _hand_on(engine, container, client, inbox)
+        if begin() and not _go_through(output, client, meanwhile):
+            return 0
         return exit_code(end.json())
+
+
+def _query(client: Client) -> Query:
+    streams = client.streams
+    return {
+        "stream": 1,
+        "stdin": 1 if streams.stdin else None,
+        "stdout": 1 if streams.stdout else None,
+        "stderr": 1 if streams.stderr else None,
+        "places": 1,
+        "detachKeys": client.keys or None,
+    }
+
+
+def _go_through(output: Output, client: Client, meanwhile: Meanwhile | None) -> bool:
+    """Show and feed until the end; False if that is not the container's.
+
+    Raises:
+        Detached: The detach keys were pressed.
+    """
+    if not client.streams.stdin:
+        show(output, meanwhile)
+        return True
+    typed = Input(keys=DetachKeys(parse(client.keys)) if client.tty else None)
+    if client.streams.shows:
+        converse(output, typed, meanwhile)
+    else:
+        hand_over(output, typed, meanwhile)
+    if typed.detached:
+        raise Detached("read escape sequence")
+    return client.streams.shows
+
+
+def _tell_size(engine: Engine, container: str, client: Client, more: int = 0) -> None:
+    """Tell a container's terminal the size of ours, so many lines and columns larger."""
+    ours = size() if client.tty else None
+    if ours is not None:
+        _tell(engine, container, (ours[0] + more, ours[1] + more))
+
+
+def _tell(engine: Engine, container: str, ours: tuple[int, int] | None) -> None:
+    if ours is None:
+        return
+    try:
+        engine.call("POST", container_path(container, "resize"), {"h": ours[0], "w": ours[1]})
+    except (EngineCut, EngineRefused):
+        return  # it has just ended, or the engine has: a size is no reason to fail
+
+
+def _hand_on(engine: Engine, container: str, client: Client, inbox: SignalInbox) -> None:
+    for name in inbox.take():
+        if name == "SIGWINCH" and client.tty:
+            _tell(engine, container, size())
+        else:
+            _forward(engine, container, name)
 
 
 def _start(engine: Engine, container: str, before: str) -> bool:

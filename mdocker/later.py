@@ -9,14 +9,11 @@ from __future__ import annotations
 from mdocker.errors import FAILED, REFUSED, UsageError
 from mdocker.table import Command
 
-_STDIN = "standard input and terminals come later; the container's stdin is /dev/null"
 _PORTS = "networks and published ports come later; use --network host"
 _PRIVILEGES = "changing capabilities, devices and namespaces comes later"
 _LIMITS = "this limit comes later; there are --memory, --cpus, --cpu-shares and --pids-limit"
 
 _RUN = {
-    **dict.fromkeys(("--interactive", "-i", "--tty", "-t", "--attach", "-a"), _STDIN),
-    "--detach-keys": _STDIN,
     "--init": "an init inside the container comes later; the payload is PID 1",
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
     **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
@@ -45,8 +42,6 @@ _RUN = {
 }
 
 _OTHERS = {
-    "start": dict.fromkeys(("--interactive", "-i", "--detach-keys"), _STDIN),
-    "attach": {"--detach-keys": _STDIN},
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
     "import": {"--platform": "an image is always for this machine's platform"},

@@ -26,6 +26,7 @@ from mdocker.fanout import fan_out
 from mdocker.messages import Reply, Request
 from mdocker.output import complain, is_terminal, warn
 from mdocker.paths import container_path
+from mdocker.stream_options import StreamOptions, without_client
 
 if TYPE_CHECKING:
     from mdocker.progress import Bar
@@ -41,6 +42,7 @@ def run_replicas(
     image: str,
     command: tuple[str, ...],
     options: ContainerOptions,
+    streams: StreamOptions,
     count: int,
 ) -> int:
     """Create and start `count` containers, print their ids in order, return the exit code.
@@ -55,7 +57,7 @@ def run_replicas(
         raise UsageError(f'invalid argument "{count}" for "--replicas": must be 1 to {MOST}')
     if options.cidfile:
         raise UsageError("--cidfile can't be used with --replicas: there are N ids")
-    body = create_body(image, command, options, attach=False)
+    body = create_body(image, command, options, streams, without_client(streams))
     base = options.name or f"{_word(image)}-{time.time_ns() // 1000 % 16**6:06x}"
     first = Request.make("POST", "/containers/create", None, body)
     jobs = [

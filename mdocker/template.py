@@ -16,7 +16,16 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mdocker.errors import TemplateError
-from mdocker.template_functions import FUNCTIONS, NIL, Value, for_headings, spell, truth
+from mdocker.template_functions import (
+    FUNCTIONS,
+    MISSING,
+    NIL,
+    OpenMap,
+    Value,
+    for_headings,
+    spell,
+    truth,
+)
 
 _TOKEN = re.compile(
     r"""\s+
@@ -39,21 +48,6 @@ _OPEN_MAPS = frozenset(
     }
 )
 """Fields that hold maps with any keys: a key that is not there is no mistake."""
-
-_OPTIONAL: dict[str, dict[str, Value]] = {
-    "": {"SizeRw": NIL, "SizeRootFs": NIL},
-    "State": {"Health": NIL},
-    "Config": {
-        **dict.fromkeys(("Healthcheck", "StopTimeout", "Volumes", "OnBuild", "Shell"), NIL),
-        **dict.fromkeys(("StopSignal", "MacAddress"), ""),
-    },
-    "HostConfig": {
-        **dict.fromkeys(("PidsLimit", "Init", "OomKillDisable", "MemorySwappiness"), NIL),
-        **dict.fromkeys(("Binds", "CapAdd", "CapDrop", "Devices", "SecurityOpt", "Ulimits"), NIL),
-        **dict.fromkeys(("Annotations", "StorageOpt", "Sysctls", "Tmpfs"), NIL),
-    },
-}
-"""Fields that Docker leaves out where they are not set: to ask for one is no mistake, either."""
 
 
 class _Token(NamedTuple):
@@ -388,16 +382,15 @@ def _variable(name: str) -> _Node:
 def _member(node: _Node, name: str, parent: str) -> _Node:
     def look_up(scope: _Scope) -> Value:
         value = node(scope)
+        if value is MISSING:
+            return MISSING
         if not isinstance(value, Mapping) or value is NIL:
             what = "nothing" if value is None or value is NIL else "no structure"
             raise TemplateError(f'there is no field "{name}": {parent or "."} is {what}')
         if name in value:
             return value[name]
-        if parent.removeprefix(".") in _OPEN_MAPS:
-            return None
-        optional = _OPTIONAL.get(parent.removeprefix("."), {})
-        if name in optional:
-            return optional[name]
+        if isinstance(value, OpenMap) or parent.removeprefix(".") in _OPEN_MAPS:
+            return MISSING
         raise TemplateError(
             f'there is no field "{name}" in {parent or "."}; there are: {", ".join(sorted(value))}'
         )
@@ -425,6 +418,7 @@ def _command(function: str, operands: list[_Node], piped: _Node | None) -> _Node
 
         def call(scope: _Scope) -> Value:
             arguments = [operand(scope) for operand in operands]
+            arguments = [None if one is MISSING else one for one in arguments]
             try:
                 return scope.functions[function](*arguments)
             except TypeError:

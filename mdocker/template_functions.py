@@ -19,9 +19,26 @@ class Nil(dict[str, Value]):
 NIL = Nil()
 
 
+class NilList(list[Value]):
+    """A list that is not set: empty to a template, null as JSON."""
+
+
+NIL_LIST = NilList()
+NIL_MAP = Nil()
+"""A map that is not set: `map[]`."""
+
+
+class OpenMap(dict[str, Value]):
+    """A map with any keys: one that is not there is no mistake, but `MISSING`."""
+
+
+MISSING = Nil()
+"""What stands for a key that is not there, and for whatever is asked of it: `<no value>`."""
+
+
 def spell(value: Value) -> str:
     """Print a value as Go's %v does; a missing one is `<no value>`."""
-    if value is None:
+    if value is None or value is MISSING:
         return "<no value>"
     return _spell(value)
 
@@ -59,7 +76,7 @@ class Renamed(dict[str, Value]):
 
 
 def _json(value: Value) -> str:
-    if value is NIL:
+    if isinstance(value, (Nil, NilList)):
         return "null"
     if isinstance(value, Renamed):
         value = value.original

@@ -38,7 +38,9 @@ class Cgroups:
 
     @classmethod
     def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
-        """Find the trees and make `parent` in the v2 one.
+        """Find the trees, and see that `parent` can be made in the v2 one.
+
+        It is not kept: an engine that is cut short while it starts leaves nothing.
 
         Raises:
             CgroupsUnusable: there is no v2 tree, or it can't be written.
@@ -51,7 +53,10 @@ class Cgroups:
             raise CgroupsUnusable(
                 f"can't make {found._unified}: {error.strerror}; is the cgroup2 tree writable?"
             ) from error
-        if not found.hybrid:
+        if found.hybrid:
+            with contextlib.suppress(OSError):  # containers of an earlier supervisor are in it
+                found._unified.rmdir()
+        else:
             found._count()
         return found
 

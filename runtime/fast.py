@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 
 from runtime import native, program, steps
 from runtime.errors import RuntimeRefused
@@ -53,6 +54,7 @@ class FastStarts:
         self._slots = native.Slots()
         self._programs = program.Programs(host)
         self._tokens = 0
+        self._most_descriptors = host.nofile[1]
 
     def pack_init(self, plan: Plan, ends: Ends) -> Packed | None:
         """Make a program that executes the plan; None if it needs the Python init.
@@ -83,6 +85,9 @@ class FastStarts:
     ) -> Packed | None:
         # See runtime.native: who shares an OOM victim's memory dies with it.
         if plan.memory_limited or plan.terminal is not None:
+            return None
+        # A program can't do with less: somebody has lowered our own limit meanwhile (prlimit(2)).
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < self._most_descriptors:
             return None
         slot = self._slots.take()
         texts = steps.Texts(slot.address, slot.room, slot.scratch)

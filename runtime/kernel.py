@@ -260,8 +260,17 @@ class Kernel:
             raise _failure()
 
     def set_nofile(self, limits: tuple[int, int]) -> None:
-        """setrlimit(2) of RLIMIT_NOFILE: (soft, hard)."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        """setrlimit(2) of RLIMIT_NOFILE, (soft, hard), or as much of it as this process may.
+
+        Without CAP_SYS_RESOURCE nobody can raise a hard limit, not even one that somebody else has
+        lowered meanwhile (prlimit(2)).
+        """
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        except ValueError:  # what that module makes of EPERM
+            soft, hard = limits
+            hard = min(hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard), hard))
 
     def tee(self, fd_in: int, fd_out: int, length: int, bits: int) -> int:
         """tee(2): duplicate up to `length` bytes from one pipe to another; returns how many."""

@@ -12,7 +12,8 @@ collector is off (nothing here makes reference cycles).
   started (`runtime.succession`). If none is to follow and nothing is held, the shim ends.
 - Exits are pushed as soon as they are reaped and kept until Forget. A supervisor that does not
   read is not waited for: messages queue here, and at `_QUEUE_LIMIT` nothing more is read from it.
-- Signals: SIGHUP, SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives.
+- Signals: SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives; SIGHUP
+  has it look after its names in RUN_DIR (`runtime.run_dir`) if no supervisor is there to do so.
 - Children: each init is the first process of a pid namespace, and whatever it starts dies with it,
   so nobody's orphans can come here and the shim is no subreaper. Inits that an earlier shim cloned
   are handed over by the supervisor (`HandOver`); they are not our children (`runtime.endings`).
@@ -92,7 +93,8 @@ class Shim:
         self._poll.register(listener.fileno(), select.EPOLLIN)
         self._poll.register(self._woken_r, select.EPOLLIN)
         self._poll.register(faults, select.EPOLLIN)
-        _signal.signal(_signal.SIGTERM, _ignore_but_wake)
+        for number in (_signal.SIGTERM, _signal.SIGHUP):
+            _signal.signal(number, _ignore_but_wake)
         _signal.set_wakeup_fd(self._woken_w, warn_on_full_buffer=False)
 
     def run(self) -> None:
@@ -150,8 +152,13 @@ class Shim:
         elif fd == self._faults:
             self._diagnose()
         elif fd == self._woken_r:
-            os.read(self._woken_r, 512)
+            self._heed(os.read(self._woken_r, 512))
+
+    def _heed(self, signals: bytes) -> None:
+        if _signal.SIGTERM in signals:
             self._ended = not self._alive
+        if _signal.SIGHUP in signals and self._supervisor is None:
+            run_dir.stay_reachable(self._listener, self._reserve, self._poll, _complain)
 
     # The connection
 
@@ -213,7 +220,9 @@ class Shim:
             except shim_protocol.FdsLost as lost:
                 words = f"the shim may open no more descriptors: {lost.strerror}"
                 self._pool.drain()
-                if lost.message_id:
+                if lost.message_type == shim_protocol.Exec.TYPE:
+                    self._send(shim_protocol.ExecRefused(lost.message_id, lost.errno or 0, words))
+                elif lost.message_id:
                     self._send(shim_protocol.SpawnRefused(lost.message_id, lost.errno or 0, words))
                 else:
                     _complain(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -11,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runtime import shim_protocol
+from runtime import flags, shim_protocol
+from runtime.becoming import FIRST_FREE_FD
 from runtime.errors import ShimUnstartable
+from runtime.kernel import DOOR
 from runtime.run_dir import BACKLOG
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -98,11 +101,13 @@ def _start(run_dir: Path, listener_fd: int, how: str) -> int:
     log = os.open(
         run_dir / "shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
     )
+    program = -1
     try:
+        program = _sealed_program()
         arguments = ["-I", "-S", "-E", "-c", _PROGRAM, str(run_dir), "3", str(_CHECKOUT), how]
         arguments.append(code())
         return os.posix_spawn(
-            sys.executable,
+            sys.executable if program < 0 else f"/proc/self/fd/{program}",
             [sys.executable, *arguments],
             _ENVIRONMENT,
             file_actions=[
@@ -115,3 +120,34 @@ def _start(run_dir: Path, listener_fd: int, how: str) -> int:
         )
     finally:
         os.close(log)
+        if program >= 0:
+            os.close(program)
+
+
+def _sealed_program() -> int:
+    """Our interpreter on a read-only mount that nobody else has; -1 where there is none to be had.
+
+    A container can execute its /proc/self/exe, which is ours until then, and keep that file open
+    (CVE-2019-5736). Nobody can write to it while one of us runs; a container may outlive us.
+    Only on the root's own file system: elsewhere the path that the kernel tells of such a mount's
+    file would miss its beginning, and where an interpreter is may be what finds its libraries
+    ($ORIGIN, ld.so(8)).
+    """
+    path = os.path.realpath(sys.executable)
+    try:
+        root = DOOR.open_tree(b"/", flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC)
+        try:
+            DOOR.mount_setattr(root, flags.MOUNT_ATTR_RDONLY, flags.MS_PRIVATE)
+            found = os.open(path.lstrip("/"), os.O_PATH | os.O_CLOEXEC, dir_fd=root)
+        finally:
+            os.close(root)
+    except OSError:
+        return -1  # before Linux 5.12, or it is on another file system
+    try:
+        if not os.path.samestat(os.fstat(found), os.stat(path)):
+            return -1
+        # Above what the child puts in place before its execve.
+        program: int = fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+        return program
+    finally:
+        os.close(found)

@@ -88,11 +88,13 @@ class FdsLost(OSError):
     """A packet came without all of its descriptors, as this process may open no more.
 
     Attributes:
-        message_id: The container that the packet spoke of, or "".
+        message_type: Of the packet, or "".
+        message_id: The container or exec that it spoke of, or "".
     """
 
-    def __init__(self, code: int, text: str, message_id: str) -> None:
+    def __init__(self, code: int, text: str, message_type: str, message_id: str) -> None:
         super().__init__(code, text)
+        self.message_type = message_type
         self.message_id = message_id
 
 
@@ -392,8 +394,9 @@ def receive(sock: socket.socket) -> Message | None:
                 raise ProtocolFault("an empty packet with descriptors")
             return None
         if bits & MSG_CTRUNC:
-            message_id = json_text.load(packet).get("id", "")
-            raise FdsLost(errno.EMFILE, os.strerror(errno.EMFILE), message_id)
+            about = json_text.load(packet)
+            code, named = errno.EMFILE, about.get("id", "")
+            raise FdsLost(code, os.strerror(code), about.get("t", ""), named)
         return decode(packet, fds)
     except BaseException:
         for fd in fds:

@@ -34,7 +34,8 @@ from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
-from supervisor import engine_log, holder, state_version, succession, upgrade
+from runtime.run_dir import follow_name
+from supervisor import engine_log, holder, kept_marks, state_version, succession, upgrade
 from supervisor.api.server import serve
 from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
 from supervisor.engine import Engine
@@ -104,6 +105,8 @@ def main(
                 shim_launch.try_out()
                 return 0
             locks = stack.enter_context(_only_one(settings, inherited))
+            if inherited.by_upgrade:
+                follow_name(2)  # our log may have been cleaned away since
             _raise_descriptor_limit()
             scheduling.be_prompt()
             oom_score.spare_us()  # the shim sees to it that containers are not spared
@@ -180,7 +183,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
     with contextlib.ExitStack() as stack:
         with _refusing("cannot claim the engine's directories"):
             claim_directories(settings)
-            locks = [_lock(one, inherited) for one in (settings.run_dir, settings.root)]
+            locks = [_lock(one, inherited, settings) for one in (settings.run_dir, settings.root)]
             for lock in locks:
                 stack.callback(os.close, lock)
                 holder.sign(lock, settings.run_dir)
@@ -193,7 +196,7 @@ def _only_one(settings: Settings, inherited: Inherited) -> Iterator[list[int]]:
         yield locks
 
 
-def _lock(directory: Path, inherited: Inherited) -> int:
+def _lock(directory: Path, inherited: Inherited, settings: Settings) -> int:
     """Lock a directory for this process; returns the descriptor that holds the lock."""
     kept = inherited.lock(directory / "supervisor.lock")
     if kept is not None:
@@ -203,9 +206,15 @@ def _lock(directory: Path, inherited: Inherited) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         who = holder.words_about(lock)
+        wiped = directory == settings.root and holder.call_back(lock, settings.run_dir)
         os.close(lock)
         if not isinstance(error, BlockingIOError):
             raise
+        if wiped:
+            raise CannotStart(
+                f"{who} uses {directory}, and its names were removed from {settings.run_dir}: "
+                "it makes them anew now, its containers go on; ask again"
+            ) from None
         raise CannotStart(
             f"{who} uses {directory}: stop it, or choose other directories by --root and --run-dir"
         ) from None
@@ -217,10 +226,13 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _stages(settings: Settings, shim: ShimLink, found: dict[str, tuple[int, ...]]) -> Stages:
-    """The pump's stages; they go on with the staging pipes that the shim has kept."""
+async def _stages(settings: Settings, shim: ShimLink, found: dict[str, tuple[int, ...]]) -> Stages:
+    """The pump's stages; they go on with the staging pipes and marks that the shim has kept."""
     with _refusing("cannot make the log pump"):
-        return Stages(MarkFile(settings.run_dir / "marks"), shim.hold, found)
+        marks = kept_marks.restore(settings.run_dir, found)
+        stages = Stages(MarkFile(marks), shim.hold, found)
+        await kept_marks.keep(marks, shim.hold)
+        return stages
 
 
 def _end_pumps(stages: Stages) -> None:
@@ -246,7 +258,7 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
             with anyio.CancelScope() as until_signal:
                 await tasks.start(_cancel_at_signal, until_signal)
                 adopted, found = await shim.adopt()
-                stages = _stages(settings, shim, found)
+                stages = await _stages(settings, shim, found)
                 stack.callback(_end_pumps, stages)
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
                 tasks.start_soon(engine.log_recoveries.watch)

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import anyio
 import anyio.to_thread
 import structlog
+from anyio.lowlevel import RunVar
 
 from supervisor.mailbox import Mailbox
 
@@ -104,7 +106,8 @@ class Disk:
         self._awaited: list[Callable[[], None]] = []
         self._lock = threading.Lock()  # of these two, never held while something is done
         self.name = name
-        self._waiters: anyio.CapacityLimiter | None = None
+        # Of the event loop that asks: this thread may outlive it.
+        self._waiters = RunVar[anyio.CapacityLimiter](f"waiters for {name}")
         self._thread = threading.Thread(target=self._run, name=f"disk-{name}", daemon=True)
         self._thread.start()
 
@@ -139,7 +142,7 @@ class Disk:
         """
         if self._hangs_since:
             raise self._hangs()
-        job = self._begin(work, late)
+        job = self._ask(work, late)
         if not job.wait(SYNC_LIMIT_S):
             self._give_up(job)
             raise self._hangs()
@@ -156,14 +159,25 @@ class Disk:
             DiskHangs: It has not answered in time.
             OSError: The disk refused.
         """
-        job = self._begin(work, late)
+        return await self._wait(self._ask(work, late))
+
+    def begin(self, work: Callable[[], Result]) -> Callable[[], Awaitable[Result]]:
+        """Have it done while the caller waits for something else.
+
+        Nothing is gained where the caller has work for this thread meanwhile: between two calls
+        that wait, the other one hardly ever gets the interpreter.
+
+        Returns:
+            Waits for it, as `patient` does; to be called once, or never.
+        """
+        return functools.partial(self._wait, self._ask(work, None))
+
+    async def _wait(self, job: _Job[Result]) -> Result:
         if not self._hangs_since and job.wait(QUICK_S):
             return job.result()
-        if self._waiters is None:
-            self._waiters = anyio.CapacityLimiter(WAITERS)
         try:
             done = await anyio.to_thread.run_sync(
-                job.wait, PATIENCE_S, limiter=self._waiters, abandon_on_cancel=True
+                job.wait, PATIENCE_S, limiter=self._limiter(), abandon_on_cancel=True
             )
         except BaseException:
             self._give_up(job)
@@ -173,13 +187,21 @@ class Disk:
             raise self._hangs()
         return job.result()
 
+    def _limiter(self) -> anyio.CapacityLimiter:
+        try:
+            return self._waiters.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(WAITERS)
+            self._waiters.set(limiter)
+            return limiter
+
     def afterwards(self, key: str, work: Callable[[], object]) -> None:
         """Do this when the disk answers again; of several with the same key, the last only."""
         with self._lock:
             self._afterwards[key] = work
         self._jobs.put(_Job(_nothing, None))
 
-    def _begin(self, work: Callable[[], Result], late: Callable[[], object] | None) -> _Job[Result]:
+    def _ask(self, work: Callable[[], Result], late: Callable[[], object] | None) -> _Job[Result]:
         job = _Job(work, late)
         self._jobs.put(job)  # type: ignore[arg-type]  # its result goes to us alone
         return job
@@ -219,6 +241,7 @@ class Disk:
                 due, self._afterwards = self._afterwards, {}
             for work in due.values():
                 self._do_late(work)
+            del job  # what came of it may hold descriptors
 
     def _do_late(self, work: Callable[[], object]) -> None:
         try:

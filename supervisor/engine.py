@@ -63,6 +63,7 @@ from supervisor.generations import Generations
 from supervisor.journal import Journal
 from supervisor.limits import Limits
 from supervisor.pumping import Stages
+from supervisor.ready_logs import ReadyLogs
 from supervisor.recent_ends import RecentEnd, RecentEnds
 from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
@@ -108,6 +109,7 @@ class Engine:
         self.pauses = pausing.Pauses()
         self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)
+        self.ready_logs = ReadyLogs()
         self.generations = Generations(settings.run_dir)
         self.started_ns = time.time_ns()
         self.engine_id = _engine_id(settings.root)

@@ -20,9 +20,11 @@ from supervisor.container import Container, Life
 from supervisor.disk import DiskHangs
 from supervisor.errors import EngineFault
 from supervisor.phases import Laps, Timeline
+from supervisor.ready_logs import make_ready
 from supervisor.states import Event, State, after
 
 if TYPE_CHECKING:
+    from logs.drivers import ContainerLog
     from supervisor.engine import Engine
 
 log = structlog.get_logger()
@@ -46,24 +48,59 @@ def change(engine: Engine, container: Container, event: Event, **fields: object)
         raise
 
 
-async def change_patiently(
-    engine: Engine, container: Container, event: Event, **fields: object
-) -> None:
-    """Like `change`, for a phase that can wait for a slow disk while other tasks run.
+class Ahead:
+    """A change of state that goes on record while it happens, so that nobody waits for the disk.
 
-    Raises:
-        IllegalTransition: The table does not allow it; nothing has happened.
-        OSError: The record can't be written; the container is as it was.
+    Nobody sees it before `happened`. Whoever is killed in between leaves a record that runs ahead
+    by as much: it must be one that the next supervisor can go on with.
     """
-    before = container.life
-    container.life = msgspec.structs.replace(before, state=after(before.state, event), **fields)
-    try:
-        await store.save_patiently(engine.directory(container), container)
-    except BaseException as error:
-        container.life = before
-        if not isinstance(error, OSError) or isinstance(error, DiskHangs):
-            store.catch_up(engine.directory(container), container)  # it may be written after all
-        raise
+
+    def __init__(
+        self, engine: Engine, container: Container, event: Event, **fields: object
+    ) -> None:
+        """Begin to write it down.
+
+        Raises:
+            IllegalTransition: The table does not allow it; nothing has happened.
+            OSError: The disk can't be looked at.
+        """
+        self._container = container
+        self._directory = engine.directory(container)
+        before = container.life
+        self._life = msgspec.structs.replace(before, state=after(before.state, event), **fields)
+        self._written = store.begin_to_save(self._directory, container, self._life)
+        self._refused = False
+
+    async def on_record(self) -> None:
+        """Wait until it is on record, while other tasks run.
+
+        Raises:
+            OSError: It can't be written; the container is as it was.
+        """
+        try:
+            await self._written()
+        except OSError as error:
+            self._refused = not isinstance(error, DiskHangs)
+            raise
+
+    def happened(self, **fields: object) -> None:
+        """It is true now. What is known better since goes on record by `store.catch_up`."""
+        self._container.life = msgspec.structs.replace(self._life, **fields)
+
+    async def take_back(self) -> None:
+        """It did not happen: put the record back.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        if self._refused:
+            return
+        try:
+            await store.save_patiently(self._directory, self._container)
+        except BaseException as error:
+            if not isinstance(error, OSError) or isinstance(error, DiskHangs):
+                store.catch_up(self._directory, self._container)
+            raise
 
 
 def change_anyway(engine: Engine, container: Container, event: Event, **fields: object) -> bool:
@@ -182,8 +219,14 @@ async def create(engine: Engine, container: Container) -> None:
         timeline = container.life.timeline.add(*laps.done())
         container.life = msgspec.structs.replace(container.life, timeline=timeline)
 
+    directory = engine.directory(container)
+    wanted = engine.ready_logs.wants(container)
+
+    def then() -> ContainerLog | None:
+        return make_ready(container, directory) if wanted else None
+
     try:
-        await store.make(engine.directory(container), container, settle)
+        opened = await store.make(directory, container, settle, then)
     except OSError as error:
         raise EngineFault(
             f"cannot create container {container.name}: {error.strerror}"
@@ -195,5 +238,7 @@ async def create(engine: Engine, container: Container) -> None:
         except BaseException:
             await store.unmake(engine.directory(container))
             raise
+    if opened is not None:
+        engine.ready_logs.put(container, opened)
     engine.counts.over(laps.phases)
     engine.events.publish("container", "create", container.id, attributes(container))

@@ -59,6 +59,9 @@ OUTPUT_CUT = "supervisor and shim had both died: its last output may be missing"
 
 AT_ONCE = 16
 
+STRAY_LIMIT_S = 0.5
+"""The end of what was killed, and has ended, is told at once."""
+
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,6 +71,7 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     engine.begin(engine.volumes.sweep, engine.volumes.recover())
     with os.scandir(engine.settings.containers) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
+    aside: dict[str, Path] = {}
     for entry in found:
         if entry.name.endswith(REMOVED_SUFFIX):
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -79,8 +83,9 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
         try:
             engine.containers.add(store.load(directory))
         except (store.UnreadableRecord, Conflict) as error:
-            set_aside.put(engine.root, directory, str(error))
-    engine.warnings = set_aside.warnings(engine.root) + engine.volumes.warnings()
+            place = set_aside.put(engine.root, directory, str(error))
+            if place is not None:
+                aside[entry.name] = place
     is_gone = functools.partial(set_aside.is_gone, engine.root, engine.settings.containers)
     missed_events.publish(engine.events, engine.containers, is_gone)
     held = {one.id: one for one in adopted}
@@ -107,12 +112,17 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
                 group.start_soon(end_unseen, engine, container)
     for stray in (one for one in adopted if one.id not in known):
         log.info("shim.holds_what_is_over", container=stray.id[:12])
-        await discard_stray(engine, stray)
+        ending = await discard_stray(engine, stray)
+        if stray.id in aside:
+            set_aside.add(aside.pop(stray.id), _how_it_ended(stray, ending))
     for container in engine.containers:
         if container.config.auto_remove and container.state is State.EXITED:
             engine.begin(_remove_after_comeback, engine, container)
     for unused in engine.cgroups.containers() - known.keys():
+        if unused in aside and (pids := engine.cgroups.pids(unused)):
+            set_aside.add(aside[unused], f"it ran, as pids {sorted(pids)}, and was killed")
         await sweep_cgroup(engine, unused)
+    engine.warnings = set_aside.warnings(engine.root)
     for container in engine.containers:
         restarting.resume(engine, container)
     if runs:
@@ -180,16 +190,30 @@ def is_on_record(container: Container, held: Adopted) -> bool:
     return ended and container.life.finished_ns >= held.ended_ns
 
 
-async def discard_stray(engine: Engine, held: Adopted) -> None:
-    """Kill a container that the shim holds and no record knows: its create was never answered."""
+async def discard_stray(engine: Engine, held: Adopted) -> exits.Ending | None:
+    """Kill a container that the shim holds and no record knows: its create was never answered, or
+    its record is broken. Returns how it ended, None where it has not."""
     try:
         if held.pidfd >= 0:
             await kill_half_started(engine, held.id, held.pidfd)
+        with anyio.move_on_after(STRAY_LIMIT_S, shield=True):
+            return await engine.shim.ending(held.id, held.pidfd)
+        return None
     finally:
         engine.shim.forget(held.id)
         for descriptor in (held.pidfd, held.stdout, held.stderr, held.stdin):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def _how_it_ended(held: Adopted, ending: exits.Ending | None) -> str:
+    if held.ended_ns:
+        how = f"it had run as pid {held.pid}, and ended by itself"
+    else:
+        how = f"it ran, as pid {held.pid}, and was killed"
+    if ending is None:
+        return f"{how}, and has not ended yet"
+    return f"{how}: exit code {ending.code}" + (f" ({ending.unknown})" if ending.unknown else "")
 
 
 async def end_unseen(engine: Engine, container: Container) -> None:

@@ -68,6 +68,7 @@ async def remove(engine: Engine, container: Container, volumes: bool = False) ->
         await engine.limits.uploads.end(container.id)
         # Who waits for its removal may ask again after our death, though it has never run.
         engine.ends.note_last(container.id, container.life.exit_code, time.time_ns())
+        engine.ready_logs.drop(container.id)
         with anyio.CancelScope(shield=True):
             # Deleting is bounded by the disk alone, and half of it is of no use to anybody.
             try:

@@ -186,6 +186,7 @@ def resume(engine: Engine, container: Container) -> None:
                 engine,
                 container,
                 Event.AWAIT_RESTART,
+                boot_id=engine.boot_id,  # it comes back by this boot once, whatever follows
                 **lifecycle.awaiting(restart_policy.AT_BOOT, life.timeline.end(time.time_ns())),
             )
         elif waited:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
 
 from logs.drivers import Stream
-from supervisor import exits, health_watch, log_trouble, volumes_mounted
+from logs.log_stream import LogStream
+from supervisor import exits, health_watch, log_trouble, store, volumes_mounted
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
@@ -50,6 +52,7 @@ async def live(
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="run")
     if start_ms is not None:
         log.info("container.started", phase="start", pid=run.pid, ms=start_ms)
+        _put_times_on_record(engine, container)
     lane: Lane | None = None
     log_trouble.watch(engine, container, run.log)
     health_watch.begin(engine, container, run)
@@ -58,16 +61,17 @@ async def live(
             feeds = run.feeds = Feeds(container, run.log)
             lane = await engine.stages.lane(run.log, feeds)
             async with anyio.create_task_group() as group:
+                sources = [(run.stdout, Stream.STDOUT), (run.stderr, Stream.STDERR)]
                 if container.config.tty:
                     await run.open_terminal()
-                    group.start_soon(lane.pump, run.terminal, run.log.stream(Stream.STDOUT))
-                else:
-                    group.start_soon(lane.pump, run.stdout, run.log.stream(Stream.STDOUT))
-                    group.start_soon(lane.pump, run.stderr, run.log.stream(Stream.STDERR))
+                    sources = [(run.terminal, Stream.STDOUT)]
+                drained = [anyio.Event() for _ in sources]
+                for (source, stream), event in zip(sources, drained, strict=True):
+                    group.start_soon(_pump, lane, source, run.log.stream(stream), event)
                 _open(container, run)
                 await _exit(run)
-                limit_s = STALLED_LIMIT_S if lane.stalled else DRAIN_LIMIT_S
-                group.cancel_scope.deadline = anyio.current_time() + limit_s
+                await _drained(lane, drained)
+                group.cancel_scope.cancel()
         except Exception:
             # Its output is lost from here on, its end must not be.
             log.exception("container.pump_failed")
@@ -101,6 +105,30 @@ def _open(container: Container, run: Run) -> None:
     run.opened.set()
     for attachment in container.attachments:
         attachment.begun.set()
+
+
+def _put_times_on_record(engine: Engine, container: Container) -> None:
+    """The record was written before the payload was executed; the exact times are known now."""
+    try:
+        store.catch_up(engine.directory(container), container)
+    except OSError as error:
+        log.error("container.facts_not_written", facts=["timeline"], error=error.strerror)
+
+
+async def _pump(lane: Lane, source: int, stream: LogStream, drained: anyio.Event) -> None:
+    await lane.pump(source, stream)
+    drained.set()
+
+
+async def _drained(lane: Lane, drained: Iterable[anyio.Event]) -> None:
+    """Wait for the end of its pipes, not as long where the disk hangs: that may just have begun."""
+    for limit_s in (STALLED_LIMIT_S, DRAIN_LIMIT_S - STALLED_LIMIT_S):
+        with anyio.move_on_after(limit_s):
+            for one in drained:
+                await one.wait()
+            return
+        if lane.stalled:
+            return
 
 
 async def _exit(run: Run) -> None:

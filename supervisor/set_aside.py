@@ -33,17 +33,20 @@ def is_gone(root: Path, containers: Path, container_id: str) -> bool:
     return not (containers / container_id).exists() and not (folder(root) / container_id).exists()
 
 
-def put(root: Path, directory: Path, reason: str) -> None:
+def put(root: Path, directory: Path, reason: str) -> Path | None:
     """Take a container's directory out of the way; one that was never whole is deleted.
 
     What the disk refuses is logged, and left where it is.
+
+    Returns:
+        Where it is now; None where it is not set aside.
     """
     try:
         if _half_made(directory):
             # A create that a kill -9 cut in half: nobody was told of it.
             shutil.rmtree(directory, ignore_errors=True)
             log.info("container.half_created_removed", directory=str(directory))
-            return
+            return None
         place = _free_place(folder(root), directory.name)
         os.rename(directory, place)
         (place / REASON_FILE).write_text(reason + "\n")
@@ -54,8 +57,19 @@ def put(root: Path, directory: Path, reason: str) -> None:
             reason=reason,
             error=error.strerror,
         )
-    else:
-        log.error("container.set_aside", reason=reason, directory=str(place))
+        return None
+    log.error("container.set_aside", reason=reason, directory=str(place))
+    return place
+
+
+def add(place: Path, words: str) -> None:
+    """Note what became of a container that is set aside, behind the reason for that."""
+    log.warning("container.set_aside_ended", directory=str(place), how=words)
+    try:
+        with (place / REASON_FILE).open("a") as file:
+            file.write(words + "\n")
+    except OSError as error:
+        log.error("container.set_aside_not_noted", directory=str(place), error=error.strerror)
 
 
 def warnings(root: Path) -> list[str]:
@@ -67,7 +81,7 @@ def warnings(root: Path) -> list[str]:
         return []
     for place in places:
         try:
-            reason = (place / REASON_FILE).read_text(errors="replace").strip()
+            reason = (place / REASON_FILE).read_text(errors="replace").strip().replace("\n", "; ")
         except OSError:
             reason = "its reason is not on record"
         lines.append(f"WARNING: a container was set aside as {place}: {reason}")

@@ -82,7 +82,7 @@ class ShimLink:
         link = cls(run_dir)
         try:
             link._up_since = time.monotonic()
-            link._shim.open()
+            await link._shim.reach()
         except OSError as error:
             raise ShimUnstartable(f"can't reach the shim in {run_dir}: {error}") from error
         link._sending.is_up()

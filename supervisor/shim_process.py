@@ -11,12 +11,16 @@ from pathlib import Path
 import anyio
 import structlog
 
-from runtime import endings, shim_launch
+from runtime import endings, shim_launch, shim_search
 
 log = structlog.get_logger()
 
 SOCKET_NAME = "shim.sock"
 PID_NAME = "shim.pid"
+
+CALL_LIMIT_S = 2.0
+CALL_PAUSE_S = 0.01
+"""How long a shim may take to make its socket anew, and how often we look."""
 
 BURIAL_LIMIT_S = 5.0
 """How long a shim that has closed its connection may take to be gone."""
@@ -40,8 +44,8 @@ class ShimProcess:
         """Where it says what troubles it."""
         return self._run_dir / "shim.log"
 
-    def open(self) -> None:
-        """Connect to the one that listens, or launch one.
+    async def reach(self) -> None:
+        """Connect to the one that listens, or to one that lives without a name, or launch one.
 
         Raises:
             ShimUnstartable: It can't be launched.
@@ -49,8 +53,25 @@ class ShimProcess:
         """
         try:
             self._connect()
-        except (FileNotFoundError, ConnectionRefusedError):
+        except ConnectionRefusedError:
             self.launch()
+        except FileNotFoundError:
+            if not await self._is_called_back():
+                self.launch()
+
+    async def _is_called_back(self) -> bool:
+        """Whether one of this run directory lives whose names somebody has cleaned away."""
+        if not shim_search.wake(self._run_dir):
+            return False
+        with anyio.move_on_after(CALL_LIMIT_S):
+            while True:
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    self._connect()
+                    log.warning("shim.names_were_removed", run_dir=str(self._run_dir))
+                    return True
+                await anyio.sleep(CALL_PAUSE_S)
+        log.error("shim.does_not_come_back", waited_s=CALL_LIMIT_S)
+        return False
 
     def launch(self) -> None:
         """Launch one in place of whatever was there, and connect to it.

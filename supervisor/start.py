@@ -26,11 +26,11 @@ from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec, Tmpfs
 from supervisor import disk, health, network_files, store, volumes_mounted
 from supervisor.container import Container, Resources
-from supervisor.container_logs import open_log_of
 from supervisor.errors import EngineFault, StartFailed
-from supervisor.lifecycle import attributes, change_patiently
-from supervisor.phases import Laps, closed
+from supervisor.lifecycle import Ahead, attributes
+from supervisor.phases import Laps, Timeline, closed
 from supervisor.process_streams import console, input_pipe, output_pipe
+from supervisor.ready_logs import make_ready
 from supervisor.run import live
 from supervisor.running import Run
 from supervisor.spawning import MOST_ATTEMPTS, NeverExecuted, check_executed, spawn
@@ -42,6 +42,7 @@ from supervisor.undo import Undo
 if TYPE_CHECKING:
     from logs.drivers import ContainerLog
     from supervisor.engine import Engine
+    from supervisor.shim_answers import Spawned
 
 log = structlog.get_logger()
 
@@ -110,32 +111,7 @@ async def _attempt(
     async with Undo() as undo:
         try:
             await _write_down_last_end(engine, container)
-            run = await _spawn(engine, container, mounted, undo, laps)
-            timeline = container.life.timeline.end(laps.began_ns).add(*laps.done())
-            now = time.time_ns()
-            await change_patiently(
-                engine,
-                container,
-                Event.START,
-                pid=run.pid,
-                pid_start_ticks=run.start_ticks,
-                started_ns=now,
-                exit_code=0,
-                signal=0,
-                core_dumped=False,
-                oom_killed=False,
-                error="",
-                stopped_by_request=False,
-                timeline=timeline.open("run", now),
-                restart_asked=False,
-                restart_at_ns=0,
-                memory_uncounted=False,
-                restart_count=container.life.restart_count if again else 0,
-                restart_delay_ms=container.life.restart_delay_ms if again else 0,
-                boot_id=engine.boot_id,
-                stopping=None,
-                health=health.afresh(container.config.health, container.life.health),
-            )
+            run = await _spawn(engine, container, mounted, undo, laps, again)
         except RuntimeRefused as error:
             raise EngineFault(f"cannot start container {container.name}: {error}") from error
         except OSError as error:
@@ -162,23 +138,18 @@ async def _write_down_last_end(engine: Engine, container: Container) -> None:
 
 
 async def _spawn(
-    engine: Engine, container: Container, mounted: list[Bind | Tmpfs], undo: Undo, laps: Laps
+    engine: Engine,
+    container: Container,
+    mounted: list[Bind | Tmpfs],
+    undo: Undo,
+    laps: Laps,
+    again: bool,
 ) -> Run:
-    limits = limits_of(container.config.resources)
-    try:
-        plan = engine.cgroups.create(container.id, limits)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        await clear_cgroup(engine.cgroups, container.id)  # of what the last run has left
-        plan = engine.cgroups.create(container.id, limits)
-    undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
-    container_log = await _on_disk(engine, container)
-    undo.push("close its log", container_log.close)
     ours = ExitStack()
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
     with ExitStack() as theirs:
+        plan = await _cgroup(engine, container, undo)
         report, report_w = output_pipe(ours, theirs)
         stdin: tuple[int, ...] = ()
         if container.config.tty:
@@ -191,6 +162,8 @@ async def _spawn(
         words = _encode_spec(_spec(engine, container, mounted, plan))
         spec = kernel.memfd_sealed("mdocker-spec", words)
         theirs.callback(os.close, spec)
+        container_log = engine.ready_logs.take(container) or await _on_disk(engine, container)
+        undo.push("close its log", container_log.close)
         laps.lap("prepare")
         deaths = engine.shim.deaths
         with anyio.CancelScope(shield=True):
@@ -204,11 +177,17 @@ async def _spawn(
         "kill the init",
         functools.partial(kill_half_started, engine, container.id, spawned.pidfd),
     )
+    # While it mounts; killed before it executes, it is to the next supervisor as if it had.
+    started = _put_on_record(engine, container, spawned, laps, again)
+    undo.push("put its record back", started.take_back)
     problem = await _read_report(report, lambda: engine.shim.deaths != deaths)
     if problem is not None:
         raise problem
     await check_executed(engine.shim, spawned, deaths)
     laps.lap("init")
+    await started.on_record()
+    now = time.time_ns()
+    started.happened(started_ns=now, timeline=_timeline(container, laps, now))
     os.close(report)
     ours.pop_all()
     # Twice the same with a terminal.
@@ -238,6 +217,8 @@ async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
     Raises:
         EngineFault: It has not answered for a long time.
     """
+    if not disk.hanging() and not engine.stages.is_unsettled(container.id):
+        return
     with anyio.move_on_after(disk.PATIENCE_S) as scope:
         await engine.stages.settled(container.id)
         await disk.answers(engine.directory(container))
@@ -245,15 +226,57 @@ async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
         raise EngineFault(f"cannot start container {container.name}: its disk does not answer")
 
 
+async def _cgroup(engine: Engine, container: Container, undo: Undo) -> CgroupPlan:
+    limits = limits_of(container.config.resources)
+    try:
+        plan = engine.cgroups.create(container.id, limits)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        await clear_cgroup(engine.cgroups, container.id)  # of what the last run has left
+        plan = engine.cgroups.create(container.id, limits)
+    undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
+    return plan
+
+
 async def _on_disk(engine: Engine, container: Container) -> ContainerLog:
     """What a start writes before anything runs, by one visit to the disk's thread: its log."""
     directory = engine.directory(container)
+    return await disk.of(directory).patient(functools.partial(make_ready, container, directory))
 
-    def write() -> ContainerLog:
-        network_files.write(directory, container)
-        return open_log_of(container, directory)
 
-    return await disk.of(directory).patient(write)
+def _put_on_record(
+    engine: Engine, container: Container, spawned: Spawned, laps: Laps, again: bool
+) -> Ahead:
+    life, now = container.life, time.time_ns()
+    return Ahead(
+        engine,
+        container,
+        Event.START,
+        pid=spawned.pid,
+        pid_start_ticks=spawned.start_ticks,
+        started_ns=now,
+        exit_code=0,
+        signal=0,
+        core_dumped=False,
+        oom_killed=False,
+        error="",
+        stopped_by_request=False,
+        timeline=_timeline(container, laps, now),
+        restart_asked=False,
+        restart_at_ns=0,
+        memory_uncounted=False,
+        restart_count=life.restart_count if again else 0,
+        restart_delay_ms=life.restart_delay_ms if again else 0,
+        boot_id=engine.boot_id,
+        stopping=None,
+        health=health.afresh(container.config.health, life.health),
+    )
+
+
+def _timeline(container: Container, laps: Laps, now: int) -> Timeline:
+    over = container.life.timeline.end(laps.began_ns).add(*laps.done())
+    return over.open("run", now)
 
 
 async def _read_report(report: int, shim_has_died: Callable[[], bool]) -> StartFailed | None:
@@ -328,8 +351,8 @@ def _spec(
         hostname=hostname,
         domainname=config.domainname,
         lower=layers.lower,
-        upper=str(directory / "upper"),
-        work=str(directory / "work"),
+        upper=f"{directory}/upper",
+        work=f"{directory}/work",
         merged=str(engine.settings.rootfs),
         binds=(
             *layers.binds,

@@ -11,8 +11,9 @@ import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import msgspec
@@ -47,6 +48,9 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 
 
+Next = TypeVar("Next")
+
+
 class _Versioned(msgspec.Struct):
     """The one field that every version's record has."""
 
@@ -63,18 +67,27 @@ def _check_version(path: Path, data: bytes) -> None:
         raise NewerState(path, version)
 
 
-async def make(directory: Path, container: Container, settle: Callable[[], None]) -> None:
+async def make(
+    directory: Path,
+    container: Container,
+    settle: Callable[[], None],
+    then: Callable[[], Next],
+) -> Next | None:
     """Make a container's directory and its first record; all of it or nothing.
 
     Args:
         settle: Called in between, maybe in another thread: brings the record up to date.
+        then: Called at the end, in the same thread; where the disk refuses that, it is no failure.
+
+    Returns:
+        What `then` has returned, if anything.
 
     Raises:
         OSError: The disk refused.
         DiskHangs: It has not answered for a long time. What it makes after all is deleted.
     """
 
-    def work() -> None:
+    def work() -> Next | None:
         try:
             os.mkdir(directory, 0o710)
             os.mkdir(f"{directory}/upper", 0o755)
@@ -84,9 +97,13 @@ async def make(directory: Path, container: Container, settle: Callable[[], None]
         except OSError:
             undo()
             raise
+        try:
+            return then()
+        except OSError:
+            return None
 
     undo = functools.partial(shutil.rmtree, directory, ignore_errors=True)
-    await disk.of(directory).patient(work, late=undo)
+    return await disk.of(directory.parent).patient(work, late=undo)
 
 
 async def unmake(directory: Path) -> None:
@@ -125,6 +142,18 @@ async def save_patiently(directory: Path, container: Container) -> None:
     await disk.of(directory).patient(functools.partial(_write, directory, _encoded(container)))
 
 
+def begin_to_save(
+    directory: Path, container: Container, life: Life
+) -> Callable[[], Awaitable[None]]:
+    """Have a container's record written with this life, which is not its own yet.
+
+    Returns:
+        Waits for it; raises as `save_patiently` does.
+    """
+    data = _encoded(container, life)
+    return disk.of(directory).begin(functools.partial(_write, directory, data))
+
+
 def catch_up(directory: Path, container: Container) -> None:
     """Have the record as it is then written when the disk answers again."""
 
@@ -135,7 +164,7 @@ def catch_up(directory: Path, container: Container) -> None:
     disk.of(directory).afterwards(container.id, write)
 
 
-def _encoded(container: Container) -> bytes:
+def _encoded(container: Container, life: Life | None = None) -> bytes:
     return _encoder.encode(
         Record(
             version=VERSION,
@@ -143,7 +172,7 @@ def _encoded(container: Container) -> bytes:
             name=container.name,
             created_ns=container.created_ns,
             config=container.config,
-            life=container.life,
+            life=life or container.life,
             log_path=container.log_path,
         )
     )

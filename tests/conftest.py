@@ -7,8 +7,20 @@ the next deadline as soon as every task waits, so a 10 s escalation takes millis
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy with something else is no failure.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+def pytest_configure():
+    """Told to end (by timeout(1), by CI) we end as by Ctrl-C: fixtures take down their engines."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

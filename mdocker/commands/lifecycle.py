@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from mdocker.client import Engine
-from mdocker.errors import FAILED, CliError, EngineRefused, UsageError, start_failure_code
+from mdocker.errors import (
+    FAILED,
+    CliError,
+    Detached,
+    EngineRefused,
+    UsageError,
+    start_failure_code,
+)
 from mdocker.fanout import EVERYTHING, fan_out
 from mdocker.meant import exists, meant, rests, runs
 from mdocker.messages import ASK, DO, Reply, Request
@@ -20,6 +27,12 @@ def start(
     attach: Annotated[
         bool, flag("--attach", "-a", help="Show its output, hand signals on, exit as it does")
     ] = False,
+    interactive: Annotated[
+        bool, flag("--interactive", "-i", help="And attach its standard input")
+    ] = False,
+    detach_keys: Annotated[
+        str, flag("--detach-keys", help="Keys that leave its terminal (ctrl-p,ctrl-q)")
+    ] = "",
     sig_proxy: Annotated[
         bool, flag("--sig-proxy", help="With --attach: hand signals on (true)")
     ] = True,
@@ -30,22 +43,31 @@ def start(
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Start containers that were created or have stopped."""
+    attach = attach or interactive
     if attach and (all or filter or len(containers) > 1):
-        raise UsageError("one container at a time can be attached to", FAILED)
+        raise UsageError("you cannot start and attach multiple containers at once", FAILED)
     names = meant(engine, "start", containers, rests, all=all, filters=filter)
     if not attach:
         return each(engine, names, lambda one: _post(one, "start"))
-    from mdocker.foreground import start_attached
+    from mdocker.foreground import Client, start_attached
+    from mdocker.stream_options import Attached
 
     about = engine.json("GET", container_path(names[0], "json"))
+    config = about["Config"]
+    streams = Attached(interactive and bool(config["OpenStdin"]), True, True)
+    client = Client.of(
+        streams, tty=bool(config["Tty"]), detach_keys=detach_keys, sig_proxy=sig_proxy
+    )
     try:
         return start_attached(
             engine,
             about["Id"],
-            sig_proxy=sig_proxy,
+            client,
             until_removed=bool(about["HostConfig"].get("AutoRemove")),
             started_before=about["State"]["StartedAt"],
         )
+    except Detached:
+        return 0
     except EngineRefused as error:
         complain(str(error))
         return start_failure_code(error.message)

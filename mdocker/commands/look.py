@@ -188,8 +188,10 @@ def inspect(
         except EngineRefused as error:
             failures.append(str(error))
     if template is not None:
+        from mdocker.unset_fields import with_unset
+
         for thing in found:
-            say(template.render(thing))
+            say(template.render(with_unset(thing)))
     elif format == "json":
         for thing in found:
             say(json.dumps(thing, separators=(",", ":"), ensure_ascii=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 from mdocker.client import Engine
@@ -12,16 +13,25 @@ from mdocker.errors import (
     INTERRUPTED,
     REFUSED,
     CliError,
+    Detached,
     EngineRefused,
     UsageError,
     start_failure_code,
 )
-from mdocker.foreground import start_attached
+from mdocker.foreground import Client, start_attached
 from mdocker.options import flag, flattened, injected
 from mdocker.output import complain, say, warn
 from mdocker.paths import container_path
+from mdocker.stream_options import (
+    Attached,
+    StreamOptions,
+    attached,
+    without_client,
+)
+from mdocker.terminal import check
 
 _PLAIN = ContainerOptions()
+_PLAIN_STREAMS = StreamOptions()
 
 
 def run(
@@ -34,8 +44,12 @@ def run(
         flag("--replicas", help="Start N at once, as NAME-1 ... NAME-N (with --detach)"),
     ] = None,
     sig_proxy: Annotated[
-        bool, flag("--sig-proxy", help="Hand signals on to the container (true)")
+        bool, flag("--sig-proxy", help="Hand signals on to the container (true; with -it keys do)")
     ] = True,
+    detach_keys: Annotated[
+        str, flag("--detach-keys", help="Keys that leave its terminal (ctrl-p,ctrl-q)")
+    ] = "",
+    streams: Annotated[StreamOptions, flattened()] = _PLAIN_STREAMS,
     options: Annotated[ContainerOptions, flattened()] = _PLAIN,
     engine: Annotated[Engine, injected()],
 ) -> int:
@@ -48,9 +62,13 @@ def run(
 
         if not detach:
             raise UsageError("--replicas needs --detach: N outputs can't share this terminal")
-        return run_replicas(engine, image, command, options, replicas)
+        return run_replicas(engine, image, command, options, streams, replicas)
+    ours = without_client(streams) if detach else attached(streams)
+    if ours.stdin and streams.tty:
+        check()
+    client = Client.of(ours, tty=streams.tty, detach_keys=detach_keys, sig_proxy=sig_proxy)
     try:
-        container = _create(engine, image, command, options, attach=not detach)
+        container = _create(engine, image, command, options, streams, ours)
     except (EngineRefused, CliError) as error:
         return _refused(error, REFUSED)
     try:
@@ -58,7 +76,12 @@ def run(
             engine.call("POST", container_path(container, "start"))
             say(container)
             return 0
-        return start_attached(engine, container, sig_proxy=sig_proxy, until_removed=options.rm)
+        if not ours.shows:
+            say(container)
+            sys.stdout.flush()
+        return start_attached(engine, container, client, until_removed=options.rm)
+    except Detached:
+        return 0
     except EngineRefused as error:
         return _refused(error, start_failure_code(error.message))
     except CliError as error:
@@ -71,6 +94,7 @@ def create(
     image: str,
     /,
     *command: str,
+    streams: Annotated[StreamOptions, flattened()] = _PLAIN_STREAMS,
     options: Annotated[ContainerOptions, flattened()] = _PLAIN,
     engine: Annotated[Engine, injected()],
 ) -> int:
@@ -79,7 +103,7 @@ def create(
     Everything after IMAGE belongs to the container's own command line.
     """
     try:
-        say(_create(engine, image, command, options, attach=False))
+        say(_create(engine, image, command, options, streams, attached(streams)))
     except CliError as error:
         return _refused(error, REFUSED)
     return 0
@@ -90,11 +114,11 @@ def _create(
     image: str,
     command: tuple[str, ...],
     options: ContainerOptions,
-    *,
-    attach: bool,
+    streams: StreamOptions,
+    ours: Attached,
 ) -> str:
     """Create the container and return its id; warnings go to stderr."""
-    body = create_body(image, command, options, attach=attach)
+    body = create_body(image, command, options, streams, ours)
     if options.cidfile and os.path.exists(options.cidfile):
         raise UsageError(
             f"the file of --cidfile exists already: remove {options.cidfile} "

@@ -133,26 +133,59 @@ def attach(
     /,
     *,
     no_stdin: Annotated[
-        bool, flag("--no-stdin", help="Its standard input is /dev/null, with or without this")
+        bool, flag("--no-stdin", help="Attach its output alone, not its standard input")
     ] = False,
-    sig_proxy: Annotated[bool, flag("--sig-proxy", help="Hand signals on to it (true)")] = True,
+    detach_keys: Annotated[
+        str, flag("--detach-keys", help="Keys that leave its terminal (ctrl-p,ctrl-q)")
+    ] = "",
+    sig_proxy: Annotated[
+        bool, flag("--sig-proxy", help="Hand signals on to it (true; with a terminal its keys do)")
+    ] = True,
     engine: Annotated[Engine, injected()],
 ) -> int:
-    """Show what a running container prints from now on, exit as it does.
+    """Type into a running container and show what it prints from now on; exit as it does.
 
+    A terminal is left by ctrl-p ctrl-q, or by --detach-keys; the container goes on. Without one
     Ctrl-C reaches the container; with --sig-proxy=false it ends the showing alone.
     """
+    from mdocker.foreground import Client
     from mdocker.foreground import attach as follow
+    from mdocker.stream_options import Attached
+    from mdocker.terminal import check
 
     about = engine.json("GET", container_path(container, "json"))
-    state = about["State"]
-    if not state["Running"] or state["Paused"] or state["Restarting"]:
+    _check_state(about["State"], container)
+    config = about["Config"]
+    tty = bool(config["Tty"])
+    if tty and not no_stdin:
+        check()
+    streams = Attached(not no_stdin and bool(config["OpenStdin"]), True, True)
+    client = Client.of(streams, tty=tty, detach_keys=detach_keys, sig_proxy=sig_proxy and not tty)
+    return follow(engine, about["Id"], client)
+
+
+def _check_state(state: dict[str, Any], container: str) -> None:
+    """Refuse to attach to a container that nobody can be attached to, in Docker's words.
+
+    Raises:
+        EngineRefused: With what to do next.
+    """
+    if not state["Running"]:
         raise EngineRefused(
             409,
-            f"unable to attach to {container}: it is {state['Status']}; "
-            f"see 'mdocker logs {container}', or 'mdocker start -a {container}'",
+            "You cannot attach to a stopped container, start it first: "
+            f"'mdocker start -a {container}', or see 'mdocker logs {container}'",
         )
-    return follow(engine, about["Id"], sig_proxy=sig_proxy)
+    if state["Paused"]:
+        raise EngineRefused(
+            409,
+            "You cannot attach to a paused container, unpause it first: "
+            f"'mdocker unpause {container}'",
+        )
+    if state["Restarting"]:
+        raise EngineRefused(
+            409, "You cannot attach to a restarting container, wait until it is running"
+        )
 
 
 def events(

@@ -240,4 +240,3 @@ def _network(mode: str, networking: wire.AskedNetworking | None) -> tuple[str, l
 def _no_network(name: str) -> BadParameter:
     # Not 404, though Docker's start says so: clients take a 404 at create for a missing image.
     return BadParameter(f"network {name} not found")
-

@@ -40,6 +40,7 @@ async def end(engine, container):
 
 async def test_restart(engine):
     container = await engine.create("bird", config_for(engine))
+    engine.ready_logs.drop(container.id)
     before = held_open()
     await engine.start(container)
     seen = set()
@@ -71,6 +72,7 @@ async def test_restart(engine):
 
 async def test_kill(engine):
     container = await engine.create("bird", config_for(engine))
+    engine.ready_logs.drop(container.id)
     before = held_open()
     await engine.start(container)
 
@@ -141,6 +143,6 @@ async def test_a_command_in_a_container(engine):
         await all_closed(before)
 
     await cancel_at_each_await(work, check)
-    assert ran == [9]
+    assert set(ran) == {9}  # once or more: one that is through may be cancelled while it tidies up
     await engine.kill(container)
     assert cgroups_of(engine) == []

@@ -89,6 +89,7 @@ async def test_create(engine):
 
 async def test_start(engine):
     container = await engine.create("bird", config_for(engine))
+    engine.ready_logs.drop(container.id)
     before = held_open()
 
     async def work():
@@ -113,6 +114,7 @@ async def test_start(engine):
 
 async def test_stop(engine):
     container = await engine.create("bird", config_for(engine))
+    engine.ready_logs.drop(container.id)
     before = held_open()
     await engine.start(container)
 

@@ -100,14 +100,13 @@ def fitting(base, phase, k):
 
 @pytest.mark.timeout(60 if SCALE == 1 else 600)
 @pytest.mark.parametrize("phase", PHASES)
-def test_the_next_supervisor_goes_on(tmp_path, phase, capsys):
+def test_the_next_supervisor_goes_on(tmp_path, phase):
     if SCALE > 1:
         calls = range(1, MOST_CALLS)
     else:
         seed = random.SystemRandom().randrange(1 << 32)
         calls = random.Random(seed).sample(range(1, CALLS[phase] + 1), SAMPLE)
-        with capsys.disabled():
-            print(f"\n{phase}: killed before calls {calls} (seed {seed})")
+        print(f"{phase}: killed before calls {calls} (seed {seed})")
     for k in calls:
         if fitting(Path(tmp_path, str(k)), phase, k) and SCALE > 1:
             return

@@ -12,7 +12,7 @@ from tests.soak.soak import Plan, Soak
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_whoever_dies_all_that_can_be_known_is_told(tmp_path, capsys, backend):
+def test_whoever_dies_all_that_can_be_known_is_told(tmp_path, backend):
     """After both died at once an end may be unknown, with a reason in `inspect`, nothing else."""
     plan = Plan(
         3,
@@ -26,7 +26,6 @@ def test_whoever_dies_all_that_can_be_known_is_told(tmp_path, capsys, backend):
     )
     soak = Soak(plan, tmp_path, say=lambda words: None)
     passed = soak.run()
-    with capsys.disabled():
-        print(f"\n{soak.closing_count()}")
+    print(soak.closing_count())
     assert passed, soak.closing_count()
     assert soak.tally.containers >= 20

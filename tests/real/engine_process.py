@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -50,11 +51,18 @@ class Answer:
 
 
 class EngineProcess:
-    """`mdocker daemon` with a root and run-dir of its own."""
+    """`mdocker daemon` with a root and run-dir of its own.
+
+    Attributes:
+        roots: Those of all that this process has made, also where the directory is gone by now.
+    """
+
+    roots: ClassVar[set[Path]] = set()
 
     def __init__(self, base, backend="asyncio", root=None, respawn=False):
         self.base = Path(base)
         self.root = Path(root) if root else self.base / "root"
+        self.roots.add(self.root)
         self.run_dir = self.base / "run"
         self.backend = backend
         self.respawn = respawn

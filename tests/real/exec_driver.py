@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from itertools import count
 from pathlib import Path
@@ -11,38 +10,17 @@ from pathlib import Path
 from runtime import kernel
 from runtime import shim_protocol as protocol
 from runtime.exec_spec import ExecSpec
+from tests.real.shim_driver import Process
 
 _NUMBERS = count()
 
 
-class Entered:
-    """One exec: its ends, and what the shim said."""
+class Entered(Process):
+    """One exec."""
 
-    def __init__(self, driver, exec_id, cgroup, ends):
-        self.id = exec_id
+    def __init__(self, driver, exec_id, cgroup):
+        super().__init__(driver, exec_id)
         self.cgroup = cgroup
-        self.pid, self.pidfd = 0, -1
-        self.refused = None
-        self._driver = driver
-        self._ends = ends
-
-    def failure(self):
-        """The child's report, None once it has become the command."""
-        text = self._read("status")
-        return json.loads(text) if text else None
-
-    def output(self):
-        """All of stdout, at its end."""
-        return self._read("stdout").decode()
-
-    def errors(self):
-        return self._read("stderr").decode()
-
-    def readline(self):
-        line = b""
-        while not line.endswith(b"\n") and (byte := os.read(self._ends["stdout"], 1)):
-            line += byte
-        return line.decode()
 
     def status(self):
         """wait(2)'s status, once it has ended."""
@@ -55,22 +33,6 @@ class Entered:
         """Who is in its cgroup."""
         return {int(pid) for pid in (self.cgroup / "cgroup.procs").read_text().split()}
 
-    def link_of(self, stream):
-        """What /proc calls the pipe of "stdout", "stderr" or "status"."""
-        return os.readlink(f"/proc/self/fd/{self._ends[stream]}")
-
-    def close(self):
-        for fd in (*self._ends.values(), self.pidfd):
-            if fd >= 0:
-                os.close(fd)
-        self._ends, self.pidfd = {}, -1
-
-    def _read(self, name):
-        parts = []
-        while part := os.read(self._ends[name], 65536):
-            parts.append(part)
-        return b"".join(parts)
-
 
 @contextlib.contextmanager
 def entered(driver, started, *args, **spec):
@@ -81,21 +43,12 @@ def entered(driver, started, *args, **spec):
     layers = (str(driver.home(started.id) / "upper"), str(driver.lower))
     values = {"layers": layers, "cgroup": str(unified), **spec}
     fd = kernel.memfd_sealed("exec", ExecSpec(args=args, **values).to_json())
-    status_r, status_w = os.pipe()
-    stdout_r, stdout_w = os.pipe()
-    stderr_r, stderr_w = os.pipe()
-    message = protocol.Exec(f"e{number}", started.id, fd, status_w, stdout_w, stderr_w, ())
-    protocol.send(driver.socket, message)
-    for end in (fd, status_w, stdout_w, stderr_w):
+    one = Entered(driver, f"e{number}", unified)
+    theirs = one.pipes()
+    protocol.send(driver.socket, protocol.Exec(one.id, started.id, fd, *theirs, ()))
+    for end in (fd, *theirs):
         os.close(end)
-    ends = {"status": status_r, "stdout": stdout_r, "stderr": stderr_r}
-    one = Entered(driver, f"e{number}", unified, ends)
-    answer = driver.receive(protocol.Execed, protocol.ExecRefused)
-    assert answer.id == one.id
-    if isinstance(answer, protocol.Execed):
-        one.pid, one.pidfd = answer.pid, answer.pidfd
-    else:
-        one.refused = answer
+    one.answered(driver.receive(protocol.Execed, protocol.ExecRefused))
     try:
         yield one
     except BaseException:

@@ -24,17 +24,14 @@ from runtime.kernel import DOOR
 from runtime.plan import compile_plan
 from runtime.program import Programs
 from runtime.steps import Texts
-from tests.real.fast_steps import NO_SUCH_CALL, Ends, _above, host, spec
+from tests.real.fast_steps import NO_SUCH_CALL, Ends, host, keep_low_descriptors, spec
 
 PR_GET_DUMPABLE = 3
 CLONE_FLAGS = flags.CLONE_PIDFD | flags.CLONE_INTO_CGROUP | flags.CLONE_CLEAR_SIGHAND
 
 
 def main(lower: str, directory: Path) -> dict[str, object]:
-    null = _above(os.open("/dev/null", os.O_RDWR))
-    faults, faults_w = (_above(end) for end in os.pipe())
-    for source, number in ((null, 3), (faults_w, 4), (null, 5)):
-        os.dup2(source, number, False)
+    null, faults = keep_low_descriptors()
     cgroups = Cgroups.detect(f"mdocker-steps{os.getpid()}")
     plan = compile_plan(spec(lower, directory, cgroups).to_json())
     status, status_w = os.pipe()

@@ -68,11 +68,17 @@ def _above(fd: int) -> int:
     return moved
 
 
-def main(lower: str, directory: Path) -> dict[str, object]:
+def keep_low_descriptors() -> tuple[int, int]:
+    """Occupy what children use as the shim does; returns /dev/null, and where faults are read."""
     null = _above(os.open("/dev/null", os.O_RDWR))
     faults, faults_w = (_above(end) for end in os.pipe())
-    for source, number in ((null, 3), (faults_w, 4), (null, 5)):
+    for source, number in ((null, 3), (faults_w, native.FAULT_FD), (null, 5)):
         os.dup2(source, number, False)
+    return null, faults
+
+
+def main(lower: str, directory: Path) -> dict[str, object]:
+    _, faults = keep_low_descriptors()
     cgroups = Cgroups.detect(f"mdocker-steps{os.getpid()}")
     plan = compile_plan(spec(lower, directory, cgroups).to_json())
     programs, code, slots = Programs(host()), native.Code(), native.Slots()

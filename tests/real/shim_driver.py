@@ -25,14 +25,7 @@ _NUMBERS = count()
 
 def busybox_tree(directory: Path) -> Path:
     """An unpacked root of busybox with two users, and files that can't be executed."""
-    if not BUSYBOX.exists():
-        pytest.skip("needs /bin/busybox (apt-get install busybox-static)")
-    for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
-        (directory / name).mkdir(parents=True)
-    shutil.copy2(BUSYBOX, directory / "bin/busybox")
-    for applet in subprocess.check_output([BUSYBOX, "--list"], text=True).split():
-        if applet != "busybox":
-            (directory / "bin" / applet).symlink_to("busybox")
+    bare_tree(directory)
     (directory / "etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\nbird:x:1234:5678::/nest:/bin/sh\n"
     )
@@ -45,19 +38,51 @@ def busybox_tree(directory: Path) -> Path:
     return directory
 
 
-class Started:
-    """One start: its ends, what the shim said, and how it went on."""
+def bare_tree(directory: Path) -> None:
+    """A root of busybox, without users."""
+    if not BUSYBOX.exists():
+        pytest.skip("needs /bin/busybox (apt-get install busybox-static)")
+    for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
+        (directory / name).mkdir(parents=True)
+    shutil.copy2(BUSYBOX, directory / "bin/busybox")
+    for applet in subprocess.check_output([BUSYBOX, "--list"], text=True).split():
+        if applet != "busybox":
+            (directory / "bin" / applet).symlink_to("busybox")
 
-    def __init__(self, driver: ShimDriver, container_id: str, ends: dict[str, int]) -> None:
-        self.id = container_id
+
+class Process:
+    """A process that the shim was asked for: our ends of its pipes, and what the shim said."""
+
+    def __init__(self, driver: ShimDriver, its_id: str) -> None:
+        self.id = its_id
         self.pid = 0
         self.pidfd = -1
-        self.refused: protocol.SpawnRefused | None = None
+        self.refused: protocol.SpawnRefused | protocol.ExecRefused | None = None
         self._driver = driver
-        self._ends = ends
+        self._ends: dict[str, int] = {}
+
+    def pipes(self) -> tuple[int, int, int]:
+        """Make its pipes; its own ends are the caller's: status, stdout, stderr."""
+        theirs = []
+        for name in ("status", "stdout", "stderr"):
+            self._ends[name], write = os.pipe()
+            theirs.append(write)
+        return tuple(theirs)
+
+    def end_of(self, name: str) -> int:
+        """Our end of a pipe."""
+        return self._ends[name]
+
+    def answered(self, message: protocol.Message) -> None:
+        """Take over what the shim said."""
+        assert message.id == self.id
+        if isinstance(message, protocol.SpawnRefused | protocol.ExecRefused):
+            self.refused = message
+        else:
+            self.pid, self.pidfd = message.pid, message.pidfd
 
     def failure(self) -> dict | None:
-        """The init's report, None once it has become the payload."""
+        """Its report of a step that failed, None once it has become what was asked for."""
         text = self._read("status")
         return json.loads(text) if text else None
 
@@ -76,17 +101,6 @@ class Started:
             line += byte
         return line.decode()
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        signal.pidfd_send_signal(self.pidfd, number)
-
-    def exited(self) -> protocol.Exited:
-        """The shim's word that it has ended."""
-        return self._driver.exit_of(self.id)
-
-    def status(self) -> int:
-        """wait(2)'s status, once it has ended."""
-        return self.exited().wait_status
-
     def close(self) -> None:
         for fd in (*self._ends.values(), self.pidfd):
             if fd >= 0:
@@ -101,6 +115,21 @@ class Started:
         return b"".join(parts)
 
 
+class Started(Process):
+    """A container's init."""
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def exited(self) -> protocol.Exited:
+        """The shim's word that it has ended."""
+        return self._driver.exit_of(self.id)
+
+    def status(self) -> int:
+        """wait(2)'s status, once it has ended."""
+        return self.exited().wait_status
+
+
 class ShimDriver:
     """Launches a shim and talks to it. `close` checks that nothing is left."""
 
@@ -110,6 +139,7 @@ class ShimDriver:
         self._fds = len(os.listdir("/proc/self/fd"))
         self._directory = directory
         self.lower = lower
+        self.fast = fast
         self._exits: dict[str, protocol.Exited] = {}
         self._started: dict[str, Started] = {}
         self.exec_exits: dict[str, protocol.ExecExited] = {}
@@ -156,25 +186,17 @@ class ShimDriver:
     def send_spawn(self, spec: Spec) -> Started:
         """Ask for a start; `answer` takes the reply."""
         fd = kernel.memfd_sealed("spec", spec.to_json())
-        status_r, status_w = os.pipe()
-        stdout_r, stdout_w = os.pipe()
-        stderr_r, stderr_w = os.pipe()
-        message = protocol.Spawn(spec.id, fd, status_w, stdout_w, stderr_w, stdout_r, stderr_r, ())
-        protocol.send(self.socket, message)
-        for end in (fd, status_w, stdout_w, stderr_w):
+        started = self._started[spec.id] = Started(self, spec.id)
+        theirs = started.pipes()
+        ours = started.end_of("stdout"), started.end_of("stderr")
+        protocol.send(self.socket, protocol.Spawn(spec.id, fd, *theirs, *ours, ()))
+        for end in (fd, *theirs):
             os.close(end)
-        ends = {"status": status_r, "stdout": stdout_r, "stderr": stderr_r}
-        started = self._started[spec.id] = Started(self, spec.id, ends)
         return started
 
     def answer(self, started: Started) -> Started:
         """Wait for Spawned or SpawnRefused."""
-        message = self.receive(protocol.Spawned, protocol.SpawnRefused)
-        assert message.id == started.id
-        if isinstance(message, protocol.Spawned):
-            started.pid, started.pidfd = message.pid, message.pidfd
-        else:
-            started.refused = message
+        started.answered(self.receive(protocol.Spawned, protocol.SpawnRefused))
         return started
 
     def start(self, *args: str, limits: Limits | None = None, **more) -> Started:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -279,6 +281,31 @@ def test_a_broken_record_is_set_aside_and_said(fresh_engine):
     (broken / "config.json").write_text("")
     fresh_engine.start()
     assert (aside / f"{broken.name}.2").is_dir()
+
+
+def test_what_ran_under_a_broken_record_is_ended_and_that_is_said(fresh_engine):
+    engine = fresh_engine
+    lives = engine.run("sleep", "1000")
+    ends = engine.run("sh", "-c", "until [ -e /tmp/go ]; do sleep 0.02; done; exit 6")
+    pids = {one: engine.inspect(one)["State"]["Pid"] for one in (lives, ends)}
+    engine.terminate()
+    pidfd = os.pidfd_open(pids[ends])
+    Path(f"/proc/{pids[ends]}/root/tmp/go").touch()
+    select.select([pidfd], [], [], 30)
+    os.close(pidfd)
+    for one in (lives, ends):
+        (engine.root / "containers" / one / "config.json").write_text("{torn")
+    engine.start()
+    assert engine.get("/containers/json?all=1").json == []
+    told = engine.get("/info").json["Warnings"]
+    for one, words in (
+        (lives, f"it ran, as pid {pids[lives]}, and was killed: exit code 137"),
+        (ends, f"it had run as pid {pids[ends]}, and ended by itself: exit code 6"),
+    ):
+        place = engine.root / "containers.set-aside" / one
+        assert (place / "set-aside.txt").read_text().splitlines()[1:] == [words]
+        (line,) = (line for line in told if str(place) in line)
+        assert line.endswith(f"; {words}")
 
 
 def test_a_newer_state_directory_is_refused_in_words_and_left_as_it_is(fresh_engine):

@@ -8,7 +8,7 @@ gets through uncancelled.
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -21,9 +21,11 @@ from runtime.images.store import ImageStore
 from supervisor.config import Settings, claim_directories
 from supervisor.container import ContainerConfig
 from supervisor.engine import Engine
+from supervisor.errors import EngineError
 from supervisor.pumping import Lane, Stages
 from supervisor.shim_link import ShimLink
 from supervisor.states import State
+from supervisor.strays import clear_cgroup
 
 pytestmark = pytest.mark.anyio
 
@@ -75,18 +77,32 @@ async def engine_in(base, backend):
     cgroups = Cgroups.detect(settings.cgroup_parent)
     images = ImageStore(settings.root / "images")
     images.refresh_host()
-    async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:
-        marks = MarkFile(settings.run_dir / "marks")
-        stages = Stages(marks, shim.hold)
-        try:
-            yield Engine(settings, tasks, shim, images, cgroups, stages)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await shim.quit()
-            tasks.cancel_scope.cancel()
-            stages.close()
-            marks.close()
-            cgroups.remove_parent()
+    try:
+        async with ShimLink.connect(settings.run_dir) as shim, anyio.create_task_group() as tasks:
+            marks = MarkFile(settings.run_dir / "marks")
+            stages = Stages(marks, shim.hold)
+            engine = Engine(settings, tasks, shim, images, cgroups, stages)
+            try:
+                yield engine
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await remove_all(engine)
+                    await shim.quit()
+                tasks.cancel_scope.cancel()
+                stages.close()
+                marks.close()
+    finally:
+        with anyio.CancelScope(shield=True):
+            for left in cgroups.containers():
+                await clear_cgroup(cgroups, left)
+        cgroups.remove_parent()
+
+
+async def remove_all(engine):
+    """Tests that have failed leave containers."""
+    for container in list(engine.containers):
+        with anyio.move_on_after(5), suppress(EngineError):
+            await engine.remove(container, force=True)
 
 
 @pytest.fixture

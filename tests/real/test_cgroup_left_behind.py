@@ -1,4 +1,4 @@
-"""A cgroup that an earlier run has left behind does no harm to the next one."""
+"""No cgroup is left behind, and one that an earlier run has left does no harm to the next one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from runtime.cgroup_trees import find_trees
+from tests.real.conftest import our_cgroups
 from tests.real.engine_process import cgroups_of
 
 
@@ -14,6 +15,15 @@ def place(engine, container):
     tree = find_trees(Path("/proc/self/mountinfo").read_text()).unified
     parent = next(path.parent for path in map(Path, cgroups_of(container)) if tree in path.parents)
     return parent / container
+
+
+def test_an_engine_has_none_before_its_first_container(fresh_engine):
+    """So however early its start is cut short, nothing is left."""
+    assert our_cgroups(fresh_engine.base) == set()
+    assert fresh_engine.result("true") == (0, "", "")
+    assert len(our_cgroups(fresh_engine.base)) == 1
+    fresh_engine.terminate()
+    assert our_cgroups(fresh_engine.base) == set()
 
 
 def test_one_that_was_killed_once_is_not_used_again(engine):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engine_process import CHECKOUT
+from tests.real.conftest import our_cgroups
+from tests.real.engine_process import CHECKOUT, EngineProcess
 
 PRINTS = "trap 'exit 0' TERM; echo started; while :; do sleep 60 & wait; done"
 
@@ -324,21 +325,27 @@ def test_the_demo(tmp_path):
     assert not list(Path("/run").glob("mdocker-demo-*"))
 
 
-def test_the_demo_is_interrupted():
-    """Ctrl-C in the middle, to the whole foreground group as a terminal sends it."""
+@pytest.mark.parametrize("line", ["$ mdocker images", "deaf   |"], ids=["at once", "later"])
+def test_the_demo_is_interrupted(tmp_path, line):
+    """Ctrl-C, to the whole foreground group as a terminal sends it."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "mdocker.demo", "6"],
         cwd=CHECKOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    for line in process.stdout:
-        if line.startswith("deaf   |"):
+    for said in process.stdout:
+        if said.startswith(line):
             break
+    (root,) = tmp_path.iterdir()
+    EngineProcess.roots.add(root)
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=40)
     assert process.returncode == 130
     assert "nothing is left behind" in out
+    assert our_cgroups(tmp_path) == set()
+    assert list(tmp_path.iterdir()) == []
     assert not list(Path("/run").glob("mdocker-demo-*"))

@@ -87,8 +87,8 @@ def test_at_an_end(engine):
 @pytest.mark.parametrize("who", ["supervisor", "shim"])
 def test_at_start(engine, who):
     pid = engine.process.pid if who == "supervisor" else engine.shim_pid
-    container = engine.create("sh", "-c", "echo said")
     before = settled(engine)
+    container = engine.create("sh", "-c", "echo said")
     refused = started = 0
     # One is for the connection itself.
     for number in range(1, MOST):

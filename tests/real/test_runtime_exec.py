@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -16,7 +18,10 @@ import pytest
 
 from runtime import shim_protocol as protocol
 from runtime.cgroups import Limits
+from runtime.spec import Bind
 from tests.real.exec_driver import entered, execute
+from tests.real.shim_driver import ShimDriver
+from tests.real.test_no_descriptors import room_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT_ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
@@ -142,6 +147,49 @@ def test_refused_where_the_container_has_ended_or_never_was(driver):
         started.id = real
 
 
+@pytest.mark.parametrize("command", ["true", "nowhere"])
+def test_without_descriptors_it_is_refused_in_words_and_nothing_else_happens(
+    driver, sleeper, command
+):
+    before = settled_descriptors(driver, sleeper)
+    refused = entered_at = 0
+    for number in range(16):
+        with room_for(driver.pid, number), entered(driver, sleeper, command) as one:
+            if one.refused is not None:
+                refused += 1
+                assert one.refused.errno == errno.EMFILE
+                assert "oo many open files" in one.refused.message
+                assert one.failure() is None  # nobody has its pipes any more
+                continue
+            entered_at += 1
+            failure = one.failure()
+            words = "" if failure is None else failure["words"]
+            assert ("executable file not found" in words) == (command == "nowhere")
+            assert os.waitstatus_to_exitcode(one.status()) == (0 if command == "true" else 127)
+    assert refused > 2
+    assert entered_at > 2
+    assert execute(driver, sleeper, "echo goes on") == "goes on\n"
+    # The ready network namespaces were given up for it.
+    assert settled_descriptors(driver, sleeper) <= before
+
+
+@pytest.mark.parametrize("of", ["payload", "exec"])
+def test_a_hard_limit_that_was_lowered_meanwhile_is_no_obstacle(tmp_path, of, shim_of_module):
+    """Nobody without CAP_SYS_RESOURCE may raise it again, not even to what payloads had so far."""
+    driver = ShimDriver(tmp_path, shim_of_module.lower, fast=shim_of_module.fast)
+    try:
+        early = driver.start("sleep", "1000")
+        assert early.failure() is None
+        resource.prlimit(driver.pid, resource.RLIMIT_NOFILE, (300, 300))
+        ask = "ulimit -Sn; ulimit -Hn"
+        seen = driver.run(ask) if of == "payload" else execute(driver, early, ask)
+        assert int(seen.split()[0]) <= 1024
+        if not may_raise_limits(driver.pid):
+            assert seen.split() == ["300", "300"]
+    finally:
+        driver.close()
+
+
 def test_it_ends_with_the_container(driver, sleeper):
     with entered(driver, sleeper, "sh", "-c", "echo up; trap '' TERM; sleep 999 & wait") as one:
         assert one.readline() == "up\n"
@@ -222,7 +270,7 @@ def strays(driver, one):
 
     theirs = {"0": "/dev/null", "4": links(driver.pid)["4"]}  # where a fast one gives up
     for number, stream in enumerate(("stdout", "stderr", "status"), 1):
-        theirs[str(number)] = one.link_of(stream)
+        theirs[str(number)] = os.readlink(f"/proc/self/fd/{one.end_of(stream)}")
     own = ("/dev/null", "/etc/passwd")
     return {
         number: target
@@ -323,15 +371,28 @@ def test_the_program_that_enters_cannot_be_overwritten(driver):
         os.open(f"/proc/{driver.pid}/exe", os.O_WRONLY)
 
 
+@pytest.mark.parametrize("of", ["payload", "exec"])
+def test_who_executes_our_own_program_has_it_from_a_read_only_mount(driver, of):
+    """A container can keep it open until none of us runs, and then nothing would be busy."""
+    if os.stat(os.path.realpath(sys.executable)).st_dev != os.stat("/").st_dev:
+        pytest.skip("the interpreter is on a file system of its own")
+    held = "import os; print(os.statvfs('/proc/self/exe').f_flag & os.ST_RDONLY)"
+    ours = ("/proc/self/exe", "-I", "-S", "-c", held)
+    found = sys.base_prefix, "/lib", "/lib64", "/usr"
+    binds = tuple(Bind(path, path) for path in dict.fromkeys(found) if os.path.isdir(path))
+    started = driver.start(*(ours if of == "payload" else ("sleep", "1000")), binds=binds)
+    assert started.failure() is None
+    if of == "payload":
+        assert (started.output(), started.status()) == (f"{os.ST_RDONLY}\n", 0)
+        return
+    with entered(driver, started, *ours) as one:
+        assert one.failure() is None
+        assert (one.output(), one.status()) == (f"{os.ST_RDONLY}\n", 0)
+
+
 def test_hundreds_of_execs_leave_the_shim_as_it_was(driver, sleeper):
     def resident():
         return int(field(Path(f"/proc/{driver.pid}/status").read_text(), "VmRSS").split()[0])
-
-    def descriptors():
-        adopted, _ = driver.adopt()  # once it answers it has closed what it had to close
-        for fd in adopted[sleeper.id].fds:
-            os.close(fd)
-        return driver.shim_fds()
 
     def one():
         with entered(driver, sleeper, "/bin/true") as it:
@@ -341,11 +402,24 @@ def test_hundreds_of_execs_leave_the_shim_as_it_was(driver, sleeper):
 
     for _ in range(40):
         one()
-    before, open_before = resident(), descriptors()
+    before, open_before = resident(), settled_descriptors(driver, sleeper)
     for _ in range(160):
         one()
-    assert descriptors() == open_before
+    assert settled_descriptors(driver, sleeper) == open_before
     assert resident() - before < 200  # KiB
+
+
+def settled_descriptors(driver, sleeper):
+    """How many the shim has open, once it has closed what it had to close."""
+    adopted, _ = driver.adopt()
+    for fd in adopted[sleeper.id].fds:
+        os.close(fd)
+    return driver.shim_fds()
+
+
+def may_raise_limits(pid):
+    """Whether a process has CAP_SYS_RESOURCE."""
+    return int(field(Path(f"/proc/{pid}/status").read_text(), "CapEff"), 16) >> 24 & 1
 
 
 def test_messages_survive_the_protocol():

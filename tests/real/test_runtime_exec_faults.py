@@ -19,8 +19,9 @@ from runtime.exec_spec import ExecSpec
 from runtime.kernel import Kernel
 from runtime.program import usable
 from runtime.shim_exec import Execs
+from tests.real.fast_steps import host
 from tests.real.shim_driver import ShimDriver, busybox_tree
-from tests.real.test_runtime_faults import FailingDoor, host
+from tests.real.test_runtime_faults import FailingDoor
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,9 @@ class Bed:
         memory = kernel.memfd_sealed("exec", spec.to_json())
         status_r, status_w = os.pipe()
         null = os.open("/dev/null", os.O_WRONLY)
-        execs.start(protocol.Exec("e", self.started.id, memory, status_w, null, null, ()), self.held)
+        execs.start(
+            protocol.Exec("e", self.started.id, memory, status_w, null, null, ()), self.held
+        )
         for fd in (memory, status_w, null):
             os.close(fd)
         text = b""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime import capabilities, native, program, steps
-from runtime.becoming import Ends, Host
+from runtime import native, program, steps
+from runtime.becoming import Ends
 from runtime.cgroups import Limits
 from runtime.errors import UserUnknown
 from runtime.exec_plan import compile_exec
@@ -23,6 +23,7 @@ from runtime.kernel import DOOR, Kernel
 from runtime.layer_files import Unusual, read_etc
 from runtime.plan import compile_plan
 from runtime.spec import Bind, Tmpfs
+from tests.real.fast_steps import host
 from tests.real.shim_driver import ShimDriver, busybox_tree
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -40,12 +41,6 @@ def driver(tmp_path, lower):
     driver = ShimDriver(tmp_path, lower)
     yield driver
     driver.close()
-
-
-def host():
-    status = Path("/proc/self/status").read_text()
-    bounding = capabilities.status_mask(status, "CapBnd")
-    return Host([signal.SIGPIPE], bounding, bounding, (1024, 4096), b"")
 
 
 def packed(driver, **more):

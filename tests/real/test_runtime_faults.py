@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from runtime import becoming, capabilities, spawner
+from runtime import becoming, spawner
 from runtime.cgroups import Cgroups, Limits
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
 from runtime.plan import Plan, compile_plan
 from runtime.shim_protocol import Spawn
 from runtime.spec import Bind, Spec
+from tests.real.fast_steps import host
 from tests.real.shim_driver import busybox_tree
 
 
@@ -72,17 +72,6 @@ def place(tmp_path_factory):
     yield spec
     cgroups.remove("faulty")
     cgroups.remove_parent()
-
-
-def host():
-    status = Path("/proc/self/status").read_text()
-    return becoming.Host(
-        ignored_signals=[signal.SIGPIPE],
-        bounding=capabilities.status_mask(status, "CapBnd"),
-        permitted=capabilities.status_mask(status, "CapPrm"),
-        nofile=(1024, 4096),
-        oom_score_adj=b"1000",
-    )
 
 
 def start(door: Kernel, plan: Plan, network: int) -> tuple[int, dict | None]:

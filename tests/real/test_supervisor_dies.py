@@ -116,21 +116,51 @@ def test_the_shim_dies_and_the_supervisor_goes_on(fresh_engine):
     assert engine.result("echo", "again") == (0, "again\n", "")
 
 
-@pytest.mark.parametrize("end", ["terminate", "kill"])
-@pytest.mark.parametrize("what", ["files", "directory"])
-def test_a_run_directory_that_was_cleaned_away_ends_no_container(fresh_engine, end, what):
+def test_who_finds_no_engine_by_its_names_has_it_make_them_anew(fresh_engine):
+    """Nobody could reach it, and nobody could start another: its socket and pid were wiped."""
     engine = fresh_engine
-    container = engine.run(
-        "sh", "-c", "echo one; until [ -e /tmp/go ]; do sleep 0.02; done; echo two; exit 5"
-    )
+    container = engine.run("sleep", "1000")
     before, shim = engine.inspect(container)["State"], engine.shim_pid
+    shutil.rmtree(engine.run_dir)
+    with engine.spawning() as spawn:
+        command = spawn("inspect", "-f", "{{.State.Pid}}", container)
+        out, err = command.communicate(timeout=50)
+    assert (command.returncode, out) == (0, f"{before['Pid']}\n"), err
+    assert (engine.supervisor_pid, engine.shim_pid) == (engine.process.pid, shim)
+    assert "was removed, and is made anew" in (engine.run_dir / "shim.log").read_text()
+    assert engine.result("true") == (0, "", "")
+
+
+def wipe(directory, what):
     if what == "directory":
-        shutil.rmtree(engine.run_dir)
+        shutil.rmtree(directory)
     else:
-        for path in engine.run_dir.iterdir():
+        for path in directory.iterdir():
             if not path.is_dir():
                 path.unlink()
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+@pytest.mark.parametrize("what", ["files", "directory"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_directory_that_was_cleaned_away_ends_no_container(fresh_engine, end, what, when):
+    """While a supervisor lives, the shim sees to its names when it goes; after that nobody told it,
+    and the next engine took it for dead and ended all containers."""
+    engine = fresh_engine
+    container = engine.create(
+        "sh", "-c", "printf 'one\\nha'; until [ -e /tmp/go ]; do sleep 0.02; done; echo lf; exit 5"
+    )
+    with engine.stream("POST", f"/containers/{container}/attach?stream=1&stdout=1") as output:
+        assert engine.post(f"/containers/{container}/start").status == 204
+        seen = b""
+        while b"ha" not in seen:  # a line that has only begun is in no log yet
+            seen += output.read1()
+    before, shim = engine.inspect(container)["State"], engine.shim_pid
+    if when == "before":
+        wipe(engine.run_dir, what)
     getattr(engine, end)()
+    if when == "after":
+        wipe(engine.run_dir, what)
     engine.start()
     after = engine.inspect(container)["State"]
     assert (after["Running"], after["Error"]) == (True, "")
@@ -138,5 +168,5 @@ def test_a_run_directory_that_was_cleaned_away_ends_no_container(fresh_engine, e
     assert "made anew" in (engine.run_dir / "shim.log").read_text()
     Path(f"/proc/{after['Pid']}/root/tmp/go").touch()
     assert engine.wait(container) == 5
-    assert engine.output(container) == (b"one\ntwo\n", b"")
+    assert engine.output(container) == (b"one\nhalf\n", b"")
     assert engine.result("true") == (0, "", "")

@@ -52,6 +52,8 @@ class Killer:
             while not self._over.wait(self._every_s * self._choose.uniform(0.3, 1.7)):
                 names = list(self._victims)
                 victim = self._choose.choices(names, [self._victims[n] for n in names])[0]
+                if self.deaths == Deaths():
+                    victim = names[0]  # a short soak has killed that one at least
                 # Counted first: whoever sees what it did looks here for the reason.
                 setattr(self.deaths, victim, getattr(self.deaths, victim) + 1)
                 getattr(self, f"_kill_{victim}")()

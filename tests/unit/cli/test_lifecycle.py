@@ -270,6 +270,7 @@ def test_errors_without_json(engine, mdocker):
 
 def test_start_attached_to_one_only(engine, mdocker):
     for words in (["x", "y"], ["--all"], ["-f", "label=a"]):
-        result = mdocker("start", "-a", *words)
-        assert result.code == 1
-        assert "one container at a time" in result.err
+        for option in ("-a", "-i", "-ai"):
+            result = mdocker("start", option, *words)
+            assert result.code == 1
+            assert "you cannot start and attach multiple containers at once" in result.err

@@ -46,10 +46,9 @@ def render(text):
         ("{{index .Args 1}}", "x"),
         ('{{index .Networks "a" "IP"}}', "1"),
         ("{{.Config.Labels.nope}}", "<no value>"),
-        # What Docker may leave out is no mistake to ask for.
-        ("{{.State.Health}} {{json .State.Health}}", "<nil> null"),
-        ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
-        ("{{.Config.StopTimeout}}|{{.Config.StopSignal}}|{{.SizeRw}}", "<nil>||<nil>"),
+        ("{{.Config.Labels.nope.x}} {{json .Config.Labels.nope}}", "<no value> null"),
+        ('{{len .Config.Labels.nope}}{{join .Config.Labels.nope ","}}|', "0|"),
+        ("{{if .Config.Labels.nope}}x{{else}}none{{end}}", "none"),
         ("{{(index .Mounts 0).Source}}", "/x"),
         ("{{range .Mounts}}{{.Source}} {{end}}", "/x /y "),
         ("{{range .Config.Env}}x{{else}}none{{end}}", "none"),
@@ -102,7 +101,6 @@ def test_templates(text, result):
     [
         ("{{.Nope}}", 'there is no field "Nope" in .; there are: Args, Config'),
         ("{{.Health}}", 'there is no field "Health" in .;'),
-        ("{{.State.Health.Status}}", 'there is no field "Status": .Health is nothing'),
         ("{{.State.Nope}}", 'there is no field "Nope" in .State; there are: Pid, Status'),
         ("{{.Name.x}}", ".Name is no structure"),
         ("{{.None.x}}", ".None is nothing"),

@@ -128,10 +128,13 @@ def test_a_full_socket_is_would_block_and_sends_nothing(pair):
         assert protocol.receive(pair[1]) == protocol.Forget(str(number))
 
 
-def test_out_of_descriptors_is_told_with_the_container_and_leaks_none(pair):
+@pytest.mark.parametrize(
+    "message", [protocol.Spawn("c", 0, 1, 2, 0, 1, 2, ()), protocol.Exec("e", "c", 0, 1, 2, 0, ())]
+)
+def test_out_of_descriptors_is_told_with_what_it_was_for_and_leaks_none(pair, message):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     open_now = {int(fd) for fd in os.listdir("/proc/self/fd")}
-    protocol.send(pair[0], protocol.Spawn("c", 0, 1, 2, 0, 1, 2, ()))
+    protocol.send(pair[0], message)
     room = min(set(range(max(open_now) + 2)) - open_now)
     resource.setrlimit(resource.RLIMIT_NOFILE, (room + 1, hard))
     try:
@@ -139,7 +142,8 @@ def test_out_of_descriptors_is_told_with_the_container_and_leaks_none(pair):
             protocol.receive(pair[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert (lost.value.errno, lost.value.message_id) == (errno.EMFILE, "c")
+    assert lost.value.errno == errno.EMFILE
+    assert (lost.value.message_type, lost.value.message_id) == (message.TYPE, message.id)
     assert len(os.listdir("/proc/self/fd")) == len(open_now)
 
 

@@ -111,6 +111,12 @@ class FakeEngine:
 
     def run_ends(self, container, code=1, ran_s=0.0):
         """A run ends."""
+        self.end(container, code, ran_s)
+        if container.state is State.RESTARTING:
+            self.await_restart(container)
+
+    def end(self, container, code=1, ran_s=0.0):
+        """A run's end goes on record; what follows is for the caller."""
         lifecycle.end_run(
             self,
             container,
@@ -118,8 +124,6 @@ class FakeEngine:
             finished_ns=container.life.started_ns + int(ran_s * 1e9),
             timeline=container.life.timeline,
         )
-        if container.state is State.RESTARTING:
-            self.await_restart(container)
 
     def on_disk(self, container):
         return store.load(self.directory(container)).life
@@ -476,6 +480,19 @@ async def test_after_a_reboot_those_come_back_whose_policy_says_so(
             assert container.life.boot_id == "boot-two"
 
 
+async def test_stopped_while_it_was_to_come_back_after_a_reboot_it_stays_so_in_that_boot(world):
+    async with world(state=State.EXITED) as (engine, container):
+        engine.boot_id = "boot-two"
+        engine.fails = [StartFailed("no", 127)]
+        restarting.resume(engine, container)
+        await anyio.sleep(0.01)
+        await end_requests.stop(engine, container, None, None)
+        assert container.state is State.EXITED
+        restarting.resume(engine, container)  # the supervisor has died, the machine has not
+        await anyio.sleep(100)
+        assert container.state is State.EXITED
+
+
 @pytest.mark.parametrize("name", ["no", "on-failure", "always", "unless-stopped"])
 async def test_what_ran_when_the_machine_went_down(world, name):
     async with world(name) as (engine, container):
@@ -612,9 +629,8 @@ async def take(engine, container, what, value):
             assert known.life.state is container.state
             container.life, container.config = known.life, known.config
             if container.state is State.RUNNING and what == "reboot":
-                engine.run_ends(container, 255)
-            else:
-                restarting.resume(engine, container)
+                engine.end(container, 255)
+            restarting.resume(engine, container)
 
 
 def check(engine, container):
