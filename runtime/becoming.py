@@ -148,11 +148,10 @@ class Becoming:
             door.write(fd, host.oom_score_adj)
             door.close(fd)
         door.set_nofile(host.nofile)
-        if self.wanted.terminal is not None:
-            # Its user may open it by its name then.
-            door.fchown(0, identity.uid, -1)
-        elif self.ends.stdin < 0:
+        if self.wanted.terminal is None and self.ends.stdin < 0:
             door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+        if identity.uid:
+            self._give_streams(identity.uid)
         self.step = "enter the working directory"
         entered = payload.try_enter(wanted.cwd)
         self.step = "set its privileges"
@@ -171,6 +170,12 @@ class Becoming:
             door.execve(path, wanted.args, wanted.env)
         except OSError as error:
             raise payload.explain(path, error) from None
+
+    def _give_streams(self, uid: int) -> None:
+        """Let a user that isn't root open its own streams by their names, such as /dev/stdout."""
+        for fd in (0, 1, 2):
+            if stat.S_ISFIFO(self.door.fstat(fd).st_mode) or self.wanted.terminal is not None:
+                self.door.fchown(fd, uid, -1)
 
     def _drop(self, identity: users.Identity) -> None:
         """Leave the payload what its capabilities say, and nothing it could get back by execve."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _WRITE, _OPEN, _CLOSE, _RT_SIGACTION, _IOCTL, _DUP2, _SOCKET = 1, 2, 3, 13, 16, 33, 41
 _RMDIR, _UNLINK = 84, 87
 _EXECVE, _GETCWD, _CHDIR, _MKDIR, _SYMLINK, _SETSID, _SETGROUPS = 59, 79, 80, 83, 88, 112, 116
+_FCHOWN = 93
 _SETRESUID, _SETRESGID, _CAPSET, _MKNOD, _PIVOT_ROOT, _PRCTL = 117, 119, 126, 133, 155, 157
 _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 170, 171, 258, 259
 _UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
@@ -109,7 +110,7 @@ class Programs:
             self._attach_binds(binds, texts),
             self._readonly_root if plan.readonly_root else b"",
             self._protect(plan, texts),
-            self._become(plan, identity, ends.stdin >= 0, texts),
+            self._become(plan, identity, ends, texts),
         ]
         return b"".join(parts)
 
@@ -128,7 +129,7 @@ class Programs:
             step(_SETNS, _ENTERED, NAMESPACES),
             step(_CLOSE, _ENTERED),
             *(self._silence[number] for number in plan.silent),
-            self._become(plan, identity, ends.stdin >= 0, texts),
+            self._become(plan, identity, ends, texts),
         ]
         return b"".join(parts)
 
@@ -388,18 +389,25 @@ class Programs:
             parts.append(step(_MOUNT, kind, path, kind, mounts.SAFE | flags.MS_RDONLY, size))
         return b"".join(parts)
 
-    def _become(
-        self, plan: PayloadPlan, identity: Identity, has_input: bool, texts: Texts
-    ) -> bytes:
+    def _become(self, plan: PayloadPlan, identity: Identity, ends: Ends, texts: Texts) -> bytes:
         """What `becoming.Becoming.become` does."""
         return (
             self._limits
-            + (b"" if has_input else self._no_input)
+            + (b"" if ends.stdin >= 0 else self._no_input)
+            + (self._give_streams(identity.uid, ends) if identity.uid else b"")
             + self._enter(plan.cwd, texts)
             + self._privileges(plan, identity, texts)
             + self._signals
             + self._close
             + self._execute(plan, identity, texts)
+        )
+
+    def _give_streams(self, uid: int, ends: Ends) -> bytes:
+        streams = enumerate((ends.stdin, ends.stdout, ends.stderr))
+        return b"".join(
+            step(_FCHOWN, number, uid, _LAST)
+            for number, end in streams
+            if end >= 0 and stat.S_ISFIFO(os.fstat(end).st_mode)
         )
 
     def _enter(self, cwd: bytes, texts: Texts) -> bytes:

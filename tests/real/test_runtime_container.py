@@ -47,6 +47,13 @@ def test_stdout_and_stderr_are_two_streams(driver):
     assert (started.output(), started.errors()) == ("out\n", "err\n")
 
 
+@pytest.mark.parametrize("user", ["", "1000", "1000:1000"])
+def test_its_user_may_open_its_streams_by_their_names(driver, user):
+    script = "echo out > /dev/stdout; echo err > /dev/stderr; echo out >> /proc/self/fd/1"
+    started = driver.start("sh", "-c", script, user=user)
+    assert (started.output(), started.errors()) == ("out\nout\n", "err\n")
+
+
 def test_the_names(driver):
     seen = driver.run("hostname; cat /proc/sys/kernel/domainname", domainname="wood")
     assert seen.split()[1] == "wood"
