@@ -34,10 +34,12 @@ class TarInput:
 
     Attributes:
         received: How many have come.
+        last_read: What the last `read` returned: zeros if that was the archive's end mark.
     """
 
     def __init__(self, stream: Stream, advance: Callable[[int], None]) -> None:
         self.received = 0
+        self.last_read = b""
         self._stream = stream
         self._advance = advance
         self._pieces: deque[bytes] = deque()
@@ -62,7 +64,8 @@ class TarInput:
         while length and (part := self.take(length)):
             parts.append(part)
             length -= len(part)
-        return b"".join(parts)
+        self.last_read = b"".join(parts)
+        return self.last_read
 
     def take(self, length: int) -> bytes:
         """At least one and at most `length` bytes; empty at the end.
@@ -73,7 +76,7 @@ class TarInput:
         while not self._pieces:
             if self._stream.ended:
                 return b""
-            came = [bytes(piece) for piece in self._stream.read()]
+            came = [bytes(piece) for piece in self._stream.read() if len(piece)]
             self._pieces.extend(came)
             size = sum(map(len, came))
             self.received += size
@@ -122,8 +125,9 @@ class Receiving:
 
     def close(self) -> None:
         """Let go of the directories."""
-        os.close(self._root)
-        os.close(self._parent)
+        for fd in (self._root, self._parent):
+            if fd >= 0:
+                os.close(fd)
 
     def unpack(self, source: TarInput, top: str, name: str | None) -> None:
         """Make all files of an archive.
@@ -302,6 +306,9 @@ def _entries(source: TarInput) -> Iterator[tarfile.TarInfo]:
             archive.members.clear()  # type: ignore[attr-defined]
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise EngineUnreachable(f"{_GARBLED}: {error}") from None
+    # tarfile takes any bad header after the first for the end.
+    if source.last_read != bytes(tarfile.BLOCKSIZE):
+        raise EngineUnreachable(f"{_GARBLED}: it has no end")
 
 
 def _placed(name: str, top: str, new: str | None) -> str:

@@ -44,7 +44,13 @@ class Sending:
         self._linked: dict[tuple[int, int], str] = {}
 
     def pieces(self, path: str, name: str) -> Iterator[bytes]:
-        """The archive of a file or directory, called `name` in it, with its end mark."""
+        """The archive of a file or directory, called `name` in it, with its end mark.
+
+        None of its pieces is empty: to who sends them, that would be the end.
+        """
+        return filter(None, self._pieces(path, name))
+
+    def _pieces(self, path: str, name: str) -> Iterator[bytes]:
         todo = [(path, name)]
         while todo:
             path, name = todo.pop()
