@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
+import anyio
 import anyio.to_thread
 
 from logs.framing import Stream, frame
@@ -48,10 +50,10 @@ async def attach(engine: Engine, request: Request) -> None:
     if begin is None:
         _check_state(container)
     streams = asked_streams(request)
-    has_terminal = container.config.tty
     keys = escape_keys.parse(request.parameter("detachKeys"))
-    # Raw bytes have no room for places.
-    telling = places.are_wanted(request) and not has_terminal
+    telling = places.are_wanted(request)
+    # A terminal's output is raw bytes to Docker's clients; these have no room for places.
+    raw = container.config.tty and not telling
     keeps_log = container.config.log_driver != "none"
     attachment: Attachment | None = None
     fed: Fed | None = None
@@ -66,50 +68,69 @@ async def attach(engine: Engine, request: Request) -> None:
         past = None
         if begin is not None and keeps_log:
             upto = None if fed is None else (fed.file, fed.size)
-            asked = LogRequest(streams, begin=begin, framed=not has_terminal)
+            asked = LogRequest(streams, begin=begin, framed=not raw)
             past = await open_history(engine, container, asked, upto)
             if past is not None and past.missed:
                 headers.append(places.MISSED)
         if telling:
             headers.append(places.header(await _place(engine, container, fed)))
-        await connection.hijack(hijacked.head(request, headers, raw=has_terminal))
+        await connection.hijack(hijacked.head(request, headers, raw=raw))
         engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
 
-        async def show() -> None:
-            await _show(engine, connection, container, past, fed, attachment, streams, telling)
-
+        kind = _Kind(raw, telling, streams)
         target = None
         if container.config.open_stdin and flag(request, "stdin") and attachment is not None:
             target = typed.into(container, attachment, keys)
-        with connection.hangups.cancelling(connection.stream) as scope:
-            if target is not None:
-                if await typed.beside(show, connection, target):
-                    what = lifecycle.attributes(container)
-                    engine.events.publish("container", "detach", container.id, what)
-                    return
-            else:
-                await show()
-            if telling:
-                await connection.stream.send(places.frame(places.END))
-        if scope.cancelled_caught and target is not None:
-            target.end()
+        left = False
+
+        async def show() -> None:
+            nonlocal left
+            with connection.hangups.cancelling(connection.stream) as scope:
+                await _show(engine, connection, past, fed, attachment, kind)
+                if telling:
+                    await connection.stream.send(places.frame(places.END))
+            left = scope.cancelled_caught
+            if left and attachment is not None and target is not None:
+                # What it had sent before it left (`docker run -a stdin`) is to arrive.
+                engine.detach(container, attachment)
+                with anyio.move_on_after(typed.REST_S):
+                    await target.ended.wait()
+                target.end()
+
+        if target is None:
+            await show()
+        elif await typed.beside(show, connection, target):
+            left = True
+        if left:
+            what = lifecycle.attributes(container)
+            engine.events.publish("container", "detach", container.id, what)
     finally:
         if attachment is not None:
             engine.detach(container, attachment)
 
 
+class _Kind(NamedTuple):
+    """How a client gets what it gets.
+
+    Attributes:
+        raw: Without frames.
+        telling: With places.
+    """
+
+    raw: bool
+    telling: bool
+    streams: frozenset[Stream]
+
+
 async def _show(
     engine: Engine,
     connection: Connection,
-    container: Container,
     past: Chunks | None,
     fed: Fed | None,
     attachment: Attachment | None,
-    streams: frozenset[Stream],
-    telling: bool,
+    kind: _Kind,
 ) -> None:
     """Send what was printed before, if that is wanted, and what is printed now."""
-    raw = container.config.tty
     send = connection.stream.send_all
     if past is not None:
         pieces = history(engine, past)
@@ -117,9 +138,9 @@ async def _show(
             async for piece in pieces:
                 await send((piece,))
         if fed is not None:
-            await send((fed.out,) if raw else _begun(fed, streams, telling))
+            await send((fed.out,) if kind.raw else _begun(fed, kind.streams, kind.telling))
     if attachment is not None:
-        await _send_live(attachment, send, raw=raw)
+        await _send_live(attachment, send, raw=kind.raw)
 
 
 def _check_state(container: Container) -> None:

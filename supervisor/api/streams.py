@@ -78,7 +78,10 @@ def _log_request(request: Request) -> LogRequest:
 async def logs(engine: Engine, request: Request) -> None:
     """GET /containers/{id}/logs"""
     container = found(engine, request)
-    asked = msgspec.structs.replace(_log_request(request), framed=not container.config.tty)
+    telling = places.are_wanted(request)
+    # Of a terminal Docker's clients take raw bytes, which have no room for places.
+    framed = telling or not container.config.tty
+    asked = msgspec.structs.replace(_log_request(request), framed=framed)
     if container.config.log_driver == "none":
         raise Unsupported("configured logging driver does not support reading")
     connection = request.connection
@@ -88,7 +91,6 @@ async def logs(engine: Engine, request: Request) -> None:
         past = await _live(engine, log, asked)
     else:
         past = await open_history(engine, container, asked)
-    telling = places.are_wanted(request) and asked.framed
     connection.stream.widen(SEND_BUFFER)
     content_type = MULTIPLEXED if request.version >= (1, 42) and asked.framed else RAW
     await connection.start_stream(200, content_type, _headers(past) if telling else ())

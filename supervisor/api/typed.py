@@ -13,17 +13,21 @@ from supervisor.container import Container
 from supervisor.escape_keys import EscapeKeys
 from supervisor.stdin import Stdin
 
+REST_S = 10.0
+"""How long a client that has gone may leave input behind that nobody takes."""
+
 
 class Target:
     """Where it goes.
 
     Attributes:
+        ended: Set once all of it is there, or will never be.
         opened: Waits until it can be written to; None where it never will be (any more).
         keys: Those by which the client leaves; None where there is no terminal.
         end: The client types no more: what is its alone has ended.
     """
 
-    __slots__ = ("end", "keys", "opened")
+    __slots__ = ("end", "ended", "keys", "opened")
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Target:
         self.opened = opened
         self.keys = keys
         self.end = end
+        self.ended = anyio.Event()
 
 
 def into(container: Container, attachment: Attachment, keys: bytes) -> Target:
@@ -70,8 +75,11 @@ async def beside(
         async def type_on() -> None:
             nonlocal detached
             detached = await _pass_on(connection, target)
+            target.ended.set()
             if detached:
                 tasks.cancel_scope.cancel()
+            else:
+                target.end()
 
         tasks.start_soon(type_on)
         try:
@@ -105,5 +113,4 @@ async def _pass_on(connection: Connection, target: Target) -> bool:
                 break
     except ClientGone:
         pass
-    target.end()
     return False
