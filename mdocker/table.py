@@ -95,14 +95,14 @@ COMMANDS: tuple[Command, ...] = (
         "mdocker.commands.pause:pause",
         "Stop all processes of containers where they are",
         CONTAINERS,
-        "CONTAINER [CONTAINER...] | --all",
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
     ),
     Command(
         "unpause",
         "mdocker.commands.pause:unpause",
         "Let paused containers go on",
         CONTAINERS,
-        "CONTAINER [CONTAINER...] | --all",
+        "[OPTIONS] CONTAINER [CONTAINER...] | --all",
     ),
     Command(
         "rm",

@@ -153,14 +153,30 @@ class Containers(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def start_again(self, data):
-        model = self.pick(data, "running")
+        model = self.pick(data, "running", "paused")
         if model is not None:
-            self.post(model, "start", 304)
+            self.post(model, "start", 304 if model.state == "running" else 409)
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data())
+    def pause(self, data):
+        model = self.pick(data, "running", "paused")
+        if model is not None:
+            self.post(model, "pause", 204 if model.state == "running" else 409)
+            model.state = "paused"
+
+    @precondition(lambda self: self.models)
+    @rule(data=st.data())
+    def unpause(self, data):
+        model = self.pick(data, "running", "paused")
+        if model is not None:
+            self.post(model, "unpause", 204 if model.state == "paused" else 500)
+            model.state = "running"
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def stop(self, data):
-        model = self.pick(data, "running")
+        model = self.pick(data, "running", "paused")
         if model is not None:
             self.post(model, "stop?t=0" if model.kind == "deaf" else "stop?t=20", 204)
             self.has_ended(model, SCRIPTS[model.kind][1])
@@ -176,7 +192,7 @@ class Containers(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def kill(self, data):
-        model = self.pick(data, "running")
+        model = self.pick(data, "running", "paused")
         if model is not None:
             self.post(model, "kill", 204)
             self.has_ended(model, 137)
@@ -184,10 +200,10 @@ class Containers(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def restart(self, data):
-        model = self.pick(data, "running", "exited", "created")
+        model = self.pick(data, "running", "paused", "exited", "created")
         if model is not None:
             self.post(model, "restart?t=0" if model.kind == "deaf" else "restart?t=20", 204)
-            if model.state == "running":
+            if model.state in ("running", "paused"):
                 self.has_ended(model, SCRIPTS[model.kind][1])
             self.has_started(model)
 
@@ -209,7 +225,7 @@ class Containers(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def its_payload_is_killed_by_somebody_else(self, data):
-        model = self.pick(data, "running")
+        model = self.pick(data, "running", "paused")
         if model is None:
             return
         before = model.pid
@@ -244,11 +260,11 @@ class Containers(RuleBasedStateMachine):
     @precondition(lambda self: self.models)
     @rule(data=st.data())
     def remove(self, data):
-        model = self.pick(data, "created", "exited", "running")
+        model = self.pick(data, "created", "exited", "running", "paused")
         if model is None:
             return
         answer = self.engine.delete(f"/containers/{model.id}")
-        if model.state == "running":
+        if model.state in ("running", "paused"):
             assert answer.status == 409, answer
         else:
             assert answer.status == 204, answer
@@ -314,7 +330,7 @@ class Containers(RuleBasedStateMachine):
             assert str(record.life.state) == model.state
             assert record.name == model.name
             assert state["Pid"] == record.life.pid == model.pid
-            if model.state == "running":
+            if model.state in ("running", "paused"):
                 self.runs(model)
             else:
                 assert state["ExitCode"] == record.life.exit_code == model.code

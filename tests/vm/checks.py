@@ -252,6 +252,56 @@ def the_container_sees_only_its_own_cgroup_and_cannot_write(engine):
 
 
 @check
+def what_is_paused_is_frozen_and_goes_on(engine):
+    script = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
+    container = engine.run("sh", "-c", script)
+    follow_until(engine, container, b"ready")
+    same(engine.post(f"/containers/{container}/pause").status, 204)
+    assert "frozen 1" in (directory_of(container) / "cgroup.events").read_text()
+    same(engine.inspect(container)["State"]["Status"], "paused")
+    same(stop(engine, container, 60), 5)
+    remove(engine, container)
+
+
+@check
+def what_a_container_uses_is_counted_without_limits(engine):
+    script = "tail -c 20m /dev/zero > /dev/null; echo ready; exec sleep 1000"
+    container = engine.run("sh", "-c", script)
+    follow_until(engine, container, b"ready")
+    told = engine.get(f"/containers/{container}/stats?stream=0&one-shot=1").json
+    directory = directory_of(container)
+    assert "file" in told["memory_stats"]["stats"], told["memory_stats"]
+    assert told["memory_stats"]["usage"] > 0
+    same(told["pids_stats"]["current"], int((directory / "pids.current").read_text()))
+    assert told["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    if (directory / "io.stat").exists():
+        assert told["blkio_stats"]["io_service_bytes_recursive"] is not None
+    remove(engine, container)
+
+
+@check
+def limits_change_while_it_runs(engine):
+    script = "import time; held = bytearray(b'x') * (24 << 20); print('ready', flush=True); "
+    container = engine.run("python3", "-c", script + "time.sleep(1000)")
+    follow_until(engine, container, b"ready")
+    limits = {"Memory": 64 * MEBIBYTE, "CpuQuota": 20_000, "CpuShares": 2048, "PidsLimit": 17}
+    answer = engine.post(f"/containers/{container}/update", limits)
+    same((answer.status, answer.json), (200, {"Warnings": []}))
+    directory = directory_of(container)
+    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
+    found = [(directory / name).read_text().strip() for name in names]
+    same(found, [str(64 * MEBIBYTE), str(64 * MEBIBYTE), "20000 100000", "79", "17"])
+    answer = engine.post(f"/containers/{container}/update", {"Memory": 16 * MEBIBYTE})
+    same((answer.status, "unable to set memory limit to" in answer.message), (500, True))
+    same(engine.inspect(container)["State"]["Running"], True)
+    none = {"Memory": -1, "CpuQuota": -1, "PidsLimit": -1}
+    same(engine.post(f"/containers/{container}/update", none).status, 200)
+    found = [(directory / name).read_text().strip() for name in names]
+    same(found, ["max", "max", "max 100000", "79", "max"])
+    remove(engine, container)
+
+
+@check
 def several_at_once_with_limits(engine):
     ids = [
         engine.create(
