@@ -122,7 +122,7 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
         if unused in aside and (pids := engine.cgroups.pids(unused)):
             set_aside.add(aside[unused], f"it ran, as pids {sorted(pids)}, and was killed")
         await sweep_cgroup(engine, unused)
-    engine.warnings = set_aside.warnings(engine.root)
+    engine.warnings = set_aside.warnings(engine.root) + engine.volumes.warnings()
     for container in engine.containers:
         restarting.resume(engine, container)
     if runs:
