@@ -129,7 +129,7 @@ class Programs:
             step(_SETNS, _ENTERED, NAMESPACES),
             step(_CLOSE, _ENTERED),
             *(self._silence[number] for number in plan.silent),
-            self._become(plan, identity, ends, texts),
+            self._become(plan, identity, ends, texts, plan.silent),
         ]
         return b"".join(parts)
 
@@ -389,12 +389,19 @@ class Programs:
             parts.append(step(_MOUNT, kind, path, kind, mounts.SAFE | flags.MS_RDONLY, size))
         return b"".join(parts)
 
-    def _become(self, plan: PayloadPlan, identity: Identity, ends: Ends, texts: Texts) -> bytes:
+    def _become(
+        self,
+        plan: PayloadPlan,
+        identity: Identity,
+        ends: Ends,
+        texts: Texts,
+        silent: Sequence[int] = (),
+    ) -> bytes:
         """What `becoming.Becoming.become` does."""
         return (
             self._limits
             + (b"" if ends.stdin >= 0 else self._no_input)
-            + (self._give_streams(identity.uid, ends) if identity.uid else b"")
+            + (self._give_streams(identity.uid, ends, silent) if identity.uid else b"")
             + self._enter(plan.cwd, texts)
             + self._privileges(plan, identity, texts)
             + self._signals
@@ -402,12 +409,13 @@ class Programs:
             + self._execute(plan, identity, texts)
         )
 
-    def _give_streams(self, uid: int, ends: Ends) -> bytes:
+    def _give_streams(self, uid: int, ends: Ends, silent: Sequence[int]) -> bytes:
         streams = enumerate((ends.stdin, ends.stdout, ends.stderr))
         return b"".join(
             step(_FCHOWN, number, uid, _LAST)
             for number, end in streams
-            if end >= 0 and stat.S_ISFIFO(os.fstat(end).st_mode)
+            # What is silent is the machine's own /dev/null by then.
+            if end >= 0 and number not in silent and stat.S_ISFIFO(os.fstat(end).st_mode)
         )
 
     def _enter(self, cwd: bytes, texts: Texts) -> bytes:

@@ -152,6 +152,17 @@ def test_environment_user_and_directory_are_as_in_docker(engine, bird):
     assert shell(engine, bird, "id -u; id -G; echo $HOME", User="4711:33") == "4711\n33\n/\n"
 
 
+def test_a_detached_one_of_another_user_has_the_containers_null_device(engine, bird):
+    line = "readlink /proc/$$/fd/1 /proc/$$/fd/2 > /tmp/seen; id -u >> /tmp/seen"
+    before = os.stat("/dev/null")
+    exec_id = created(engine, bird, "sh", "-c", line, User="4712")
+    assert engine.post(f"/exec/{exec_id}/start", {"Detach": True}).status == 200
+    assert told(engine, bird, exec_id)[-1] == ("exec_die", "0")
+    assert shell(engine, bird, "cat /tmp/seen").split()[-1] == "4712"
+    after = os.stat("/dev/null")
+    assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+
+
 def test_privileged_has_all_capabilities_and_others_the_payloads(engine, bird):
     line = "grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status"
     assert shell(engine, bird, line) == shell(engine, bird, line.replace("self", "1"))
