@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test soak bench check format clean
+.PHONY: demo test client-suites soak bench check format clean
 
 # PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -22,6 +22,12 @@ test: $(VENV)/.test check
 SOAK ?= --seconds 600
 soak: $(VENV)/.test
 	$(PY) -m tests.soak $(SOAK)
+
+# As root: the clients' own public test suites, fetched through their package registries.
+# SUITES='docker-py --record' for one of them, and to write down anew what passes.
+client-suites: $(VENV)/.test
+	sh tests/install-tools
+	$(PY) -m tests.clients.suites $(SUITES)
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .

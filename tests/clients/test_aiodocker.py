@@ -1,0 +1,157 @@
+"""aiodocker, the client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+
+from tests.clients.not_done import still_refused, words
+
+aiodocker = pytest.importorskip("aiodocker", reason="needs aiodocker (pip install aiodocker)")
+
+pytestmark = pytest.mark.anyio
+
+QUIET = {"Image": "host", "Cmd": ["sleep", "600"], "HostConfig": {"NetworkMode": "none"}}
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+async def client(engine):
+    async with aiodocker.Docker(f"unix://{engine.socket}") as made:
+        yield made
+
+
+@pytest.fixture
+async def bird(client):
+    return await client.containers.run(
+        {**QUIET, "Cmd": ["sh", "-c", "echo tweet; echo squawk >&2; exec sleep 600"]}, name="bird"
+    )
+
+
+async def test_the_engine(client, engine):
+    assert (await client.version())["ApiVersion"] == "1.50"
+    assert (await client.system.info())["DockerRootDir"] == str(engine.root)
+
+
+async def test_life(client, bird):
+    shown = await bird.show()
+    assert shown["Name"] == "/bird" and shown["State"]["Running"]
+    await bird.rename("raven")
+    await bird.restart(t=0)
+    await bird.kill(signal="HUP")
+    await bird.stop(t=0)
+    assert (await bird.wait())["StatusCode"] == 137
+    await bird.start()
+    await bird.delete(force=True)
+    with pytest.raises(aiodocker.DockerError, match="No such container: raven") as missing:
+        await client.containers.get("raven")
+    assert missing.value.status == 404
+
+
+async def test_logs(client, bird):
+    following = bird.log(stdout=True, stderr=True, follow=True)
+    seen = {await anext(following), await anext(following)}
+    assert seen == {"tweet\n", "squawk\n"}
+    await bird.kill()
+    assert [line async for line in following] == []
+    assert await bird.log(stdout=True) == ["tweet\n"]
+    assert await bird.log(stderr=True, tail=1) == ["squawk\n"]
+
+
+async def test_attach(client):
+    config = {"Image": "box:1", "Cmd": ["sh", "-c", "echo out; echo err >&2"]}
+    container = await client.containers.create(config)
+    async with container.attach(stdout=True, stderr=True) as stream:
+        await container.start()
+        messages = []
+        while (message := await stream.read_out()) is not None:
+            messages.append((message.stream, message.data))
+    assert sorted(messages) == [(1, b"out\n"), (2, b"err\n")]
+
+
+async def test_thirty_at_once(client):
+    made = await asyncio.gather(
+        *(client.containers.run(QUIET, name=f"n{number}") for number in range(30))
+    )
+    assert len(await client.containers.list()) == 30
+    await asyncio.gather(*(container.stop(t=0) for container in made))
+    assert await client.containers.list() == []
+    codes = await asyncio.gather(*(container.wait() for container in made))
+    assert {code["StatusCode"] for code in codes} == {137}
+
+
+async def test_events(client):
+    listening = client.events.subscribe()
+    container = await client.containers.run({**QUIET, "Cmd": ["true"]}, name="crow")
+    seen = []
+    while "die" not in seen:
+        event = await listening.get()
+        if event["Actor"]["ID"] == container.id:
+            seen.append(event["Action"])
+    # It listens in a task of its own, maybe a little later than the container is made.
+    assert seen[-2:] == ["start", "die"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({"name": ["bird"]}, 1),
+        ({"status": ["exited"]}, 0),
+        ({"label": ["x"]}, 0),
+        ({"network": ["none"], "ancestor": ["host"]}, 1),
+    ],
+    ids=str,
+)
+async def test_filters(client, bird, filters, count):
+    assert len(await client.containers.list(all=True, filters=filters)) == count
+
+
+async def test_images(client):
+    assert "box:1" in {tag for one in await client.images.list() for tag in one["RepoTags"]}
+    assert (await client.images.inspect("box:1"))["Config"]["Cmd"]
+    with pytest.raises(aiodocker.DockerError, match="No such image: nosuch:latest") as missing:
+        await client.images.inspect("nosuch")
+    assert missing.value.status == 404
+    with pytest.raises(aiodocker.DockerError, match="cannot pull from registries yet"):
+        await client.images.pull("nosuch:1")
+
+
+async def refused_exec(client):
+    bird = await client.containers.get("bird")
+    return await bird.exec(["true"])
+
+
+async def refused_stats(client):
+    return await (await client.containers.get("bird")).stats(stream=False)
+
+
+REFUSED = {
+    "exec": refused_exec,
+    "statistics": refused_stats,
+    "tagging": lambda c: c.images.tag("box:1", "other"),
+    "image history": lambda c: c.images.history("box:1"),
+    "creating and changing networks": lambda c: c.networks.create({"Name": "mine"}),
+    "pushing": lambda c: c.images.push("box:1"),
+    "pruning of images": lambda c: c.images.prune(),
+    "builds": lambda c: c.images.build(fileobj=io.BytesIO(b""), encoding="identity"),
+}
+
+
+@pytest.mark.parametrize("what", still_refused(REFUSED))
+async def test_what_is_not_done_is_refused_by_name(client, bird, what):
+    with pytest.raises(aiodocker.DockerError) as refused:
+        await REFUSED[what](client)
+    assert (refused.value.status, refused.value.message) == (501, words(what))
+
+
+async def test_an_option_that_is_not_done_is_refused_by_name(client):
+    wish = {**QUIET, "HostConfig": {"Privileged": True}}
+    with pytest.raises(aiodocker.DockerError) as refused:
+        await client.containers.create(wish)
+    assert refused.value.status in (400, 501) and "Privileged" in refused.value.message

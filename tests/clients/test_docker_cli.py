@@ -1,0 +1,153 @@
+"""The docker CLI where it lists, filters and is refused.
+
+Its everyday is tests/real/test_docker_cli.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.clients.not_done import still_refused, untold, words
+
+DOCKER = shutil.which("docker")
+
+pytestmark = pytest.mark.skipif(DOCKER is None, reason="needs the docker CLI (docker.io)")
+
+
+@pytest.fixture
+def docker(engine, tmp_path):
+    """Run a command line to its end; returns (exit code, stdout, stderr)."""
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": f"unix://{engine.socket}",
+        "DOCKER_CONFIG": str(tmp_path),
+        "DOCKER_BUILDKIT": "0",
+    }
+
+    def run(*words, stdin=b""):
+        done = subprocess.run(
+            [DOCKER, *words], env=environment, cwd=tmp_path, input=stdin,
+            capture_output=True, timeout=40, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    return run
+
+
+@pytest.fixture
+def flock(engine):
+    """Three containers: one that runs, one that has ended, one that was never started."""
+    quiet = {"HostConfig": {"NetworkMode": "none"}, "Labels": {"kind": "bird"}}
+    engine.run("sleep", "600", name="bird", image="box:1", **quiet)
+    engine.wait(engine.run("sh", "-c", "exit 3", name="crow", **quiet))
+    engine.create("true", name="bee", HostConfig={"NetworkMode": "host"})
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (["name=b"], "bee bird"),
+        (["name=^bird$"], "bird"),
+        (["label=kind"], "crow bird"),
+        (["label=kind=bird", "status=running"], "bird"),
+        (["status=created", "status=exited"], "bee crow"),
+        (["exited=3"], "crow"),
+        (["exited=0"], ""),
+        (["ancestor=host"], "bee crow"),
+        (["before=crow"], "bird"),
+        (["since=crow"], "bee"),
+        (["network=host"], "bee"),
+        (["health=none"], "bee crow bird"),
+        (["is-task=true"], ""),
+        (["volume=/nosuch"], ""),
+        (["publish=80"], ""),
+        (["expose=8000-9000/udp"], ""),
+    ],
+    ids=str,
+)
+def test_filters(docker, flock, filters, names):
+    asked = [word for filter in filters for word in ("--filter", filter)]
+    code, out, err = docker("ps", "-a", "--format", "{{.Names}}", *asked)
+    assert (code, out.split(), err) == (0, names.split(), "")
+
+
+@pytest.mark.parametrize(
+    ("filter", "text"),
+    [
+        ("nosuch=1", "invalid filter 'nosuch'"),
+        (
+            "status=asleep",
+            "invalid filter 'status=asleep': invalid value for state (asleep): must be one of "
+            "created, running, paused, restarting, removing, exited, dead",
+        ),
+        (
+            "health=fine",
+            "invalid filter 'health=fine': invalid value for health (fine): must be one of none, "
+            "starting, healthy, unhealthy",
+        ),
+        ("exited=x", "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax"),
+        ("since=nobody", "No such container: nobody"),
+        ("publish=1:2", "filter for 'publish' should not contain ':': 1:2"),
+    ],
+)
+def test_filters_that_can_not_be(docker, filter, text):
+    assert docker("ps", "--filter", filter) == (1, "", f"Error response from daemon: {text}\n")
+
+
+def test_networks(docker, flock):
+    assert (
+        docker("network", "ls", "--format", "{{.Name}} {{.Driver}}")[1] == "host host\nnone null\n"
+    )
+    template = "{{range .Containers}}{{.Name}}{{end}}"
+    assert docker("network", "inspect", "-f", template, "none")[1] == "bird\n"
+    code, _, err = docker("network", "rm", "none")
+    assert (code, "none is a pre-defined network and cannot be removed" in err) == (1, True)
+    code, _, err = docker("network", "rm", "nosuch")
+    assert (code, "network nosuch not found" in err) == (1, True)
+    assert docker("network", "prune", "-f")[0] == 0
+
+
+def test_port(docker, flock):
+    assert docker("port", "bird") == (0, "", "")
+    code, _, err = docker("port", "bird", "80")
+    assert (code, "no public port '80" in err.lower()) == (1, True)
+
+
+REFUSED = {
+    "builds": ["build", "-"],
+    "checking of registry credentials": ["login", "-u", "me", "-p", "word", "here:5000"],
+    "commit": ["commit", "bird", "nest"],
+    "copying from and to containers": ["cp", "bird:/etc/passwd", "-"],
+    "creating and changing networks": ["network", "create", "mine"],
+    "diff": ["diff", "bird"],
+    "exec": ["exec", "bird", "true"],
+    "export": ["export", "bird"],
+    "image history": ["history", "box:1"],
+    "loading of images": ["load"],
+    "pausing": ["pause", "bird"],
+    "plugins": ["plugin", "enable", "nosuch"],
+    "pruning of images": ["image", "prune", "-f"],
+    "pushing": ["push", "box:1"],
+    "registries": ["search", "box"],
+    "saving of images": ["save", "box:1"],
+    "statistics": ["stats", "--no-stream", "bird"],
+    "tagging": ["tag", "box:1", "other"],
+    "top": ["top", "bird"],
+    "volumes": ["volume", "create", "nest"],
+}
+
+
+@pytest.mark.parametrize("what", still_refused(REFUSED))
+def test_what_is_not_done_is_refused_by_name(docker, flock, what):
+    code, _, err = docker(*REFUSED[what], stdin=b"FROM host\n")
+    assert code != 0
+    assert words(what) in err, err
+
+
+def test_whatever_is_refused_is_asked_for_here():
+    """But what the CLI never asks for by itself."""
+    assert set(untold(REFUSED)) <= {"attaching by WebSocket", "terminals"}

@@ -1,0 +1,290 @@
+"""docker-py, the Docker SDK for Python: what its users do."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import tarfile
+import threading
+import warnings
+
+import pytest
+
+from tests.clients.not_done import still_refused, untold, words
+
+docker = pytest.importorskip("docker", reason="needs docker-py (pip install docker)")
+
+SLEEP = ["sleep", "600"]
+
+# docker-py leaves the sockets of streams to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected():
+    """No other module is blamed for them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture
+def client(engine):
+    with docker_client(engine) as made:
+        yield made
+
+
+def docker_client(engine, **more):
+    return contextlib.closing(docker.DockerClient(f"unix://{engine.socket}", **more))
+
+
+@pytest.fixture
+def bird(client):
+    return client.containers.run(
+        "box:1", ["sh", "-c", "echo tweet; echo squawk >&2; exec sleep 600"],
+        name="bird", detach=True, labels={"kind": "bird"}, network_mode="none",
+    )  # fmt: skip
+
+
+def first_lines(container, count=2):
+    """The first lines of a container, which has printed them when this returns."""
+    with contextlib.closing(container.logs(stream=True, follow=True)) as stream:
+        text = b""
+        for piece in stream:
+            text += piece
+            if text.count(b"\n") >= count:
+                return text
+    return text
+
+
+def test_the_engine(client, engine):
+    assert client.ping()
+    assert client.version()["ApiVersion"] == "1.50"
+    assert client.info()["DockerRootDir"] == str(engine.root)
+    assert {"Images", "Containers"} <= client.df().keys()
+
+
+def test_an_older_client(engine):
+    with docker_client(engine, version="1.24") as old:
+        assert old.ping()
+        assert old.containers.list(all=True) == []
+    with (
+        pytest.raises(docker.errors.APIError, match="too new"),
+        docker_client(engine, version="1.99") as new,
+    ):
+        new.version()
+
+
+def test_run(client):
+    assert client.containers.run("box:1", remove=True) == b"from the box\n"
+    out = client.containers.run(
+        "host", ["sh", "-c", "echo $SONG $PWD $(id -u); hostname"], remove=True,
+        environment={"SONG": "tweet"}, working_dir="/tmp", user="1:2", hostname="nest",
+        mem_limit="64m", nano_cpus=500_000_000, pids_limit=50, network_mode="none",
+    )  # fmt: skip
+    assert out == b"tweet /tmp 1\nnest\n"
+    with pytest.raises(docker.errors.ContainerError) as failed:
+        client.containers.run("box:1", ["sh", "-c", "echo oops >&2; exit 7"], remove=True)
+    assert (failed.value.exit_status, failed.value.stderr) == (7, b"oops\n")
+    assert client.containers.list(all=True) == []
+
+
+def test_what_can_not_be_run(client):
+    with pytest.raises(docker.errors.APIError, match="executable file not found"):
+        client.containers.run("box:1", ["nosuch"])
+    with pytest.raises(docker.errors.ImageNotFound, match="cannot pull from registries yet"):
+        client.containers.run("nosuch:1")
+    for wish in (
+        {"privileged": True},
+        {"cap_add": ["SYS_ADMIN"]},
+        {"devices": ["/dev/fuse"]},
+        {"network": "mine"},
+    ):
+        with pytest.raises(docker.errors.APIError) as refused:
+            client.containers.run("box:1", **wish)
+        assert refused.value.response.status_code in (400, 404, 501)
+        text = refused.value.explanation
+        assert "mdocker does not support " in text or "not found" in text, text
+
+
+def test_logs(client, bird):
+    assert sorted(first_lines(bird).splitlines()) == [b"squawk", b"tweet"]
+    assert bird.logs(stderr=False) == b"tweet\n"
+    assert bird.logs(stdout=False, tail=1) == b"squawk\n"
+    assert bird.logs(stderr=False, timestamps=True).endswith(b"Z tweet\n")
+    assert bird.logs(since=4_000_000_000) == b""
+    following = bird.logs(stream=True, follow=True, stderr=False)
+    bird.kill()
+    assert b"".join(following) == b"tweet\n"
+
+
+def test_life(client, bird):
+    assert bird.status in ("created", "running")
+    bird.reload()
+    assert bird.status == "running" and bird.attrs["State"]["Pid"] > 0
+    bird.rename("raven")
+    assert client.containers.get("raven").id == bird.id
+    bird.update(restart_policy={"Name": "on-failure", "MaximumRetryCount": 3})
+    bird.reload()
+    assert bird.attrs["HostConfig"]["RestartPolicy"]["Name"] == "on-failure"
+    bird.restart(timeout=0)
+    bird.kill("HUP")
+    bird.stop(timeout=0)
+    assert bird.wait()["StatusCode"] == 137
+    bird.start()
+    bird.remove(force=True)
+    with pytest.raises(docker.errors.NotFound, match="No such container: raven"):
+        client.containers.get("raven")
+
+
+def test_refusals_have_their_status(client, bird):
+    with pytest.raises(docker.errors.APIError, match="stop the container before removing") as no:
+        bird.remove()
+    assert no.value.response.status_code == 409
+    with pytest.raises(docker.errors.APIError, match=r'name "/bird" is already in use') as no:
+        client.containers.create("host", SLEEP, name="bird")
+    assert no.value.response.status_code == 409
+
+
+def test_waiting(client):
+    container = client.containers.create("host", ["sh", "-c", "exit 5"])
+    codes = []
+    waiter = threading.Thread(
+        target=lambda: codes.append(container.wait(condition="next-exit")["StatusCode"])
+    )
+    with_events = client.events(decode=True, filters={"event": "die"})
+    waiter.start()
+    container.start()
+    waiter.join(10)
+    assert next(with_events)["Actor"]["Attributes"]["exitCode"] == "5"
+    with_events.close()
+    if not codes:  # it may have ended before it was waited for
+        container.start()
+        waiter.join(10)
+    assert codes == [5]
+
+
+def test_attach(client):
+    container = client.containers.create("box:1", ["sh", "-c", "echo out; echo err >&2"])
+    stream = container.attach(stream=True, logs=True, demux=True)
+    container.start()
+    pieces = list(stream)
+    assert b"".join(out for out, _ in pieces if out) == b"out\n"
+    assert b"".join(err for _, err in pieces if err) == b"err\n"
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({"name": "bird"}, {"bird"}),
+        ({"label": "kind=bird"}, {"bird"}),
+        ({"label": ["kind", "other"]}, set()),
+        ({"status": "exited"}, {"gone"}),
+        ({"exited": 3}, {"gone"}),
+        ({"ancestor": "box:1"}, {"bird"}),
+        ({"before": "gone"}, {"bird"}),
+        ({"since": "bird"}, {"gone"}),
+        ({"network": "none"}, {"bird", "gone"}),
+        ({"health": "none"}, {"bird", "gone"}),
+        ({"is-task": False}, {"bird", "gone"}),
+        ({"volume": "nosuch"}, set()),
+        ({"publish": 80}, set()),
+        ({"expose": "80/tcp"}, set()),
+    ],
+    ids=str,
+)
+def test_filters(client, bird, filters, names):
+    gone = client.containers.run("host", ["sh", "-c", "exit 3"], name="gone", detach=True)
+    gone.wait()
+    found = client.containers.list(all=True, filters=filters)
+    assert {container.name for container in found} == names
+
+
+def test_prune(client, bird):
+    for _ in range(3):
+        client.containers.create("host", SLEEP, labels={"old": "1"})
+    pruned = client.containers.prune(filters={"label": "old"})
+    assert len(pruned["ContainersDeleted"]) == 3
+    assert client.containers.list(all=True) == [bird]
+
+
+def test_images(client, box):
+    imported = client.api.import_image_from_data(
+        box, repository="nest", tag="2", changes=["ENV A=B", "LABEL k=v", "EXPOSE 80"]
+    )
+    assert "sha256:" in imported
+    image = client.images.get("nest:2")
+    assert image.labels == {"k": "v"}
+    assert "nest:2" in {tag for one in client.images.list() for tag in one.tags}
+    assert client.images.list(name="nest") == [image]
+    assert client.images.list(filters={"label": "k=other"}) == []
+    made = client.containers.create("nest:2", SLEEP)
+    assert client.containers.list(all=True, filters={"expose": "80"}) == [made]
+    with pytest.raises(docker.errors.APIError, match="unable to remove repository reference"):
+        client.images.remove("nest:2")
+    client.images.remove("nest:2", force=True)
+    with pytest.raises(docker.errors.ImageNotFound, match="No such image: nest:2"):
+        client.images.get("nest:2")
+
+
+def test_networks(client):
+    assert {network.name for network in client.networks.list()} == {"none", "host"}
+    assert client.networks.get("none").attrs["Driver"] == "null"
+
+
+def tar_of(name, text):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    return out.getvalue()
+
+
+REFUSED = {
+    "attaching by WebSocket": lambda c: c.api._result(
+        c.api._get(c.api._url("/containers/{0}/attach/ws", "bird"))
+    ),
+    "builds": lambda c: c.images.build(fileobj=io.BytesIO(b"FROM host\n")),
+    "checking of registry credentials": lambda c: c.login("user", "word", registry="here:5000"),
+    "commit": lambda c: c.containers.get("bird").commit("nest"),
+    "copying from and to containers": lambda c: c.containers.get("bird").get_archive("/etc"),
+    "creating and changing networks": lambda c: c.networks.create("mine"),
+    "diff": lambda c: c.containers.get("bird").diff(),
+    "exec": lambda c: c.containers.get("bird").exec_run("true"),
+    "export": lambda c: list(c.containers.get("bird").export()),
+    "image history": lambda c: c.images.get("box:1").history(),
+    "loading of images": lambda c: list(c.images.load(b"")),
+    "pausing": lambda c: c.containers.get("bird").pause(),
+    "plugins": lambda c: c.plugins.install("nosuch"),
+    "pruning of images": lambda c: c.images.prune(),
+    "pushing": lambda c: c.api._raise_for_status(
+        c.api._post_json(c.api._url("/images/{0}/push", "box"), data={})
+    ),
+    "registries": lambda c: c.images.search("box"),
+    "saving of images": lambda c: list(c.images.get("box:1").save()),
+    "statistics": lambda c: c.containers.get("bird").stats(stream=False),
+    "tagging": lambda c: c.images.get("box:1").tag("other"),
+    "terminals": lambda c: c.containers.get("bird").resize(24, 80),
+    "top": lambda c: c.containers.get("bird").top(),
+    "volumes": lambda c: c.volumes.create("nest"),
+}
+
+
+@pytest.mark.parametrize("what", still_refused(REFUSED))
+def test_what_is_not_done_is_refused_by_name(client, bird, what):
+    with pytest.raises(docker.errors.APIError) as refused:
+        REFUSED[what](client)
+    assert refused.value.explanation == words(what)
+    assert refused.value.response.status_code == 501
+
+
+def test_whatever_is_refused_is_asked_for_here():
+    assert untold(REFUSED) == []
+
+
+def test_swarms_are_refused(client):
+    with pytest.raises(docker.errors.APIError, match="This node is not a swarm manager"):
+        client.services.list()
