@@ -35,8 +35,11 @@ class Entered(Process):
 
 
 @contextlib.contextmanager
-def entered(driver, started, *args, **spec):
-    """Run a command in a container that runs; it has to have ended when this does."""
+def entered(driver, started, *args, stdin=None, **spec):
+    """Run a command in a container that runs; it has to have ended when this does.
+
+    `stdin` is what it reads: no more than a pipe holds.
+    """
     number = next(_NUMBERS)
     unified = Path(driver.cgroups.trees.unified, driver.cgroups.parent, started.id, f"e{number}")
     unified.mkdir()
@@ -45,8 +48,14 @@ def entered(driver, started, *args, **spec):
     fd = kernel.memfd_sealed("exec", ExecSpec(args=args, **values).to_json())
     one = Entered(driver, f"e{number}", unified)
     theirs = one.pipes()
-    protocol.send(driver.socket, protocol.Exec(one.id, started.id, fd, *theirs, ()))
-    for end in (fd, *theirs):
+    typed = ()
+    if stdin is not None:
+        stdin_r, stdin_w = os.pipe()
+        os.write(stdin_w, stdin)
+        os.close(stdin_w)
+        typed = (stdin_r,)
+    protocol.send(driver.socket, protocol.Exec(one.id, started.id, fd, *theirs, typed))
+    for end in (fd, *theirs, *typed):
         os.close(end)
     one.answered(driver.receive(protocol.Execed, protocol.ExecRefused))
     try:

@@ -81,6 +81,25 @@ def test_environment_user_and_working_directory_are_what_was_asked(driver, sleep
     assert seen == ["1 /nest /bin", "/tmp", "1234", "5678", "5678 999"]
 
 
+def test_it_reads_what_it_is_given_also_by_its_name(driver, sleeper):
+    for user in ("", "bird"):
+        line = "cat /dev/stdin; readlink /proc/$$/fd/0 | cut -c -4"
+        with entered(driver, sleeper, "sh", "-c", line, stdin=b"word\n", user=user) as one:
+            assert (one.failure(), one.output(), one.errors()) == (None, "word\npipe\n", "")
+            assert one.status() == 0
+
+
+@pytest.mark.parametrize("silent", [(1,), (2,), (1, 2)])
+def test_silent_streams_are_the_containers_null_device(driver, sleeper, silent):
+    for user in ("", "bird"):
+        line = (
+            "for i in 1 2; do test $(readlink /proc/$$/fd/$i) = /dev/null && r=$r$i; done; exit $r"
+        )
+        with entered(driver, sleeper, "sh", "-c", line, silent=silent, user=user) as one:
+            assert one.failure() is None
+            assert os.waitstatus_to_exitcode(one.status()) == int("".join(map(str, silent)))
+
+
 def test_its_exit_is_told_once(driver, sleeper):
     with entered(driver, sleeper, "sh", "-c", "echo out; echo err >&2; exit 7") as one:
         assert (one.failure(), one.output(), one.errors()) == (None, "out\n", "err\n")
@@ -213,6 +232,22 @@ def test_it_ends_with_the_supervisor_and_so_do_its_children(driver, sleeper):
         for fd in adopted[sleeper.id].fds:
             os.close(fd)
         assert driver.children() == {sleeper.pid}
+
+
+def test_a_lasting_one_goes_on_without_the_supervisor_and_ends_with_the_container(driver, sleeper):
+    with entered(driver, sleeper, "sleep", "999", lasting=True, silent=(1, 2)) as one:
+        assert one.failure() is None
+        pidfd = os.pidfd_open(one.pid)
+        driver.reconnect()
+        adopted, _ = driver.adopt()
+        assert adopted[sleeper.id].wait_status is None
+        for fd in adopted[sleeper.id].fds:
+            os.close(fd)
+        assert not select.select([pidfd], [], [], 0)[0]
+        sleeper.kill()
+        assert os.WTERMSIG(one.status()) == signal.SIGKILL
+        assert select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
 
 
 def test_the_next_container_is_not_born_into_the_one_that_was_entered(driver, sleeper):
