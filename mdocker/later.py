@@ -42,6 +42,13 @@ _RUN = {
 }
 
 _OTHERS = {
+    "update": dict.fromkeys(
+        (
+            *("--blkio-weight", "--cpu-rt-period", "--cpu-rt-runtime", "--cpuset-cpus"),
+            *("--cpuset-mems", "--kernel-memory", "--memory-reservation"),
+        ),
+        _LIMITS,
+    ),
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
     "import": {"--platform": "an image is always for this machine's platform"},

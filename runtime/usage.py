@@ -118,12 +118,15 @@ def _ram() -> int:
     return 0
 
 
-def usage(cgroups: Cgroups, container_id: str, *, memory_uncounted: bool = False) -> Usage | None:
+def usage(
+    cgroups: Cgroups, container_id: str, machine_cpu_ns: int, *, memory_uncounted: bool = False
+) -> Usage | None:
     """Read what a container uses; None where it has ended.
 
     Args:
         cgroups: The engine's.
         container_id: Its full id.
+        machine_cpu_ns: As `Usage` has it; read once for all, as it takes the kernel long.
         memory_uncounted: Its memory controller does not know of all that it has.
 
     Raises:
@@ -132,14 +135,13 @@ def usage(cgroups: Cgroups, container_id: str, *, memory_uncounted: bool = False
     unified = f"{cgroups.unified(container_id)}"
     places = {name: f"{path}" for name, path in cgroups.v1(container_id).items()}
     try:
-        total, _ = _processors()
         cpu = _numbers(f"{unified}/cpu.stat")
         throttling = _throttling(cpu, places.get("cpu"))
-        memory = _memory(cgroups, container_id, unified, places.get("memory"), memory_uncounted)
+        memory = _memory(unified, places.get("memory"), memory_uncounted)
         pids, pids_limit = _pids(unified, places.get("pids"))
         return Usage(
             at_ns=time.time_ns(),
-            machine_cpu_ns=total,
+            machine_cpu_ns=machine_cpu_ns,
             cpu_ns=cpu["usage_usec"] * 1000,
             user_ns=cpu["user_usec"] * 1000,
             system_ns=cpu["system_usec"] * 1000,
@@ -171,15 +173,13 @@ def _throttling(cpu: dict[str, int], v1: str | None) -> tuple[int, int, int]:
     return cpu.get("nr_periods", 0), cpu.get("nr_throttled", 0), throttled
 
 
-def _memory(
-    cgroups: Cgroups, container_id: str, unified: str, v1: str | None, uncounted: bool
-) -> Memory:
+def _memory(unified: str, v1: str | None, uncounted: bool) -> Memory:
     counted = None
     with contextlib.suppress(FileNotFoundError):  # no controller
         counted = _memory_v2(unified) if v1 is None else _memory_v1(v1)
     if counted is not None and not uncounted:
         return counted
-    held = anonymous_bytes(cgroups.pids(container_id))
+    held = anonymous_bytes(int(pid) for pid in _listed(unified, "cgroup.procs"))
     if counted is None:
         return Memory(usage=held, details={"anon": held})
     if held <= counted.usage:
@@ -213,13 +213,19 @@ def _pids(unified: str, v1: str | None) -> tuple[int, int]:
         current = int(_read(f"{directory}/pids.current"))
         limit = _read(f"{directory}/pids.max").strip()
     except FileNotFoundError:
-        below = (entry.path for entry in os.scandir(unified) if entry.is_dir())
-        return sum(map(_threads, (unified, *below))), _UNLIMITED
+        return len(_listed(unified, "cgroup.threads")), _UNLIMITED
     return current, _UNLIMITED if limit == b"max" else int(limit)
 
 
-def _threads(directory: str) -> int:
-    return _read(f"{directory}/cgroup.threads").count(b"\n")
+def _listed(directory: str, name: str) -> list[bytes]:
+    """Who is in a cgroup and in those right below it: commands that have entered."""
+    found = _read(f"{directory}/{name}").split()
+    if os.stat(directory).st_nlink > 2:  # a link for each directory in it
+        for entry in os.scandir(directory):
+            if entry.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # it has just ended
+                    found += _read(f"{entry.path}/{name}").split()
+    return found
 
 
 def _transfers(path: str) -> tuple[Transfer, ...] | None:
@@ -270,8 +276,9 @@ def usages(cgroups: Cgroups, containers: Iterable[tuple[str, bool]]) -> dict[str
         OSError: No descriptors.
     """
     found = {}
+    machine_cpu_ns, _ = _processors()
     for container_id, uncounted in containers:
-        one = usage(cgroups, container_id, memory_uncounted=uncounted)
+        one = usage(cgroups, container_id, machine_cpu_ns, memory_uncounted=uncounted)
         if one is not None:
             found[container_id] = one
     return found

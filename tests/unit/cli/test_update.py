@@ -90,6 +90,7 @@ def test_a_limit_that_is_none(engine, mdocker, words, text):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (("--cpuset-cpus", "0", "a"), "--cpuset-cpus is not supported yet: this limit"),
         (("a",), "nothing to update: give --restart"),
         (("--restart", ":1", "a"), "no policy provided before colon"),
         (("--restart-delay", "soon", "a"), "not a duration such as 500ms"),

@@ -35,7 +35,7 @@ def tree(tmp_path):
 
 def test_where_no_controller_counts(tree):
     cgroups = tree({"unified/health/cgroup.threads": "7\n"}, v1=("memory", "pids", "cpu"))
-    found = usage(cgroups, "c")
+    found = usage(cgroups, "c", 5)
     assert (found.cpu_ns, found.user_ns, found.system_ns) == (30_000, 20_000, 10_000)
     assert (found.periods, found.throttled_periods, found.throttled_ns) == (0, 0, 0)
     assert (found.pids, found.pids_limit) == (3, NO_LIMIT)
@@ -44,7 +44,7 @@ def test_where_no_controller_counts(tree):
     assert memory.details == {"anon": memory.usage}
     assert memory.usage > 1 << 20
     assert (memory.limit, memory.peak, memory.failures) == (0, None, None)
-    assert found.machine_cpu_ns > 0
+    assert found.machine_cpu_ns == 5
 
 
 def v1_files(usage_bytes):
@@ -61,7 +61,7 @@ def v1_files(usage_bytes):
 
 
 def test_v1(tree):
-    found = usage(tree(v1_files(4096), v1=("memory", "pids", "cpu")), "c")
+    found = usage(tree(v1_files(4096), v1=("memory", "pids", "cpu")), "c", 5)
     assert (found.periods, found.throttled_periods, found.throttled_ns) == (5, 2, 900)
     assert (found.pids, found.pids_limit) == (9, 12)
     memory = found.memory
@@ -72,7 +72,7 @@ def test_v1(tree):
 @pytest.mark.parametrize(("counted", "more"), [(4096, True), (1 << 50, False)])
 def test_what_a_late_limit_does_not_count_is_looked_for(tree, counted, more):
     cgroups = tree(v1_files(counted), v1=("memory", "pids", "cpu"))
-    found = usage(cgroups, "c", memory_uncounted=True)
+    found = usage(cgroups, "c", 5, memory_uncounted=True)
     assert (found.memory.usage > counted) == more
     assert found.memory.failures == 3
 
@@ -88,7 +88,7 @@ def test_v2(tree):
         "unified/pids.max": "max\n",
         "unified/io.stat": "8:16 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n7:0 \n",
     }
-    found = usage(tree(files), "c")
+    found = usage(tree(files), "c", 5)
     assert (found.periods, found.throttled_periods, found.throttled_ns) == (4, 1, 7000)
     assert (found.memory.usage, found.memory.limit) == (8192, 0)
     assert (found.pids, found.pids_limit) == (2, NO_LIMIT)
@@ -97,7 +97,8 @@ def test_v2(tree):
 
 def test_what_has_ended_is_missing(tree):
     cgroups = tree({})
-    assert usage(cgroups, "ghost") is None
+    assert usage(cgroups, "ghost", 5) is None
+    assert usages(cgroups, [("c", False)])["c"].machine_cpu_ns > 5
     assert list(usages(cgroups, [("ghost", False), ("c", False)])) == ["c"]
 
 
