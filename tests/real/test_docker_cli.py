@@ -432,6 +432,46 @@ def test_import_from_a_pipe_and_of_rubbish(docker, busybox_tar):
     assert docker.ok("images", "-q", "bad") == ""
 
 
+def test_volumes_and_mounts(docker, tmp_path):
+    """Everything that one types of them, in one life."""
+    assert docker.ok("volume", "create", "--label", "a=b", "data") == "data"
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/file").write_text("of the host\n")
+    mount = f"type=bind,src={tmp_path}/host,dst=/ro,readonly"
+    script = "cat /ro/file > /data/file; touch /ro/x; touch /x; grep -c ' /t tmpfs' /proc/mounts"
+    words = ("--read-only", "-v", "data:/data", "--mount", mount, "--tmpfs", "/t:size=1m")
+    code, out, err = docker("run", "--rm", "--network", "none", *words, "host", "sh", "-c", script)
+    assert (code, out, err.count("Read-only file system")) == (0, "1\n", 2)
+    words = ("-v", "data:/d:ro", "-v", "/anonymous", "--network", "none", "host")
+    docker.ok("create", "--name", "user", *words, "cat", "/d/file")
+    assert docker.ok("start", "-a", "user") == "of the host"
+    assert docker.ok("ps", "-a", "--filter", "volume=data", "--format", "{{.Names}}") == "user"
+    shown = "{{range .Mounts}}{{.Type}} {{.Destination}} {{.RW}};{{end}}"
+    assert docker.ok("inspect", "-f", shown, "user") == "volume /d false;volume /anonymous true;"
+    words = ("--rm", "--volumes-from", "user", "--network", "none", "host", "cat", "/d/file")
+    assert docker.ok("run", *words) == "of the host"
+    assert len(docker.ok("volume", "ls", "-q").split()) == 2
+    assert docker.ok("volume", "ls", "-q", "-f", "label=a=b") == "data"
+    assert docker.ok("volume", "inspect", "-f", "{{.Labels.a}} {{.Driver}}", "data") == "b local"
+    code, _, err = docker("volume", "rm", "data")
+    full = docker.ok("inspect", "-f", "{{.Id}}", "user")
+    assert (code, f"remove data: volume is in use - [{full}]" in err) == (1, True)
+    assert "Local Volumes" in docker.ok("system", "df")
+    docker.ok("rm", "-v", "user")
+    assert docker.ok("volume", "ls", "-q") == "data"
+    assert "Total reclaimed space: 0B" in docker.ok("volume", "prune", "-f")
+    assert "data" in docker.ok("volume", "prune", "-af")
+    assert docker("volume", "rm", "data")[2] == (
+        "Error response from daemon: get data: no such volume\n"
+    )
+    for wrong, text in (
+        (("-v", "/a:/x", "-v", "/b:/x"), "Duplicate mount point: /x"),
+        (("--mount", "type=bind,src=/nosuch,dst=/x"), "bind source path does not exist: /nosuch"),
+    ):
+        code, _, err = docker("run", "--rm", *wrong, "host", "true")
+        assert (code, text in err) == (125, True), err
+
+
 def test_what_is_not_done_says_so(docker, bird):
     for words in (
         ["exec", "bird", "ls"],
