@@ -21,6 +21,9 @@ LONGEST_HEAD = 64 * 1024
 HEAD_SECONDS = 60.0
 """How long a client may take for its first request's head, or for any head it has begun."""
 
+TAKING_SECONDS = 0.5
+"""How long a client may take to read a hand-made head before more is sent all the same."""
+
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -222,11 +225,15 @@ class Connection:
     async def hijack(self, head: bytes) -> None:
         """Send a hand-made head and leave HTTP: from here on the connection is a byte stream.
 
+        Returns once the client has read the head. docker-py reads it through a buffer that it
+        forgets: what had come together with it would be lost (an exec's only line, say).
+
         Raises:
             ClientGone: Nobody will read it.
         """
         self.hijacked = True
         await self.stream.send(head)
+        await self.stream.taken(TAKING_SECONDS)
 
     def leftover(self) -> bytes:
         """What a client has sent behind the request that was hijacked, before it had an answer."""

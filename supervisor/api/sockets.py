@@ -7,7 +7,9 @@ anyio's own streams copy each piece once more and can't gather-write; the API's 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import termios
 import time
 from collections.abc import Sequence
 
@@ -15,6 +17,9 @@ import anyio
 import anyio.lowlevel
 
 RECEIVE_SIZE = 256 * 1024
+
+_FIRST_LOOK_S = 0.0001
+_LAST_LOOK_S = 0.005
 
 
 class ClientGone(Exception):
@@ -116,6 +121,24 @@ class ByteSocket:
         """Tell the client that nothing more will come; it may still send."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+
+    async def taken(self, seconds: float) -> None:
+        """Wait until the client has read all that was sent to it, for some seconds at most.
+
+        Nothing wakes us at that moment, so it is asked again and again (SIOCOUTQ: unix(7) counts
+        what the peer has not read), the sooner the likelier.
+        """
+        pause = _FIRST_LOOK_S
+        with anyio.move_on_after(seconds):
+            while self._outstanding():
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LAST_LOOK_S)
+
+    def _outstanding(self) -> bool:
+        try:
+            return any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            return False  # broken, or no socket that can tell: nothing to wait for
 
     async def drain(self, seconds: float, size: int) -> None:
         """Throw away what the client still sends, so that it gets to read our last answer.

@@ -288,3 +288,12 @@ def test_whatever_is_refused_is_asked_for_here():
 def test_swarms_are_refused(client):
     with pytest.raises(docker.errors.APIError, match="This node is not a swarm manager"):
         client.services.list()
+
+
+@pytest.mark.skipif("exec" in still_refused(["exec"]), reason="exec is not done yet")
+def test_an_execs_first_words_are_not_lost(bird):
+    """docker-py loses what comes together with the answer's head."""
+    first_lines(bird)
+    for number in range(20):
+        assert bird.exec_run(["echo", str(number)]) == (0, f"{number}\n".encode())
+        assert bird.attach(logs=True, stream=False, stderr=False) == b"tweet\n"
