@@ -185,8 +185,8 @@ async def _spawn(
         raise problem
     await check_executed(engine.shim, spawned, deaths)
     laps.lap("init")
-    await started.on_record()
     now = time.time_ns()
+    await started.on_record()
     started.happened(started_ns=now, timeline=_timeline(container, laps, now))
     os.close(report)
     ours.pop_all()
