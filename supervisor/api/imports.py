@@ -52,8 +52,8 @@ def _refuse_pull(request: Request) -> None:
     raise NotFound(
         # Clients (docker-py's ImageNotFound) know a missing image by Docker's words about it.
         f"pull access denied for {reference}, repository does not exist: mdocker cannot pull from "
-        "registries yet; use `mdocker import` for a root file system archive, or the built-in image "
-        "`host`"
+        "registries yet; use `mdocker import` for a root file system archive, or the built-in "
+        "image `host`"
     )
 
 
