@@ -8,7 +8,6 @@ pipes, so memory is flat and a slow client holds up nobody but its own helper.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import msgspec
 import structlog
 
 from runtime import archive_order as order
@@ -43,7 +43,6 @@ KILL_LIMIT_S = 10.0
 """A killed helper that has not ended by then hangs in its disk; it is reaped when it does."""
 
 _TRIES = 5
-_LONGEST_LINE = 256 * 1024 * 1024
 
 
 class Forbidden(EngineError):
@@ -63,12 +62,11 @@ class Helper:
         job: Its ends.
     """
 
-    def __init__(self, job: ArchiveJob, container: Container, reference: str, path: str) -> None:
+    def __init__(self, job: ArchiveJob, reference: str, path: str) -> None:
         self.job = job
-        self._container = container
         self._reference = reference
         self._path = path
-        self._unread = b""
+        self._unread = bytearray()
 
     async def answer(self) -> dict[str, Any]:
         """Wait for its next answer.
@@ -76,16 +74,18 @@ class Helper:
         Raises:
             EngineError: It refuses, or has ended without one.
         """
-        while b"\n" not in self._unread:
-            piece = await _read(self.job.result_fd, 65536)
+        looked_at = 0
+        while (end := self._unread.find(b"\n", looked_at)) < 0:
+            looked_at = len(self._unread)
+            piece = await _read(self.job.result_fd, PIPE_BYTES)
             if not piece:
                 raise EngineFault(
                     f"the process for the files of container {self._reference} has ended "
                     f"({self.job.fate()})"
                 )
             self._unread += piece
-        line, _, self._unread = self._unread.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
+        told: dict[str, Any] = msgspec.json.decode(self._unread[:end])
+        del self._unread[: end + 1]
         if "error" in told:
             raise self._refusal(told["kind"], told["error"])
         return told
@@ -166,7 +166,7 @@ async def helper(
         if seen is None:
             seen, pidfd = await _view(engine, container, writable)
         job = await _start(engine, asked, seen, pidfd)
-        one = Helper(job, container, reference or container.name, asked.get("path", ""))
+        one = Helper(job, reference or container.name, asked.get("path", ""))
         try:
             try:
                 first = await one.answer()
@@ -199,7 +199,8 @@ async def _start(
 
 async def _view(engine: Engine, container: Container, writable: bool) -> tuple[dict[str, Any], int]:
     """How a helper enters a container now; of one that runs the second is its pidfd, ours."""
-    await settled(container)
+    if not writable:
+        await settled(container)  # a start that is under way waits for who writes
     while (run := container.run) is not None:
         if run.pidfd >= 0 and not run.exited.is_set():
             try:
