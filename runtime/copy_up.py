@@ -27,6 +27,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_ONCE = 1 << 30
+_DEEPEST = 200
 
 
 def fill(source: int, volume: bytes, name: bytes) -> None:
@@ -118,6 +119,8 @@ class _Copy:
 
     def tree(self, source: int, target: int, below: bytes = b"") -> None:
         """Copy what is in one directory into another, then its own attributes."""
+        if below.count(b"/") > _DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, "directories are nested too deeply", below)
         for entry in os.listdir(source):
             name = os.fsencode(entry)
             self._entry(source, target, name, below + name)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +13,7 @@ from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.remove import remove
 from supervisor.states import State
+from supervisor.tree_sizes import disk_bytes
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
@@ -39,7 +38,7 @@ async def prune(engine: Engine, chosen: Callable[[Container], bool]) -> tuple[li
     async def prune_one(container: Container) -> None:
         nonlocal freed
         size = await anyio.to_thread.run_sync(
-            directory_size, engine.directory(container), limiter=engine.limits.removals
+            disk_bytes, engine.directory(container), limiter=engine.limits.removals
         )
         try:
             await remove(engine, container)
@@ -54,15 +53,3 @@ async def prune(engine: Engine, chosen: Callable[[Container], bool]) -> tuple[li
             group.start_soon(prune_one, container)
     engine.events.publish("container", "prune", "", {"reclaimed": str(freed)})
     return removed, freed
-
-
-def directory_size(directory: Path) -> int:
-    """Bytes that the files below a directory take on disk (st_blocks, in 512-byte units)."""
-    total = 0
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            try:
-                total += os.lstat(f"{folder}/{name}").st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total

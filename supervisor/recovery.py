@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,6 +18,7 @@ import structlog
 
 from logs.drivers import ContainerLog
 from runtime import endings
+from runtime.images.trees import remove_tree
 from runtime.process_stat import start_ticks
 from supervisor import (
     end_requests,
@@ -74,7 +75,8 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     aside: dict[str, Path] = {}
     for entry in found:
         if entry.name.endswith(REMOVED_SUFFIX):
-            shutil.rmtree(entry.path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(entry.path)
             continue
         if not _ID.fullmatch(entry.name) or not entry.is_dir():
             log.warning("container.foreign_file", path=entry.path)

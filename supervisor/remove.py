@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
+from runtime.images.trees import remove_tree
 from supervisor import disk, volumes_mounted
 from supervisor.container import Container
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
@@ -115,4 +115,4 @@ def delete_directory(directory: Path, rename: Callable[[Path, Path], None] = os.
     except FileNotFoundError:
         if not doomed.exists():
             return
-    shutil.rmtree(doomed)
+    remove_tree(doomed)

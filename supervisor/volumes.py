@@ -20,14 +20,15 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from runtime.images.trees import remove_tree
 from supervisor import disk, tmpfs_options
 from supervisor.container import Container
 from supervisor.errors import BadParameter, Conflict, EngineFault, NotFound, Unsupported
 from supervisor.events import EventBus
+from supervisor.tree_sizes import disk_bytes
 from supervisor.volumes_store import (
     DATA,
     Volume,
-    disk_bytes,
     doomed_place,
     load,
     make,
@@ -259,9 +260,7 @@ class Volumes:
 
     async def _delete(self, path: Path) -> None:
         try:
-            await anyio.to_thread.run_sync(shutil.rmtree, path, limiter=self._removals)
-        except FileNotFoundError:
-            return
+            await anyio.to_thread.run_sync(remove_tree, path, limiter=self._removals)
         except OSError as error:
             log.error("volume.not_deleted", path=str(path), error=str(error))
 

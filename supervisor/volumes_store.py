@@ -119,22 +119,3 @@ def _read(directory: Path) -> Volume:
         created_ns = directory.stat().st_mtime_ns
         return Volume(directory.name, created_ns, broken=f"its record {path}: {error}")
     return Volume(record.name, record.created_ns, record.labels, record.options)
-
-
-def disk_bytes(directory: Path) -> int:
-    """Bytes that a volume's files take on disk; one with several names counts once."""
-    total = 0
-    linked: set[tuple[int, int]] = set()
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            try:
-                about = os.lstat(f"{folder}/{name}")
-            except OSError:
-                continue  # it has just gone
-            if about.st_nlink > 1:
-                key = (about.st_dev, about.st_ino)
-                if key in linked:
-                    continue
-                linked.add(key)
-            total += about.st_blocks * 512
-    return total

@@ -19,7 +19,7 @@ from supervisor.container import Container
 from supervisor.container_logs import log_size
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter
-from supervisor.prune import directory_size
+from supervisor.tree_sizes import disk_bytes
 
 _encode = msgspec.json.Encoder().encode
 _TYPES = frozenset({"container", "image", "volume", "build-cache"})
@@ -44,7 +44,7 @@ async def sizes_of(engine: Engine, container: Container) -> Sizes:
 
     def weigh() -> tuple[int, int]:
         upper = engine.directory(container) / "upper"
-        return directory_size(upper), log_size(container.log_path)
+        return disk_bytes(upper), log_size(container.log_path)
 
     own, log = await anyio.to_thread.run_sync(weigh, limiter=engine.limits.readers)
     try:

@@ -334,6 +334,24 @@ def test_what_a_death_leaves(fresh_engine):
     engine.start()
 
 
+def test_a_tree_of_a_thousand_levels_is_weighed_and_removed(engine):
+    """It used to break system df, ps -s and rm, and the start of the next supervisor."""
+    container = engine.create("true", **host(Binds=["data:/d"]))
+    for top in (f"containers/{container}/upper", "volumes/data/_data"):
+        below = os.open(engine.root / top, os.O_RDONLY)
+        for _ in range(1050):
+            os.mkdir("d", dir_fd=below)
+            above, below = below, os.open("d", os.O_RDONLY, dir_fd=below)
+            os.close(above)
+        os.close(below)
+    assert engine.get("/system/df").status == 200
+    assert engine.get("/containers/json?all=1&size=1").status == 200
+    assert engine.delete(f"/containers/{container}").status == 204
+    assert engine.delete("/volumes/data").status == 204
+    for folder in ("containers", "volumes"):
+        assert list((engine.root / folder).iterdir()) == []
+
+
 def test_a_source_on_a_disk_that_hangs_holds_up_nobody_else(disk, fresh_engine):
     engine = fresh_engine
     container = engine.create("true", **host(Binds=[f"{disk.path}/new:/m"]))

@@ -1,17 +1,18 @@
 """Volumes on a disk that refuses, hangs or was cut; tmpfs options; shared mounts."""
 
 import os
-import shutil
 
 import anyio
 import pytest
 
 from runtime import flags
 from supervisor import tmpfs_options, volumes_store
+from supervisor import volumes as volumes_module
 from supervisor.errors import BadParameter, EngineFault, Unsupported
 from supervisor.events import EventBus
 from supervisor.shared_mounts import refusal
 from supervisor.state_version import VERSION, NewerState
+from supervisor.tree_sizes import disk_bytes
 from supervisor.volumes import NoSuchVolume, Volumes
 
 
@@ -57,7 +58,7 @@ async def test_a_disk_that_refuses_a_removal_keeps_it_whole(folder, monkeypatch)
     assert volumes.find("data").name == "data"
     # Where only the deleting fails, it is out of sight, and swept later.
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", refusing)
+        patch.setattr(volumes_module, "remove_tree", refusing)
         await volumes.remove("data")
     with pytest.raises(NoSuchVolume):
         volumes.find("data")
@@ -127,7 +128,8 @@ def test_weighing_counts_a_file_with_two_names_once(tmp_path):
     os.link(tmp_path / "one", tmp_path / "two")
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/three").write_bytes(b"x")
-    assert volumes_store.disk_bytes(tmp_path) == 8192 + 4096
+    assert disk_bytes(tmp_path) == 8192 + 4096
+    assert disk_bytes(tmp_path / "nosuch") == 0
 
 
 def test_tmpfs_options():
