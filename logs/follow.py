@@ -233,6 +233,7 @@ def follow(
     timestamps: bool = False,
     framed: bool = False,
     details: bool = False,
+    lined: bool = False,
     begin: Spot | None = None,
 ) -> Follower:
     """Show what is in a log and then what is written to it, until it is closed and all was shown.
@@ -244,5 +245,6 @@ def follow(
         LogNotReadable: the driver keeps no log.
         OSError: the file can't be read.
     """
-    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed, details)
+    wish = (streams, since_ns or 0, until_ns or 0, timestamps, framed, details, lined)
+    selection = Selection(*wish)
     return Follower(log, selection, tail, begin)

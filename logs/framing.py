@@ -16,6 +16,7 @@ MAX_PAYLOAD = 1 << 20
 """The largest payload we put into one frame, in bytes. The format itself allows 4 GiB."""
 
 _HEADER = struct.Struct(">BxxxI")
+_KEPT_HEADS = 1024
 
 
 class Stream(enum.IntEnum):
@@ -45,6 +46,34 @@ def frame(stream: Stream, payload: bytes) -> bytes:
     for start in range(0, size, MAX_PAYLOAD):
         piece = payload[start : start + MAX_PAYLOAD]
         parts += (_HEADER.pack(stream, len(piece)), piece)
+    return b"".join(parts)
+
+
+_HEADS = {
+    stream: [_HEADER.pack(stream, size + 1) for size in range(_KEPT_HEADS)] for stream in Stream
+}
+"""The headers of lines by their length without the newline."""
+
+
+def frame_lines(stream: Stream, text: bytes) -> bytes:
+    """Wrap each line of a text, its newline included, in a frame of its own; and what is behind.
+
+    Docker's frames are records, and clients hand them on as lines: `for line in
+    container.logs(stream=True)`.
+    """
+    lines = text.split(b"\n")
+    rest = frame(stream, lines.pop())
+    if not lines:
+        return rest
+    # No step of Python for a line: half the time of a loop.
+    sizes = list(map(len, lines))
+    parts = [b"\n"] * (3 * len(lines))
+    parts[1::3] = lines
+    if max(sizes) < _KEPT_HEADS:
+        parts[::3] = map(_HEADS[stream].__getitem__, sizes)
+    else:
+        parts[::3] = [_HEADER.pack(stream, size + 1) for size in sizes]
+    parts.append(rest)
     return b"".join(parts)
 
 

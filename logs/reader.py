@@ -178,6 +178,7 @@ def read(
     timestamps: bool = False,
     framed: bool = False,
     details: bool = False,
+    lined: bool = False,
     log: ContainerLog | None = None,
     block_size: int = BLOCK_SIZE,
     begin: Spot | None = None,
@@ -198,6 +199,7 @@ def read(
         timestamps: Begin each record with its time.
         framed: Give stdcopy frames, not bare text.
         details: Begin each record with its attributes.
+        lined: Give each line in a frame of its own, as Docker's clients expect it.
         log: The log, where this process is writing it. What comes later is not read.
         block_size: Bytes of the file that are read at once; a chunk is never larger.
         begin: Begin at this place, whatever `tail` says.
@@ -210,7 +212,8 @@ def read(
         LogNotReadable: the driver keeps no log.
         OSError: a file can't be opened or read.
     """
-    selection = Selection(streams, since_ns or 0, until_ns or 0, timestamps, framed, details)
+    wish = (streams, since_ns or 0, until_ns or 0, timestamps, framed, details, lined)
+    selection = Selection(*wish)
     text_of(driver, Sieve(selection))
     parts = parts_of(os.fspath(log_path), log)
     if upto is not None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from logs import stamps
-from logs.framing import MAX_PAYLOAD, Stream, frame_head
+from logs.framing import MAX_PAYLOAD, Stream, frame_head, frame_lines
 
 BOTH = (Stream.STDOUT, Stream.STDERR)
 
@@ -23,6 +23,7 @@ class Selection:
         framed: Give stdcopy frames, not bare text.
         details: Begin each record with its attributes (`key=value,…`, as Docker spells them) and a
             space; behind the time if that is wanted too.
+        lined: Give each line in a frame of its own.
     """
 
     streams: Collection[Stream] = BOTH
@@ -31,18 +32,21 @@ class Selection:
     timestamps: bool = False
     framed: bool = False
     details: bool = False
+    lined: bool = False
 
 
 class Output:
     """Collects rendered text, in frames if they are wanted.
 
-    Neighbouring records of one stream share a frame: clients only join the payloads.
+    Neighbouring records of one stream share a frame, for clients that only join the payloads; for
+    all others each line has one of its own (`lined`), which takes longer.
     """
 
-    __slots__ = ("_done", "_framed", "_parts", "_size", "_stream")
+    __slots__ = ("_done", "_framed", "_lined", "_parts", "_size", "_stream")
 
-    def __init__(self, framed: bool) -> None:
+    def __init__(self, framed: bool, lined: bool = False) -> None:
         self._framed = framed
+        self._lined = lined
         self._done: list[bytes] = []
         self._parts: list[bytes] = []
         self._size = 0
@@ -66,7 +70,9 @@ class Output:
         return done[0] if len(done) == 1 else b"".join(done)
 
     def _close_frame(self) -> None:
-        if self._size:
+        if self._size and self._lined:
+            self._done.append(frame_lines(self._stream, b"".join(self._parts)))
+        elif self._size:
             self._done.append(frame_head(self._stream, self._size))
             self._done += self._parts
         self._parts = []
@@ -86,7 +92,7 @@ class Sieve:
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
-        self.output = Output(selection.framed)
+        self.output = Output(selection.framed, selection.lined)
         self.finished = False
         self._want = frozenset(selection.streams)
         self.mixes = not selection.framed and self._want >= set(BOTH)

@@ -41,6 +41,7 @@ class LogRequest(msgspec.Struct, frozen=True):
         until_ns: ns since the epoch, None for the end.
         begin: A place to begin at, whatever `tail` says.
         framed: With Docker's frames, which tell the streams apart; a terminal has but one.
+        lined: Each line in a frame of its own.
     """
 
     streams: frozenset[Stream]
@@ -51,6 +52,7 @@ class LogRequest(msgspec.Struct, frozen=True):
     details: bool = False
     begin: Spot | None = None
     framed: bool = True
+    lined: bool = False
 
 
 def asked_streams(request: Request) -> frozenset[Stream]:
@@ -81,7 +83,9 @@ async def logs(engine: Engine, request: Request) -> None:
     telling = places.are_wanted(request)
     # Of a terminal Docker's clients take raw bytes, which have no room for places.
     framed = telling or not container.config.tty
-    asked = msgspec.structs.replace(_log_request(request), framed=framed)
+    # docker-py and aiodocker hand frames on as lines. Ours, which takes places, joins them.
+    wish = _log_request(request)
+    asked = msgspec.structs.replace(wish, framed=framed, lined=framed and not telling)
     if container.config.log_driver == "none":
         raise Unsupported("configured logging driver does not support reading")
     connection = request.connection
@@ -148,6 +152,7 @@ async def _live(engine: Engine, log: ContainerLog, asked: LogRequest) -> Followe
         timestamps=asked.timestamps,
         details=asked.details,
         framed=asked.framed,
+        lined=asked.lined,
         begin=asked.begin,
     )
     # It opens the rotated files and looks for the place to begin: the disk may be slow.
@@ -176,6 +181,7 @@ async def open_history(
         timestamps=asked.timestamps,
         details=asked.details,
         framed=asked.framed,
+        lined=asked.lined,
         log=engine.log_of(container),
         begin=asked.begin,
         upto=upto,

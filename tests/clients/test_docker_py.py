@@ -297,3 +297,10 @@ def test_an_execs_first_words_are_not_lost(bird):
     for number in range(20):
         assert bird.exec_run(["echo", str(number)]) == (0, f"{number}\n".encode())
         assert bird.attach(logs=True, stream=False, stderr=False) == b"tweet\n"
+
+
+def test_logs_come_line_by_line(client):
+    container = client.containers.run("host", ["sh", "-c", "echo a; echo b; echo c"], detach=True)
+    container.wait()
+    assert list(container.logs(stream=True)) == [b"a\n", b"b\n", b"c\n"]
+    assert list(container.logs(stream=True, follow=True, tail=2)) == [b"b\n", b"c\n"]

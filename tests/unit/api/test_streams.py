@@ -77,6 +77,29 @@ async def test_logs_of_one_that_has_ended(engine_and_client, tmp_path):
         assert followed.body == frame(2, b"c\n")
 
 
+async def test_each_line_is_a_frame_for_those_that_take_frames_for_lines(
+    engine_and_client, tmp_path
+):
+    """docker-py: `for line in container.logs(stream=True)`. Ours, which asks for places, joins."""
+    async with engine_and_client() as (engine, connect), connect() as client:
+        _, log = with_log(
+            engine, tmp_path, (Stream.STDOUT, b"a\nb\n"), (Stream.STDERR, b"c\nd"), running=True
+        )
+        await client.begin("GET", "/v1.50/containers/c1/logs?stdout=1&stderr=1&follow=1")
+        await client.head()
+        shown = await client.piece()
+        lines = frame(1, b"a\n") + frame(1, b"b\n") + frame(2, b"c\n")
+        while len(shown) < len(lines):
+            shown += await client.piece()
+        assert shown == lines
+        log.stream(Stream.STDOUT).append(b"e\nf\n")
+        more = frame(1, b"e\n") + frame(1, b"f\n")
+        shown = await client.piece()
+        while len(shown) < len(more):
+            shown += await client.piece()
+        assert shown == more
+
+
 @pytest.mark.parametrize(
     ("query", "status", "text"),
     [

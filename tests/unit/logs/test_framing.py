@@ -1,11 +1,13 @@
 """stdcopy frames, cut into pieces at every place."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from logs import framing
-from logs.framing import Demultiplexer, FramingError, Stream, frame
+from logs.framing import Demultiplexer, FramingError, Stream, frame, frame_lines
 
 OUTPUTS = st.lists(st.tuples(st.sampled_from([Stream.STDOUT, Stream.STDERR]), st.binary()))
 
@@ -66,3 +68,18 @@ def test_broken_off_is_noticed():
 def test_no_frames(header):
     with pytest.raises(FramingError, match="not a stdcopy frame header"):
         list(Demultiplexer().feed(header))
+
+
+@given(st.binary(max_size=60) | st.lists(st.sampled_from([b"a", b"\n", b"bc"])).map(b"".join))
+def test_each_line_in_a_frame_of_its_own(text):
+    framed = frame_lines(Stream.STDERR, text)
+    assert list(Demultiplexer().feed(framed)) == [
+        (Stream.STDERR, line) for line in re.findall(rb"[^\n]*\n|[^\n]+", text)
+    ]
+
+
+def test_long_lines_have_heads_too():
+    text = b"x" * 70_000 + b"\n" + b"y" * 4095 + b"\n" + b"z" * 2_000_000
+    found = [data for _, data in Demultiplexer().feed(frame_lines(Stream.STDOUT, text))]
+    assert b"".join(found) == text
+    assert [len(data) for data in found[:2]] == [70_001, 4096]

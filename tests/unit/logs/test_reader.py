@@ -133,6 +133,12 @@ def test_every_wish(driver, tmp_path, spans, records, wish, block_size):
     assert all(bare)
     framed = b"".join(read(path, driver, **options(wish), framed=True, block_size=block_size))
     same(demultiplexed(framed), shown)
+    asked = {**options(wish), "framed": True, "lined": True}
+    frames = list(
+        Demultiplexer().feed(b"".join(read(path, driver, **asked, block_size=block_size)))
+    )
+    same(frames, shown)
+    assert all(b"\n" not in text[:-1] for _, text in frames)
 
 
 GARBAGE = [
