@@ -263,7 +263,7 @@ def test_a_directory_that_becomes_a_link_leads_nobody_out(engine, busybox, tmp_p
     (tmp_path / "marker").write_text("the machine's")
     script = SWAPPER.format(host=tmp_path)
     with started(engine, "sh", "-c", script, image=busybox) as container:
-        for _ in range(6):
+        for _ in range(3):
             answer = engine.get(at(container, "/nest/x/marker"))
             if answer.status == 200:
                 assert content(answer, "marker") == b"mine\n"

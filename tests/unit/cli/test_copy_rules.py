@@ -7,6 +7,7 @@ import tarfile
 import pytest
 
 from mdocker import copy_rules as rules
+from mdocker.commands.copy import copy
 from mdocker.copy_receiving import Receiving, TarInput
 from mdocker.copy_sending import Sending
 from mdocker.errors import EngineUnreachable
@@ -201,3 +202,32 @@ def test_what_can_not_be_read_is_told_and_left_out(tmp_path):
     data = b"".join(sending.pieces(str(tmp_path / "nosuch"), "x"))
     assert troubles == [f"{tmp_path}/nosuch: no such file or directory"]
     assert data == bytes(1024)
+
+
+def test_a_local_path_that_is_not_there(tmp_path):
+    with pytest.raises(rules.Refused, match=f"^lstat {tmp_path}/no: no such file or directory$"):
+        rules.local_source(f"{tmp_path}/no", follow=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(rules.Refused, match=f"^lstat {tmp_path}/file/: not a directory$"):
+        rules.local_source(f"{tmp_path}/file/", follow=False)
+    with pytest.raises(rules.Refused, match=f"^stat {tmp_path}/no: no such file or directory$"):
+        rules.local_destination(f"{tmp_path}/no/such")
+    text = f'^invalid output path: directory "{tmp_path}/no" does not exist$'
+    with pytest.raises(rules.Refused, match=text):
+        rules.check_output(f"{tmp_path}/no/such")
+    with pytest.raises(rules.Refused, match="must be a directory or a regular file: got a device"):
+        rules.check_output("/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("bird:/x", "bird:/y"), "copying between containers is not supported"),
+        (("/x", "/y"), "must specify at least one container source"),
+        (("", "bird:/x"), "source can not be empty"),
+        (("bird:/x", ""), "destination can not be empty"),
+    ],
+)
+def test_lines_that_can_not_be(words, text):
+    with pytest.raises(rules.Refused, match=f"^{text}$"):
+        copy(*words, engine=None)
