@@ -103,7 +103,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "DriverStatus": [["Backend", engine.backend]],
         "DockerRootDir": str(engine.root),
         "Plugins": {
-            "Volume": [],
+            "Volume": ["local"],
             "Network": ["host", "none"],
             "Authorization": None,
             "Log": ["json-file", "k8s-file", "none"],
