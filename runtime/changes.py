@@ -104,7 +104,10 @@ class _Comparison:
                     self._found.append((b"/" + place, DELETED))
                     turned = True
                 continue
-            turned |= self._one(place, name, old, new, (upper, through, before), name in ours)
+            where = (upper, through, before)
+            is_new, is_for_mounts = self._one(place, name, old, new, where, name in ours)
+            turned |= is_new
+            left_out |= is_for_mounts
         return turned, left_out
 
     def _one(
@@ -115,13 +118,17 @@ class _Comparison:
         new: os.stat_result,
         where: tuple[int, int, int],
         is_ours: bool,
-    ) -> bool:
-        """One name that is there now; returns whether it was not before."""
+    ) -> tuple[bool, bool]:
+        """One name that is there now.
+
+        Returns:
+            Whether it was not before, and whether it is there for what is mounted in it alone.
+        """
         kind = ADDED if old is None else MODIFIED
         if not stat.S_ISDIR(new.st_mode):
             if is_ours or old is None or _differs(old, new):
                 self._found.append((b"/" + place, kind))
-            return kind == ADDED
+            return kind == ADDED, False
         at = len(self._found)
         upper = _open(where[0], name) if is_ours else -1
         before = _open(where[2], name)
@@ -132,12 +139,12 @@ class _Comparison:
             for fd in {upper, through, before} - {-1}:
                 os.close(fd)
         if kind == ADDED and left_out and len(self._found) == at:
-            return False  # made for what is mounted in it
+            return False, True
         if old is None or turned or (not left_out and _differs(old, new)) or _has_other_rights(
             old, new
         ):  # fmt: skip
             self._found.insert(at, (b"/" + place, kind))
-        return kind == ADDED
+        return kind == ADDED, False
 
     def _through(
         self, place: bytes, name: bytes, upper: int, where: tuple[int, int, int], before: int
