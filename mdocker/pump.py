@@ -104,7 +104,7 @@ class _Talk:
         typed.send(output.socket)
         if self._shown:
             self._show_on()
-        elif output.fileno() in ready:
+        elif ready.get(output.fileno(), 0) & ~select.POLLOUT:
             self._receive()
             self._show_on()
         elif 1 in ready:
