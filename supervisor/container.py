@@ -97,7 +97,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         image: The image's name as it was typed.
         image_id: `sha256:…` of the image's configuration.
         entrypoint: Words that stand before `cmd`; the payload's argv is both together.
-        env: `KEY=VALUE` words.
+        env: `KEY=VALUE` words, and names alone, which took away what the image has.
         network_mode: "default", "none" or "host", as it was asked.
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
@@ -144,6 +144,11 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     def args(self) -> tuple[str, ...]:
         """The payload's argv."""
         return self.entrypoint + self.cmd
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment without the names that stand alone: what a program is given."""
+        return tuple(word for word in self.env if "=" in word)
 
     @property
     def no_new_privileges(self) -> bool:

@@ -304,7 +304,12 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan, command: Comma
         silent += [] if command.stderr or command.merged else [2]
     return ExecSpec(
         args=command.args,
-        env=(f"HOSTNAME={network_files.hostname(container)}", *term, *config.env, *command.env),
+        env=(
+            f"HOSTNAME={network_files.hostname(container)}",
+            *term,
+            *config.variables,
+            *command.env,
+        ),
         cwd=command.cwd or config.working_dir or "/",
         user=command.user or config.user,
         capabilities=capabilities.NAMES if command.privileged else DEFAULT_CAPABILITIES,

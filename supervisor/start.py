@@ -345,7 +345,7 @@ def _spec(
     return Spec(
         id=container.id,
         args=config.args,
-        env=(f"HOSTNAME={hostname}", *(("TERM=xterm",) if config.tty else ()), *config.env),
+        env=(f"HOSTNAME={hostname}", *(("TERM=xterm",) if config.tty else ()), *config.variables),
         cwd=config.working_dir or "/",
         user=config.user,
         hostname=hostname,

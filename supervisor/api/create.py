@@ -144,17 +144,13 @@ def _command(
 
 
 def _environment(image: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
-    """The image's, changed key by key; a `KEY` without `=` removes."""
+    """The image's, changed key by key; a `KEY` without `=` takes one away, and stays to be seen."""
     merged = {word.partition("=")[0]: word for word in image}
     for word in asked:
-        key, sign, _ = word.partition("=")
+        key = word.partition("=")[0]
         if not key:
             raise BadParameter(f"invalid environment variable: {word}")
-        _plain("Env", word)
-        if sign:
-            merged[key] = word
-        else:
-            merged.pop(key, None)
+        merged[key] = _plain("Env", word)
     return tuple(merged.values())
 
 

@@ -304,3 +304,13 @@ def test_logs_come_line_by_line(client):
     container.wait()
     assert list(container.logs(stream=True)) == [b"a\n", b"b\n", b"c\n"]
     assert list(container.logs(stream=True, follow=True, tail=2)) == [b"b\n", b"c\n"]
+
+
+def test_a_variable_without_a_value(client):
+    container = client.containers.run(
+        "box:1", ["env"], environment={"B": None, "A": ""}, detach=True
+    )
+    container.wait()
+    assert b"\nB" not in container.logs() and b"A=\n" in container.logs()
+    container.reload()
+    assert {"B", "A="} <= set(container.attrs["Config"]["Env"])

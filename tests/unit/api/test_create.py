@@ -109,7 +109,9 @@ async def test_the_requests_values_win_over_the_images(engine_and_client):
     )
     assert config.entrypoint == ("/bin/bash",)
     assert config.cmd == ("-c", "true")
-    assert config.env == ("LANG=de", "A=b=c")
+    # What took something away is there to be seen, as in Docker, and no program gets it.
+    assert config.env == ("PATH", "LANG=de", "A=b=c")
+    assert config.variables == ("LANG=de", "A=b=c")
     assert config.labels == {"made-by": "mdocker", "x": "y"}
     assert config.working_dir == "/srv"
     assert (config.user, config.hostname) == ("1000:1000", "box")
