@@ -29,6 +29,10 @@ _CLONE = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC
 _RESOLVE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
 _HERE = flags.AT_FDCWD
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_MISMATCH = (
+    "not a directory: are you trying to mount a directory onto a file (or vice-versa)? Check if "
+    "the specified host path exists and is the expected type"
+)
 
 
 class Bind:
@@ -168,7 +172,10 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
             _attach_tmpfs(door, one)
             continue
         tree = trees[one]
-        target = _open_target(door, one.target, stat.S_ISDIR(door.fstat(tree.fd).st_mode))[0]
+        directory = stat.S_ISDIR(door.fstat(tree.fd).st_mode)
+        target = _open_target(door, one.target, directory)[0]
+        if stat.S_ISDIR(door.fstat(target).st_mode) != directory:
+            raise NotADirectoryError(errno.ENOTDIR, _MISMATCH, os.fsdecode(one.target))
         door.move_mount(tree.fd, target, one.target)
         door.close(target)
         if tree.plain:
@@ -207,10 +214,15 @@ def _make(door: Kernel, path: bytes, directory: bool) -> None:
         try:
             below = door.openat2(_HERE, so_far, os.O_PATH, _RESOLVE)
         except FileNotFoundError:
-            if last and not directory:
-                door.mknod(name, stat.S_IFREG | 0o644, dir_fd=parent)
-            else:
-                door.mkdir(name, 0o755, dir_fd=parent)
+            try:
+                if last and not directory:
+                    door.mknod(name, stat.S_IFREG | 0o644, dir_fd=parent)
+                else:
+                    door.mkdir(name, 0o755, dir_fd=parent)
+            except OSError as error:
+                # A name alone would tell nobody which of them.
+                code = error.errno or 0
+                raise OSError(code, error.strerror, os.fsdecode(so_far)) from None
             below = door.openat2(_HERE, so_far, os.O_PATH, _RESOLVE)
         door.close(parent)
         parent = below

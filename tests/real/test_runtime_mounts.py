@@ -260,3 +260,17 @@ def test_a_part_of_a_volume(driver, tmp_path):
         report = driver.start("true", binds=(bind,)).failure()
         assert (report["step"], report["exit_code"]) == ("bind", 125)
         assert "no such file or directory" in report["words"]
+
+
+def test_what_does_not_fit_is_told(driver, tmp_path):
+    (tmp_path / "file").touch()
+    for source, target in ((tmp_path, "/etc/passwd"), (tmp_path / "file", "/etc")):
+        bind = Bind(str(source), target, directory=source.is_dir())
+        report = driver.start("true", binds=(bind,)).failure()
+        assert (report["step"], report["exit_code"]) == ("bind", 125)
+        assert "are you trying to mount a directory onto a file" in report["words"]
+        assert report["words"].endswith(f": {target}")
+    image_s = Bind(str(tmp_path), "/usr", readonly=True)
+    bind = Bind(str(tmp_path), "/usr/not/there", directory=True)
+    report = driver.start("true", binds=(image_s, bind)).failure()
+    assert report["words"] == "bind: read-only file system: /usr/not"
