@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
 import signal
 import struct
 import subprocess
 import sys
 import termios
-from contextlib import suppress
 
 import pytest
 
 from mdocker import output, terminal
 from mdocker.errors import NotATerminal
+from tests.terminal_session import Session
 from tests.unit.cli.conftest import CHECKOUT
 
 RAW = """
@@ -86,7 +85,7 @@ def test_no_terminal_at_all():
     try:
         with terminal.OurTerminal(reader, writer) as ours:
             assert ours.new_size() is None
-        with pytest.raises(NotATerminal, match="^the input device is not a TTY$"):
+        with pytest.raises(NotATerminal, match=r"^the input device is not a TTY$"):
             terminal.check(reader)
     finally:
         os.close(reader)
@@ -108,43 +107,12 @@ def test_its_size_and_what_becomes_of_it(pair):
             os.read(ours.descriptor, 1)
 
 
-class Session:
-    """A program in a terminal of its own, as a login shell would start it."""
-
-    def __init__(self, *words):
-        self.pid, self.master = pty.fork()
-        if not self.pid:
-            os.chdir(CHECKOUT)
-            os.execv(sys.executable, [sys.executable, *words])
-        self.seen = b""
-
-    def until(self, text):
-        while text not in self.seen:
-            self.seen += os.read(self.master, 65536)
-        self.seen = self.seen.partition(text)[2]
-
-    def send(self, data):
-        os.write(self.master, data)
-
-    def end(self):
-        """Wait for its end; returns as Popen.returncode does."""
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
-
-    def close(self):
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.master)
-
-
 @pytest.fixture
 def session():
     started = []
 
     def start(*words):
-        started.append(Session(*words))
+        started.append(Session([sys.executable, *words], cwd=CHECKOUT))
         return started[-1]
 
     yield start
@@ -156,20 +124,20 @@ def session():
 def test_a_signal_ends_us_and_gives_the_terminal_back(session, number):
     one = session("-c", RAW)
     one.until(b"raw;")
-    assert is_raw(one.master)
-    os.kill(one.pid, number)
-    assert one.end() == -number
-    assert not is_raw(one.master)
+    assert one.is_raw
+    one.kill(number)
+    assert one.wait() == -number
+    assert not one.is_raw
 
 
 def test_keys_are_no_signals_and_an_exception_gives_the_terminal_back(session):
     one = session("-c", RAW, "fail")
     one.until(b"raw;")
     one.send(b"\x03\x1a\x1c")
-    one.until(b"[031a1c]")
+    one.until(rb"\[031a1c\]")
     one.send(b"q")
-    assert one.end() == 3
-    assert not is_raw(one.master)
+    assert one.wait() == 3
+    assert not one.is_raw
 
 
 def test_stopped_and_gone_on(session):
@@ -189,18 +157,17 @@ def test_stopped_and_gone_on(session):
         RAW,
     )
     one.until(b"raw;")
-    assert is_raw(one.master)
+    assert one.is_raw
     child = int(subprocess.check_output(["pgrep", "-P", str(one.pid)]))
     os.kill(child, signal.SIGTSTP)
     one.until(b"stopped 20")
-    assert not is_raw(one.master)
+    assert not one.is_raw
     one.send(b"on\n")
     one.until(b"on\r\n")
-    while not is_raw(one.master):
-        with suppress(InterruptedError):
-            os.sched_yield()
+    while not one.is_raw:
+        os.sched_yield()
     one.send(b"\x03")
-    one.until(b"[03]")
+    one.until(rb"\[03\]")
     one.send(b"q")
-    assert one.end() == 0
-    assert not is_raw(one.master)
+    assert one.wait() == 0
+    assert not one.is_raw

@@ -1,0 +1,89 @@
+"""A program in a terminal of its own, as a login shell would start it, and a person at it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import termios
+
+PATIENCE_S = 30
+"""How long to wait for a text before the test has failed; nothing is slower because of it."""
+
+
+class Session:
+    """A process whose stdin, stdout and stderr are a terminal of which we are the other side.
+
+    Attributes:
+        seen: What was shown and not looked at yet.
+    """
+
+    def __init__(self, words, *, env=None, cwd=None, size=(24, 80)):
+        self.seen = b""
+        self._status = None
+        self.pid, self.master = pty.fork()
+        if not self.pid:
+            try:
+                if cwd is not None:
+                    os.chdir(cwd)
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
+                os.execvpe(words[0], [str(word) for word in words], env or os.environ)
+            finally:
+                os._exit(111)
+
+    def read(self):
+        """Wait for more to be shown; b"" once nobody can show any more."""
+        assert select.select([self.master], [], [], PATIENCE_S)[0], self.seen
+        try:
+            piece = os.read(self.master, 65536)
+        except OSError:
+            return b""
+        self.seen += piece
+        return piece
+
+    def until(self, pattern):
+        """Read until this has been shown; returns what stood before it."""
+        expression = re.compile(pattern if isinstance(pattern, bytes) else pattern.encode())
+        while (found := expression.search(self.seen)) is None:
+            assert self.read(), self.seen
+        before, self.seen = self.seen[: found.start()], self.seen[found.end() :]
+        return before
+
+    def send(self, text):
+        """Type something."""
+        left = text if isinstance(text, bytes) else text.encode()
+        while left:
+            left = left[os.write(self.master, left) :]
+
+    def resize(self, lines, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+
+    @property
+    def is_raw(self):
+        _, out, _, local, _, _, _ = termios.tcgetattr(self.master)
+        wanted = termios.ICANON | termios.ECHO | termios.ISIG
+        return not out & termios.OPOST and not local & wanted
+
+    def kill(self, number):
+        os.kill(self.pid, number)
+
+    def end(self):
+        """Read to its end; returns as Popen.returncode does."""
+        while self.read():
+            pass
+        return self.wait()
+
+    def wait(self):
+        if self._status is None:
+            _, self._status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(self._status)
+
+    def close(self):
+        if self._status is None:
+            self.kill(signal.SIGKILL)
+            self.wait()
+        os.close(self.master)
