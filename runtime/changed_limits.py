@@ -160,8 +160,8 @@ def _write_v1_memory(directory: Path, limits: Limits) -> None:
         (directory / "memory.limit_in_bytes", limit),
         (directory / "memory.memsw.limit_in_bytes", swap),
     ]
-    if not files[1][0].exists():
-        del files[1]  # no accounting of swap
+    if not files[1][0].exists() and not limits.memory_swap:
+        del files[1]  # no accounting of swap, and nobody asks for it
     elif swap < 0 or swap > int(files[1][0].read_text()):
         # Memory and swap together are never less than memory: a rise begins with them.
         files.reverse()
@@ -181,8 +181,9 @@ def _write_v2_memory(directory: Path, limits: Limits) -> None:
     allowed = str(max(0, swap - limits.memory) if swap > 0 else limits.memory)
     if swap < 0 or not limits.memory:
         allowed = "max"
-    if (directory / "memory.swap.max").exists():
-        write(directory / "memory.swap.max", allowed)
+    file = directory / "memory.swap.max"
+    if swap or file.exists():  # else there is no accounting of swap, and nobody asks for it
+        write(file, allowed)
 
 
 def _join(cgroups: Cgroups, container_id: str, directory: Path) -> None:

@@ -221,10 +221,11 @@ def _listed(directory: str, name: str) -> list[bytes]:
     """Who is in a cgroup and in those right below it: commands that have entered."""
     found = _read(f"{directory}/{name}").split()
     if os.stat(directory).st_nlink > 2:  # a link for each directory in it
-        for entry in os.scandir(directory):
-            if entry.is_dir():
-                with contextlib.suppress(FileNotFoundError):  # it has just ended
-                    found += _read(f"{entry.path}/{name}").split()
+        with os.scandir(directory) as entries:
+            below = [entry.path for entry in entries if entry.is_dir()]
+        for path in below:
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                found += _read(f"{path}/{name}").split()
     return found
 
 

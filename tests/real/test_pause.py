@@ -1,6 +1,8 @@
 """Pause and unpause on real containers: frozen, remembered, and ended in spite of it."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -146,6 +148,12 @@ def test_a_killed_supervisor_is_followed_by_one_that_knows_what_is_paused(fresh_
     ) as logs:
         assert logs.read(9)
     assert cpu_usec(container) > used
+    # Of both halves' death nobody could go on with it: it is ended, frozen as it is.
+    os.kill(engine.shim_pid, signal.SIGKILL)
+    engine.kill()
+    engine.start()
+    assert state(engine, behind_its_back)["Status"] == "exited"
+    assert not cgroups_of(behind_its_back)
 
 
 def test_health_is_not_checked_meanwhile(engine):
