@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _INPUT, _OUTPUT = 0, 1
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _ROOT = b"/"
+_DEEPEST = 50_000
+"""Frames: two for each level of directories. Before that there are no descriptors left."""
 
 
 def main(order_fd: int, result_fd: int) -> None:
@@ -180,6 +182,7 @@ def _changes(order: dict[str, Any], _tell: Tell) -> Work:
         os.chroot(b".")
         # Attributes that say what is hidden (trusted.*) are for CAP_SYS_ADMIN alone.
         inside(confined=False)
+        sys.setrecursionlimit(_DEEPEST)
         hidden = [os.fsencode(path) for path in order["hidden"]]
         found = changes.compare(upper, below, hidden)
         return [[path.decode("utf-8", "replace"), kind] for path, kind in found]
