@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mdocker.copy_sending import Sending
 
 _PIECE = 1024 * 1024
+_AROUND = 3072
+"""What an archive of one file has around its content: headers and the end mark."""
 _STAT = "x-docker-container-path-stat"
 
 
@@ -114,7 +116,7 @@ class _Copy:
         if self.quiet:
             return
         amount = _size(content)
-        if content != moved:
+        if amount != _size(moved):
             amount += f" (transferred {_size(moved)})"
         sys.stderr.write(f"Successfully copied {amount} to {where}\n")
 
@@ -139,11 +141,12 @@ class _From(_Copy):
                 while not stream.ended:
                     write_all(1, stream.read())
                 return 0
-            mode = _stat(stream.headers)["mode"]
-            is_directory = bool(mode & rules.GO_DIRECTORY)
+            about = _stat(stream.headers)
+            is_directory = bool(about["mode"] & rules.GO_DIRECTORY)
             source = rules.Place(path, True, is_directory, rename)
             plan = rules.plan(source, rules.local_destination(destination))
-            self._unpack(stream, plan, path, destination)
+            size = None if is_directory else about["size"] + _AROUND
+            self._unpack(stream, plan, path, destination, size)
         return self.code
 
     def _followed(self, path: str) -> tuple[str, str]:
@@ -153,13 +156,15 @@ class _From(_Copy):
             return path, ""
         return rules.followed(path, rules.clean(_joined(path, about["linkTarget"])))
 
-    def _unpack(self, stream: Stream, plan: rules.Plan, path: str, shown: str) -> None:
+    def _unpack(
+        self, stream: Stream, plan: rules.Plan, path: str, shown: str, size: int | None
+    ) -> None:
         from mdocker.copy_receiving import Receiving, TarInput
 
         with contextlib.ExitStack() as stack:
-            title, moved = "Copying from container", (lambda step: None)
+            moved: Callable[[int], None] = _nobody
             if not self.quiet:
-                moved = stack.enter_context(progress(title, None))
+                moved = stack.enter_context(progress("Copying from container", size))
             receiving = Receiving(plan.directory, owners=self.archive)
             stack.callback(receiving.close)
             source = TarInput(stream, moved)
@@ -193,7 +198,8 @@ class _Into(_Copy):
         sending = self._sending()
         name = plan.name or source.rename or rules.split_entry(source.path)[1]
         pieces = sending.pieces(source.path, "." if name == "/" else name)
-        moved = self._put(plan.directory, functools.partial(next, pieces, b""))
+        size = None if source.is_directory else os.lstat(source.path).st_size + _AROUND
+        moved = self._put(plan.directory, functools.partial(next, pieces, b""), size)
         self.tell(sending.content, moved, f"{self.container}:{place.path}")
         return self.code
 
@@ -219,8 +225,8 @@ class _Into(_Copy):
             )
         return rules.Place(place, True, bool(about["mode"] & rules.GO_DIRECTORY))
 
-    def _put(self, directory: str, read: Callable[[], bytes]) -> int:
-        """Send an archive to be unpacked there; returns its bytes."""
+    def _put(self, directory: str, read: Callable[[], bytes], size: int | None = None) -> int:
+        """Send an archive, of about this size, to be unpacked there; returns its bytes."""
         query: Query = {
             "path": directory,
             "noOverwriteDirNonDir": True,
@@ -232,15 +238,14 @@ class _Into(_Copy):
         try:
             connection.send(Request("PUT", where, chunked="application/x-tar"))
             with contextlib.ExitStack() as stack:
-                moved = None
+                moved: Callable[[int], None] = _nobody
                 if not self.quiet:
-                    moved = stack.enter_context(progress("Copying to container", None))
+                    moved = stack.enter_context(progress("Copying to container", size))
 
                 def advance(step: int) -> None:
                     nonlocal total
                     total += step
-                    if moved is not None:
-                        moved(step)
+                    moved(step)
 
                 reply = exchange(connection, read, advance).check()
         finally:
@@ -249,6 +254,10 @@ class _Into(_Copy):
             for warning in reply.json()["Warnings"]:
                 warn(warning)
         return total
+
+
+def _nobody(_step: int) -> None:
+    """Who looks at a progress that nobody wants to see."""
 
 
 def _joined(path: str, link: str) -> str:
