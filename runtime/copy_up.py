@@ -30,6 +30,11 @@ _AT_ONCE = 1 << 30
 _DEEPEST = 200
 
 
+def draft_of(volume: bytes, name: bytes) -> bytes:
+    """Where a container makes its copy for a volume."""
+    return os.path.dirname(volume) + b"/" + WHOLE + b"." + name
+
+
 def fill(source: int, volume: bytes, name: bytes) -> None:
     """Copy the directory `source` (a descriptor) to `volume`, an empty directory.
 
@@ -44,7 +49,7 @@ def fill(source: int, volume: bytes, name: bytes) -> None:
     if os.listdir(volume):
         return
     above = os.path.dirname(volume)
-    draft = above + b"/" + WHOLE + b"." + name
+    draft = draft_of(volume, name)
     remove_tree(draft)
     try:
         os.mkdir(draft, 0o700)

@@ -69,7 +69,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     """Read what is on disk, sweep what a crash left, and go on with what still runs."""
     engine.images.sweep()
-    engine.begin(engine.volumes.sweep, engine.volumes.recover())
+    left_of_volumes = engine.volumes.recover()
     with os.scandir(engine.settings.containers) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     aside: dict[str, Path] = {}
@@ -124,6 +124,7 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
         if unused in aside and (pids := engine.cgroups.pids(unused)):
             set_aside.add(aside[unused], f"it ran, as pids {sorted(pids)}, and was killed")
         await sweep_cgroup(engine, unused)
+    engine.begin(engine.volumes.sweep, left_of_volumes, {c.id for c in engine.containers})
     engine.warnings = set_aside.warnings(engine.root) + engine.volumes.warnings()
     for container in engine.containers:
         restarting.resume(engine, container)

@@ -75,6 +75,7 @@ async def remove(engine: Engine, container: Container, volumes: bool = False) ->
                 engine.cgroups.remove(container.id)
                 if volumes:
                     await volumes_mounted.remove_anonymous(engine, container)
+                await volumes_mounted.drop_drafts(engine, container)
                 await anyio.to_thread.run_sync(
                     delete_directory,
                     engine.directory(container),

@@ -164,6 +164,9 @@ async def _spawn(
         theirs.callback(os.close, spec)
         container_log = engine.ready_logs.take(container) or await _on_disk(engine, container)
         undo.push("close its log", container_log.close)
+        if any(isinstance(one, Bind) and one.fill for one in mounted):
+            drop = functools.partial(volumes_mounted.drop_drafts, engine, container)
+            undo.push("delete a volume's half content", drop)
         laps.lap("prepare")
         deaths = engine.shim.deaths
         with anyio.CancelScope(shield=True):

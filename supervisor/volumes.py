@@ -13,7 +13,7 @@ import posixpath
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 
 import anyio
@@ -28,6 +28,7 @@ from supervisor.events import EventBus
 from supervisor.tree_sizes import disk_bytes
 from supervisor.volumes_store import (
     DATA,
+    DRAFT,
     Volume,
     doomed_place,
     load,
@@ -97,10 +98,20 @@ class Volumes:
         self._by_name = {volume.name: volume for volume in found}
         return rest
 
-    async def sweep(self, rest: Iterable[Path]) -> None:
-        """Delete what a death has left."""
+    async def sweep(self, rest: Iterable[Path], containers: Set[str] = frozenset()) -> None:
+        """Delete what a death has left, but for copies of those containers: they go on with them.
+
+        Args:
+            containers: The ids of all there are.
+        """
         for path in rest:
-            await self._delete(path)
+            if path.name.removeprefix(DRAFT) not in containers:
+                await self._delete(path)
+
+    async def drop_drafts(self, names: Iterable[str], container_id: str) -> None:
+        """Delete what a container has copied for volumes, as far as it has not come into them."""
+        for name in names:
+            await self._delete(self.folder / name / f"{DRAFT}{container_id}")
 
     def warnings(self) -> list[str]:
         """One line for each that can't be used, with the reason."""

@@ -80,10 +80,14 @@ async def prepare(engine: Engine, container: Container) -> list[Bind | Tmpfs]:
     first = not container.life.started_ns
 
     def look() -> list[Bind | Tmpfs]:
-        return [
-            _mount(point, volumes.get(point.volume), engine.volumes.data(point.volume), first)
-            for point in mounts.points
-        ]
+        found = []
+        for point in mounts.points:
+            data = engine.volumes.data(point.volume)
+            draft = copy_up.draft_of(os.fsencode(data), container.id.encode())
+            # A first start that was cut off by a death has left its copy.
+            fills = point.copy_up and (first or os.path.lexists(draft))
+            found.append(_mount(point, volumes.get(point.volume), data, fills))
+        return found
 
     with anyio.move_on_after(PATIENCE_S):
         try:
@@ -122,14 +126,14 @@ def _check_usable(engine: Engine, container: Container, volume: Volume) -> None:
             )
 
 
-def _mount(point: MountPoint, volume: Volume | None, data: Path, first: bool) -> Bind | Tmpfs:
+def _mount(point: MountPoint, volume: Volume | None, data: Path, fills: bool) -> Bind | Tmpfs:
     """In a thread: look at one mount's source.
 
     Args:
-        first: The container has never run.
+        fills: It is for this start to fill the volume, if it is empty.
     """
     if volume is not None:
-        return _volume(point, volume, data, first)
+        return _volume(point, volume, data, fills)
     if point.kind == "tmpfs":
         return Tmpfs(point.target, point.options, point.attributes)
     if point.make_source and not os.path.lexists(point.source):
@@ -163,7 +167,7 @@ def _bind(point: MountPoint, source: str, recursive: bool, readonly: bool = Fals
     )
 
 
-def _volume(point: MountPoint, volume: Volume, data: Path, first: bool) -> Bind | Tmpfs:
+def _volume(point: MountPoint, volume: Volume, data: Path, fills: bool) -> Bind | Tmpfs:
     options = volume.options or {}
     words = options.get("o", "").split(",")
     if options.get("type") == "tmpfs":
@@ -183,7 +187,7 @@ def _volume(point: MountPoint, volume: Volume, data: Path, first: bool) -> Bind 
         readonly=point.readonly,
         directory=True,
         subpath=point.subpath,
-        fill=first and is_empty and point.copy_up and not point.subpath,
+        fill=fills and is_empty and not point.subpath,
     )
 
 
@@ -225,6 +229,12 @@ async def remove_anonymous(engine: Engine, container: Container) -> None:
     for point in container.config.mounts.of_volumes:
         if point.anonymous:
             await _remove_unused(engine, point.volume, container.id)
+
+
+async def drop_drafts(engine: Engine, container: Container) -> None:
+    """Delete what a start has copied for volumes and not come to move in."""
+    names = [point.volume for point in container.config.mounts.of_volumes if point.copy_up]
+    await engine.volumes.drop_drafts(names, container.id)
 
 
 async def _remove_unused(engine: Engine, name: str, container_id: str) -> None:

@@ -2,7 +2,7 @@
 
     ROOT/volumes/NAME/_data         what is mounted
                       volume.json   the record, written once
-                      _fill…        a copy of an image's files under way (`runtime.copy_up`)
+                      _fill.ID      a container's copy of its image's files (`runtime.copy_up`)
     ROOT/volumes/.new-…             one that is being made
                  .removed-…         one that is being deleted
 
@@ -27,6 +27,7 @@ RECORD_FILE = "volume.json"
 DATA = "_data"
 NEW = ".new-"
 REMOVED = ".removed-"
+DRAFT = "_fill."
 
 
 class Volume(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ def doomed_place(folder: Path) -> Path:
 
 
 def load(folder: Path) -> tuple[list[Volume], list[Path]]:
-    """Read all records; returns the volumes, and what a death has left to be deleted.
+    """Read all records; returns the volumes, and what a death may have left.
 
     Raises:
         NewerState: A record is of a later version.
@@ -103,7 +104,12 @@ def load(folder: Path) -> tuple[list[Volume], list[Path]]:
                 log.warning("volume.foreign_file", path=entry.path)
             else:
                 volumes.append(_read(Path(entry.path)))
+                rest += [Path(entry.path, name) for name in _drafts(entry.path)]
     return volumes, rest
+
+
+def _drafts(directory: str) -> list[str]:
+    return [name for name in os.listdir(directory) if name.startswith(DRAFT)]
 
 
 def _read(directory: Path) -> Volume:
