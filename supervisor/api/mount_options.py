@@ -262,7 +262,8 @@ def _volume(spec: AskedMount, mode: str, refuse: Callable[[str], BadParameter]) 
     name, subpath = spec.Source or "", options.Subpath or ""
     if subpath and not name:
         raise refuse("must not set Subpath when using anonymous volumes")
-    if subpath and (subpath.startswith("/") or _clean(subpath).split("/")[0] == ".."):
+    leads_out = subpath.startswith("/") or _clean(subpath).split("/")[0] == ".."
+    if subpath and (leads_out or "\0" in subpath):
         raise refuse("subpath must be a relative path within the volume")
     if spec.ReadOnly and not name:
         raise refuse("must not set ReadOnly mode when using anonymous volumes")

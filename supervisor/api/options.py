@@ -85,7 +85,8 @@ def _refuse_host(host: Mapping[str, Any]) -> None:
         # An empty list is a wish of its own: mask nothing.
         if host.get(name) is not None:
             raise Unsupported(f"mdocker does not support HostConfig.{name} yet: leave it null")
-    for number, mount in enumerate(host.get("Mounts") or ()):
+    mounts = host.get("Mounts")
+    for number, mount in enumerate(mounts if isinstance(mounts, list) else ()):
         if isinstance(mount, Mapping):
             _refuse_mount(mount, f"HostConfig.Mounts[{number}]")
     policy = host.get("RestartPolicy")

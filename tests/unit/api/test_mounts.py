@@ -236,6 +236,15 @@ async def test_mount_refused_in_docker_s_words(engine_and_client, mount, text):
         (host(Tmpfs={"/t": "dev"}), 501, "mdocker does not support the tmpfs option 'dev'"),
         (host(VolumeDriver="nfs") | {"Volumes": {"/x": {}}}, 400,
          'create : error looking up volume plugin nfs: plugin "nfs" not found'),
+        (host(Mounts=5), 400, "invalid request: Expected `array | null`, got `int` - at "
+         "`$.HostConfig.Mounts`"),
+        (host(Mounts=[None]), 400, "invalid request: Expected `object`, got `null` - at "
+         "`$.HostConfig.Mounts[0]`"),
+        (host(Mounts=[{"Type": "volume", "Source": "vv", "Target": "/x",
+                       "VolumeOptions": {"Subpath": "a\0b"}}]), 400,
+         VOLUME + "subpath must be a relative path within the volume"),
+        (host(Binds=["/a\0:/b"]), 400, "invalid volume specification: '/a\0:/b': " + BIND +
+         "'/a\\x00' holds a NUL character"),
         ({"Volumes": {"x": {}}}, 400,
          VOLUME + "invalid mount path: 'x' mount path must be absolute"),
     ],
