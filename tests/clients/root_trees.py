@@ -14,10 +14,24 @@ BUSYBOX = Path("/bin/busybox")
 
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n"
-    "nobody:x:65534:65534:nobody:/:/bin/false\noperator:x:37:37:Operator:/var:/bin/false\n",
+    "nobody:x:65534:65534:nobody:/:/bin/false\noperator:x:37:37:Operator:/var:/bin/false\n"
+    "postgres:x:70:70::/var/lib/postgresql:/bin/sh\n",
     "etc/group": "root:x:0:\nuser:x:1000:\nnobody:x:65534:\n",
 }
-_DIRECTORIES = ("etc", "root", "tmp", "var", "var/tmp", "home", "mnt", "opt", "proc", "sys", "dev")
+_DIRECTORIES = (
+    "etc",
+    "root",
+    "tmp",
+    "var",
+    "var/tmp",
+    "var/opt",
+    "home",
+    "mnt",
+    "opt",
+    "proc",
+    "sys",
+    "dev",
+)
 
 
 def busybox_tar(*trees: tuple[Path, str], links: dict[str, str] | None = None) -> bytes:

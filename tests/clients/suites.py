@@ -258,6 +258,8 @@ def _pytest(suite: Suite, source: Path, python: Path, tests: Sequence[str]) -> O
             "COMPOSE_HTTP_TIMEOUT": str(_TEST_S),
         }
         environment.pop("PYTHONPATH")
+        # Without one, docker-py keeps its contexts in the working directory.
+        (engine.base / "config.json").write_text("{}")
         done = subprocess.run(
             [
                 *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"),

@@ -27,6 +27,7 @@ services:
     stop_grace_period: 0s
     mem_limit: 64m
     restart: on-failure
+    volumes: ["eggs:/nest"]
     logging: {driver: json-file, options: {max-size: 1m}}
     healthcheck: {test: ["CMD", "true"], interval: 1h}
   flock:
@@ -35,6 +36,8 @@ services:
     network_mode: none
     stop_grace_period: 0s
     depends_on: [bird]
+volumes:
+  eggs: {}
 """
 
 
@@ -94,10 +97,14 @@ def test_a_project_from_up_to_down(project, engine):
     assert running(engine) == ["nest_bird_1", "nest_flock_1"]
     assert engine.inspect("nest_bird_1")["Id"] == shown["Id"]
     project.ok("restart", "-t", "0", "flock")
+    assert project.ok("exec", "-T", "bird", "sh", "-c", "echo $SONG >/nest/x; cat /nest/x") == (
+        "tweet\n"
+    )
     project.ok("stop")
     assert running(engine) == []
-    project.ok("down")
+    project.ok("down", "-v")
     assert engine.get("/containers/json?all=1").json == []
+    assert engine.get("/volumes").json["Volumes"] == []
 
 
 def test_one_off_and_in_the_foreground(project):

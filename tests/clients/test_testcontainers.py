@@ -66,6 +66,18 @@ def test_options_of_docker_py(containers, engine):
         assert shown["Config"]["WorkingDir"] == "/tmp"
 
 
+def test_commands_files_and_volumes_in_it(containers, tmp_path):
+    (tmp_path / "egg").write_text("egg")
+    made = containers.DockerContainer("box:1").with_command("sleep 600")
+    made.with_volume_mapping(str(tmp_path), "/nest", "ro").with_copy_into_container(
+        b"tweet", "/tmp/song"
+    )
+    with made as bird:
+        assert bird.exec("cat /nest/egg") == (0, b"egg")
+        assert bird.exec(["cat", "/tmp/song"]).output == b"tweet"
+        assert bird.exec("false").exit_code == 1
+
+
 def test_what_is_not_done_is_refused_in_words(containers):
     import docker.errors
 
