@@ -34,10 +34,6 @@ SOURCES_AT_ONCE = 32
 """Threads that look at what containers are to have mounted. They may be held up by disks of which
 nothing is known, so nothing else waits for them."""
 
-SOURCES_AT_ONCE = 32
-"""Threads that look at what containers are to have mounted. They may be held up by disks of which
-nothing is known, so nothing else waits for them."""
-
 HELPERS_AT_ONCE = 8
 """Threads that start processes for containers' files (`cp`, `diff`, `export`): a few ms each. How
 many such processes there are is not limited: a slow client must not keep others from copying."""
@@ -55,7 +51,6 @@ class Limits:
         self.listings = anyio.Semaphore(LISTINGS_AT_ONCE)
         self.probes = Pace()
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)
-        self.sources = anyio.CapacityLimiter(SOURCES_AT_ONCE)
         self.sources = anyio.CapacityLimiter(SOURCES_AT_ONCE)
         self.helpers = anyio.CapacityLimiter(HELPERS_AT_ONCE)
         self.uploads = Uploads()
