@@ -180,10 +180,15 @@ def _tell_size(engine: Engine, container: str, client: Client, more: int = 0) ->
 def _tell(engine: Engine, container: str, ours: tuple[int, int] | None) -> None:
     if ours is None:
         return
-    try:
-        engine.call("POST", container_path(container, "resize"), {"h": ours[0], "w": ours[1]})
-    except (EngineCut, EngineRefused):
-        return  # it has just ended, or the engine has: a size is no reason to fail
+    query = {"h": ours[0], "w": ours[1]}
+    for _ in range(2):  # the connection that we have kept may be to an engine that has died
+        try:
+            engine.call("POST", container_path(container, "resize"), query)
+        except EngineCut:
+            continue
+        except EngineRefused:
+            pass  # it has just ended
+        return
 
 
 def _hand_on(engine: Engine, container: str, client: Client, inbox: SignalInbox) -> None:

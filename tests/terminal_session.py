@@ -11,7 +11,7 @@ import signal
 import struct
 import termios
 
-PATIENCE_S = 30
+PATIENCE_S = 10
 """How long to wait for a text before the test has failed; nothing is slower because of it."""
 
 
@@ -20,10 +20,11 @@ class Session:
 
     Attributes:
         seen: What was shown and not looked at yet.
+        everything: What was ever shown.
     """
 
     def __init__(self, words, *, env=None, cwd=None, size=(24, 80)):
-        self.seen = b""
+        self.seen = self.everything = b""
         self._status = None
         self.pid, self.master = pty.fork()
         if not self.pid:
@@ -43,6 +44,7 @@ class Session:
         except OSError:
             return b""
         self.seen += piece
+        self.everything += piece
         return piece
 
     def until(self, pattern):
