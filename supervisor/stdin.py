@@ -39,7 +39,10 @@ class Stdin:
                 try:
                     left = left[os.write(self.fd, left) :]
                 except BlockingIOError:
-                    await anyio.wait_writable(self.fd)
+                    try:
+                        await anyio.wait_writable(self.fd)
+                    except anyio.ClosedResourceError:
+                        return False  # it has ended while we waited
                 except OSError:
                     return False
         return True
