@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from mdocker import settings
 from mdocker.binding import Option
 from mdocker.paths import target
+from mdocker.states import exists, is_paused, rests, runs
 from mdocker.table import COMMANDS, Command
 
 _PATIENCE_S = 2.0
@@ -158,28 +159,12 @@ class _Engine:
         return found if isinstance(found, list) else []
 
 
-def _any(state: str) -> bool:
-    return True
-
-
-def _runs(state: str) -> bool:
-    return state in ("running", "paused", "restarting")
-
-
-def _rests(state: str) -> bool:
-    return not _runs(state)
-
-
-def _is_paused(state: str) -> bool:
-    return state == "paused"
-
-
 _CONTAINERS: dict[str, Callable[[str], bool]] = {
-    **dict.fromkeys(("stop", "kill", "attach", "exec", "top", "stats", "pause", "wait"), _runs),
-    **dict.fromkeys(("start", "rm"), _rests),
-    **dict.fromkeys(("restart", "logs", "inspect", "timeline", "update"), _any),
-    **dict.fromkeys(("rename", "port", "diff", "export", "commit", "cp"), _any),
-    "unpause": _is_paused,
+    **dict.fromkeys(("stop", "kill", "attach", "exec", "top", "stats", "pause", "wait"), runs),
+    **dict.fromkeys(("start", "rm"), rests),
+    **dict.fromkeys(("restart", "logs", "inspect", "timeline", "update"), exists),
+    **dict.fromkeys(("rename", "port", "diff", "export", "commit", "cp"), exists),
+    "unpause": is_paused,
 }
 """Commands that take containers, and in which states."""
 
@@ -295,7 +280,7 @@ def _word(command: Command, spot: Spot, engine: _Engine) -> Offer:
         fits = _CONTAINERS.get(command.name)
         if fits is not None and (first or many):
             forced = command.name == "rm" and spot.given.get("force")
-            found += engine.containers(_any if forced else fits)
+            found += engine.containers(exists if forced else fits)
         if command.name in _IMAGES and (first or many):
             found += engine.images()
         if command.name in _VOLUMES:
@@ -327,7 +312,7 @@ def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
         return lambda: [(value, "") for value in values]
 
     def containers() -> Iterable[tuple[str, str]]:
-        return engine.containers(_any)
+        return engine.containers(exists)
 
     if command.name == "events":
         keys = {"container": containers, "event": fixed(*_EVENTS), "image": engine.images,

@@ -9,25 +9,8 @@ from mdocker.client import Engine
 from mdocker.errors import FAILED, UsageError
 from mdocker.listing import parse_filters
 
-_RUNNING = frozenset({"running", "paused", "restarting"})
-
 Fits = Callable[[str], bool]
 """Tells of a state, as the API spells it, whether --all means containers in it."""
-
-
-def runs(state: str) -> bool:
-    """Whether there is something to stop: a process, or the wait for its restart."""
-    return state in _RUNNING
-
-
-def rests(state: str) -> bool:
-    """Whether it may be started or removed as it is."""
-    return state not in _RUNNING
-
-
-def exists(state: str) -> bool:
-    """Whether it is a container at all."""
-    return True
 
 
 def meant(

@@ -15,11 +15,12 @@ from mdocker.errors import (
     start_failure_code,
 )
 from mdocker.fanout import EVERYTHING, fan_out
-from mdocker.meant import exists, meant, rests, runs
+from mdocker.meant import meant
 from mdocker.messages import ASK, DO, Reply, Request
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
 from mdocker.paths import Query, container_path
+from mdocker.states import exists, rests, runs
 
 
 def start(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mdocker.client import Engine
 from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
 from mdocker.listing import parse_filters
-from mdocker.meant import exists, meant
+from mdocker.meant import meant
 from mdocker.messages import Request
 from mdocker.options import flag, injected
 from mdocker.output import complain
 from mdocker.paths import Query, container_path
+from mdocker.states import exists
 from mdocker.times import parse_moment, to_rfc3339_local
 
 if TYPE_CHECKING:
