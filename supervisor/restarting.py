@@ -76,9 +76,10 @@ async def _wait_and_start(
     structlog.contextvars.bind_contextvars(container=container.short_id, phase="restart")
     if not await pause.sleep(delay_s):
         return
-    # Whose disk hangs waits here, where it is in nobody's way.
+    # Whose disk hangs, or who is just being written to, waits here, where it is in nobody's way.
     await engine.stages.settled(container.id)
     await disk.answers(engine.directory(container))
+    await engine.limits.uploads.over(container.id)
     # Many that crash and a machine that comes up must not stand before the starts people ask for.
     if not container.life.restart_delay_ms:
         async with engine.limits.comebacks:

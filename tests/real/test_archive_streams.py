@@ -164,3 +164,30 @@ def test_a_helper_that_is_killed_is_told_and_reaped(engine, big):
     await_end_of([pid])
     assert helpers(engine) == []
     assert put(engine, big, "/tmp", packed({"again": b""})).status == 200
+
+
+def await_restarts(engine, container):
+    """Until it has ended for good; returns how often it was restarted."""
+    while engine.inspect(container)["State"]["Status"] != "exited":
+        engine.wait(container)
+    return engine.inspect(container)["RestartCount"]
+
+
+def test_an_upload_holds_up_no_restarts_but_its_containers(engine, busybox):
+    """There are two lanes for restarts; a container that waits for an upload is in neither."""
+    policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2, "DelayMs": 1}}
+    with contextlib.ExitStack() as stack:
+        uploads = {}
+        for _ in range(3):
+            one = engine.run("sh", "-c", "sleep 0.2; exit 1", image=busybox, HostConfig=policy)
+            uploads[one] = Upload(engine, one, "/tmp")
+            stack.callback(uploads[one].close)
+        other = engine.run("false", image=busybox, HostConfig=policy)
+        assert await_restarts(engine, other) == 2
+        for one, upload in uploads.items():
+            assert engine.inspect(one)["State"]["Status"] == "restarting"
+            upload.end()
+            assert b" 200 " in upload.answer()
+            assert await_restarts(engine, one) == 2
+        for one in (*uploads, other):
+            engine.delete(f"/containers/{one}")
