@@ -346,7 +346,7 @@ def test_what_can_not_be_run_has_dockers_exit_code(docker, command, code, text):
         (["--cpus", "9999", "host", "ls"], 125, "range of CPUs is from 0.01 to "),
         (["--name", "a b", "host", "ls"], 125, "Invalid container name (a b)"),
         (["--privileged", "host", "ls"], 125, "mdocker does not support HostConfig.Privileged"),
-        (["-v", "/tmp:/x", "host", "ls"], 125, "mdocker does not support HostConfig.Binds"),
+        (["-v", "/tmp:/", "host", "ls"], 125, "invalid specification: destination can't be '/'"),
         (["-i", "host", "cat"], 125, "mdocker does not support Config."),
         (["--init", "host", "ls"], 125, "mdocker does not support HostConfig.Init"),
         (["--restart", "ever", "host", "ls"], 125, "unknown policy 'ever'; use one of 'no', 'alw"),
