@@ -77,7 +77,8 @@ class Source:
 
     def _add(self, stream: int, line: bytes) -> None:
         moment, _, text = line.partition(b" ")
-        if self._pattern is None or self._pattern.search(text):
+        # A terminal ends its lines with \r\n: to an expression's $ that is the end, too.
+        if self._pattern is None or self._pattern.search(text.removesuffix(b"\r")):
             self.lines.append((moment, stream, text))
 
     def coloured(self, text: bytes) -> bytes:

@@ -308,6 +308,10 @@ class TestGrep:
         with_logs(engine, "bb", frame(1, stamp(2, "y2") + stamp(3, "x3")))
         assert mdocker("logs", "--grep", "x", "a", "bb").out == "a  | x1\nbb | x3\n"
 
+    def test_lines_of_a_terminal(self, engine, mdocker):
+        with_logs(engine, "a", frame(1, stamp(1, "one\r") + stamp(2, "one two\r")))
+        assert mdocker("logs", "--grep", "one$", "a").out == "one\r\n"
+
     def test_bytes_that_are_no_text(self, engine, mdocker):
         with_logs(engine, "a", frame(1, stamp(1, "").removesuffix(b"\n") + b"\xff\xc3\xa4\n"))
         assert mdocker("logs", "--grep", "ä", "a").code == 0
