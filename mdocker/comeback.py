@@ -14,6 +14,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import TYPE_CHECKING
 
+from mdocker import output
 from mdocker.client import MOST_DEATHS
 from mdocker.connection import Connection, Stream, each_line
 from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
@@ -66,15 +67,25 @@ def await_engine(
             if waited >= patience:
                 raise _none_came(patience) from why
             if waited >= _SILENT_S and not told:
-                complain(f"the engine went away; waiting up to {patience:.0f} s for the next one")
+                _begin_waiting(patience)
                 told = True
             # Nothing tells when a socket begins to listen: to try is all there is.
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             if told:
-                complain("the engine is back")
+                _end_waiting()
             return sock
+
+
+def _begin_waiting(patience_s: float) -> None:
+    output.waits_long(True)
+    complain(f"the engine went away; waiting up to {patience_s:.0f} s for the next one")
+
+
+def _end_waiting() -> None:
+    complain("the engine is back")
+    output.waits_long(False)
 
 
 def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Stream:
@@ -109,10 +120,10 @@ def _await_answer(connection: Connection, why: EngineUnreachable) -> None:
     poller.register(connection.socket, select.POLLIN)
     if poller.poll(_SILENT_S * 1000):
         return
-    complain(f"the engine went away; waiting up to {PATIENCE_S:.0f} s for the next one")
+    _begin_waiting(PATIENCE_S)
     if not poller.poll(max(0.0, PATIENCE_S - _SILENT_S) * 1000):
         raise _none_came(PATIENCE_S) from why
-    complain("the engine is back")
+    _end_waiting()
 
 
 def _none_came(patience_s: float) -> EngineUnreachable:

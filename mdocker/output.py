@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mdocker.frames import STDERR
 
@@ -19,6 +19,14 @@ _PADDING = 3
 
 line_end = "\n"
 """What ends a line on stderr; with a carriage return while our terminal is raw."""
+
+
+def _nothing(waits: bool) -> None:
+    """Nobody has to be told."""
+
+
+waits_long: Callable[[bool], None] = _nothing
+"""Told when an engine is waited for that may not come, and when that is over."""
 
 
 def write_all(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:

@@ -64,6 +64,7 @@ class OurTerminal:
         self._before: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
         self._wakeup = -1
+        self._others = output.waits_long
         self.descriptor, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def __enter__(self) -> Self:
@@ -74,6 +75,7 @@ class OurTerminal:
                 self._handle(number, self._end)
             self._handle(signal.SIGTSTP, self._stop)
             self._handle(signal.SIGCONT, self._go_on)
+            output.waits_long = self._let_interrupt
             self._go_raw()
         return self
 
@@ -85,6 +87,7 @@ class OurTerminal:
     ) -> None:
         self._wants_raw = False
         self.give_back()
+        output.waits_long = self._others
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -130,6 +133,18 @@ class OurTerminal:
             return os.tcgetpgrp(self._stdin) == os.getpgrp()
         except OSError:
             return True  # not our session's, so there is no background
+
+    def _let_interrupt(self, waits: bool) -> None:
+        """While nobody is there whom keys would reach, Ctrl-C ends us; all others are kept."""
+        if self._before is None or not self._is_ours():
+            return
+        with contextlib.suppress(termios.error):
+            mode = termios.tcgetattr(self._stdin)
+            if waits:
+                mode[_LFLAG] |= termios.ISIG
+            else:
+                mode[_LFLAG] &= ~termios.ISIG
+            termios.tcsetattr(self._stdin, termios.TCSANOW, mode)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         """Give it back and end by the signal, as who sent it expects."""

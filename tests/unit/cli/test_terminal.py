@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 
 import pytest
 
@@ -16,6 +17,8 @@ from mdocker import output, terminal
 from mdocker.errors import NotATerminal
 from tests.terminal_session import Session
 from tests.unit.cli.conftest import CHECKOUT
+from tests.unit.cli.fake_engine import frame
+from tests.unit.cli.test_comeback import Turns, begin, place, upgrade
 
 RAW = """
 import sys
@@ -171,3 +174,37 @@ def test_stopped_and_gone_on(session):
     one.send(b"q")
     assert one.wait() == 0
     assert not one.is_raw
+
+
+WAITS = """
+import sys
+from mdocker import comeback
+from mdocker.launch import launch
+comeback._SILENT_S = 0
+sys.exit(launch(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_while_no_engine_comes(engine, session):
+    """Raw keys reach nobody then, and nobody shall sit before a dead screen for half a minute."""
+    container = "d4" * 32
+    gone = threading.Event()
+    state = {"Running": True, "Paused": False, "Restarting": False}
+    config = {"Tty": True, "OpenStdin": True}
+    about = {"Id": container, "Name": "/a", "State": state, "Config": config}
+    engine.json("GET", "/containers/.*/json", about)
+    engine.json("POST", "/containers/.*/resize", None)
+    engine.on("POST", "/containers/.*/wait", lambda call: (begin(call, "x"), gone.wait(20)))
+
+    def first(call):
+        upgrade(call, "0.0.0")
+        call.wfile.write(frame(1, b"$ ") + place("0.2.0"))
+
+    engine.on("POST", "/containers/.*/attach", Turns(first, lambda call: gone.wait(20)))
+    one = session("-c", WAITS, "--host", engine.host, "attach", "a")
+    one.until(rb"\$ ")
+    one.until(rb"mdocker: the engine went away; waiting up to 30 s for the next one\r\n")
+    one.send("\x03")
+    assert one.wait() == -signal.SIGINT
+    assert not one.is_raw
+    gone.set()
