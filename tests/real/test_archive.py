@@ -12,57 +12,64 @@ import pytest
 
 from tests.real.archives import at, content, members, packed, put, started, stat_of
 
+NEST = """
+    mkdir -p /nest/deep && echo egg >/nest/egg && ln /nest/egg /nest/hard && ln -s egg /nest/soft
+    ln -s /nest /home && ln -s loop /loop && chmod 4711 /nest/egg && touch -d @1 /nest/deep
+    echo in-memory >/dev/shm/mem; echo ready; exec sleep 999
+"""
 
-@pytest.fixture
-def bird(engine, busybox):
-    """Runs, with a few files of its own."""
-    script = """
-        mkdir -p /nest/deep && echo egg >/nest/egg && ln /nest/egg /nest/hard
-        ln -s egg /nest/soft
-        ln -s /nest /home && ln -s loop /loop && chmod 4711 /nest/egg && touch -d @1 /nest/deep
-        echo in-memory >/dev/shm/mem; echo ready; exec sleep 999
-    """
-    with started(engine, "sh", "-c", script, image=busybox) as container:
+
+@pytest.fixture(scope="module")
+def nest(engine, busybox):
+    """Runs, with a few files of its own; only ever looked at."""
+    with started(engine, "sh", "-c", NEST, image=busybox) as container:
         yield container
 
 
-def test_stat_is_dockers(engine, bird):
-    directory = stat_of(engine, bird, "/nest/deep")
+@pytest.fixture
+def bird(engine, busybox):
+    """Another of this kind, that can be changed."""
+    with started(engine, "sh", "-c", NEST, image=busybox) as container:
+        yield container
+
+
+def test_stat_is_dockers(engine, nest):
+    directory = stat_of(engine, nest, "/nest/deep")
     assert directory["name"] == "deep"
     assert directory["mode"] == (1 << 31) | 0o755
     assert directory["mtime"] == "1970-01-01T00:00:01Z"
     assert directory["linkTarget"] == ""
-    egg = stat_of(engine, bird, "nest/../nest/./egg")
+    egg = stat_of(engine, nest, "nest/../nest/./egg")
     assert (egg["name"], egg["size"], egg["mode"]) == ("egg", 4, (1 << 23) | 0o711)
-    link = stat_of(engine, bird, "/nest/soft")
+    link = stat_of(engine, nest, "/nest/soft")
     assert (link["mode"], link["linkTarget"]) == ((1 << 27) | 0o777, "/nest/egg")
-    assert stat_of(engine, bird, "/home/soft")["linkTarget"] == "/nest/egg"
-    assert stat_of(engine, bird, "/home/")["mode"] == (1 << 31) | 0o755
-    assert stat_of(engine, bird, "/dev/null")["mode"] == (1 << 26) | (1 << 21) | 0o666
-    assert stat_of(engine, bird, "/tmp")["mode"] & 0o777 == 0o755
-    assert stat_of(engine, bird, "/")["name"] == "/"
+    assert stat_of(engine, nest, "/home/soft")["linkTarget"] == "/nest/egg"
+    assert stat_of(engine, nest, "/home/")["mode"] == (1 << 31) | 0o755
+    assert stat_of(engine, nest, "/dev/null")["mode"] == (1 << 26) | (1 << 21) | 0o666
+    assert stat_of(engine, nest, "/tmp")["mode"] & 0o777 == 0o755
+    assert stat_of(engine, nest, "/")["name"] == "/"
 
 
-def test_names_in_an_archive_are_those_of_docker(engine, bird):
-    assert set(members(engine.get(at(bird, "/nest")))) == {
+def test_names_in_an_archive_are_those_of_docker(engine, nest):
+    assert set(members(engine.get(at(nest, "/nest")))) == {
         "nest",
         "nest/deep",
         "nest/egg",
         "nest/hard",
         "nest/soft",
     }
-    assert set(members(engine.get(at(bird, "/nest/.")))) == {
+    assert set(members(engine.get(at(nest, "/nest/.")))) == {
         ".",
         "./deep",
         "./egg",
         "./hard",
         "./soft",
     }
-    assert set(members(engine.get(at(bird, "/home/")))) >= {"home", "home/egg"}
-    assert members(engine.get(at(bird, "/home")))["home"].linkname == "/nest"
-    egg = members(engine.get(at(bird, "/nest")))["nest/hard"]
+    assert set(members(engine.get(at(nest, "/home/")))) >= {"home", "home/egg"}
+    assert members(engine.get(at(nest, "/home")))["home"].linkname == "/nest"
+    egg = members(engine.get(at(nest, "/nest")))["nest/hard"]
     assert (egg.type, egg.linkname) == (tarfile.LNKTYPE, "nest/egg")
-    assert content(engine.get(at(bird, "/home/egg")), "egg") == b"egg\n"
+    assert content(engine.get(at(nest, "/home/egg")), "egg") == b"egg\n"
 
 
 @pytest.mark.parametrize(
@@ -79,14 +86,14 @@ def test_names_in_an_archive_are_those_of_docker(engine, bird):
         ("/a\0b", 400, "bad parameter: path cannot hold a NUL character"),
     ],
 )
-def test_paths_that_are_refused(engine, bird, path, status, text):
-    answer = engine.get(at(bird, path))
+def test_paths_that_are_refused(engine, nest, path, status, text):
+    answer = engine.get(at(nest, path))
     assert answer.status == status
-    assert answer.message.startswith(text.format(bird))
+    assert answer.message.startswith(text.format(nest))
 
 
-def test_the_whole_root_of_one_that_runs_ends_at_the_kernels_files(engine, bird):
-    found = members(engine.get(at(bird, "/")))
+def test_the_whole_root_of_one_that_runs_ends_at_the_kernels_files(engine, nest):
+    found = members(engine.get(at(nest, "/")))
     assert {"/nest/egg", "/dev/shm/mem", "/proc", "/sys"} <= {name.rstrip("/") for name in found}
     assert not [name for name in found if name.startswith(("/proc/", "/sys/"))]
 
