@@ -96,7 +96,6 @@ def test_a_project_from_up_to_down(project, engine):
     project.ok("up", "-d", "--scale", "flock=1")
     assert running(engine) == ["nest_bird_1", "nest_flock_1"]
     assert engine.inspect("nest_bird_1")["Id"] == shown["Id"]
-    project.ok("restart", "-t", "0", "flock")
     assert project.ok("exec", "-T", "bird", "sh", "-c", "echo $SONG >/nest/x; cat /nest/x") == (
         "tweet\n"
     )
