@@ -84,6 +84,8 @@ async def live(
         log.exception("container.task_failed")
     finally:
         engine.shim.let_go(container.id)
+        if run.stdin is not None:
+            run.stdin.close()  # in the loop, where somebody may wait to write to it
         if lane is None or lane.closed:
             run.close()
         else:

@@ -285,6 +285,20 @@ def test_input_outlives_the_engine(kept, attached):
     assert kept.inspect(pipe)["State"]["Running"]
 
 
+def test_an_engine_that_ends_leaves_inputs_and_terminals_open(kept, attached):
+    pipe = kept.run("cat", name="pipe", OpenStdin=True)
+    tty = kept.run("cat", name="tty", Tty=True, OpenStdin=True)
+    for one in (attached(pipe), attached(tty)):
+        one.send(b"before\n")
+        one.until(b"before")
+    kept.terminate()
+    assert "pump.order_failed" not in kept.log_text()
+    kept.start()
+    for one in (attached(pipe), attached(tty)):
+        one.send(b"after\n")
+        one.until(b"after")
+
+
 def test_ended_input_stays_ended_over_a_death(kept, attached):
     container = kept.run(
         "sh", "-c", "cat; echo eof; read x; sleep 999", OpenStdin=True, StdinOnce=True
