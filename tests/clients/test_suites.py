@@ -1,0 +1,50 @@
+"""The keeper of what passes: a listed test that fails is told, and fails the run."""
+
+from __future__ import annotations
+
+from tests.clients import suites
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="tests.a_test.One" name="test_good" />
+<testcase classname="tests.a_test.One" name="test_bad"><failure message="no&#10;more" /></testcase>
+<testcase classname="tests.a_test" name="test_rest" />
+<testcase classname="tests.a_test" name="test_rest"><error message="left behind" /></testcase>
+<testcase classname="tests.a_test" name="test_not[a.b]"><skipped message="why" /></testcase>
+</testsuite></testsuites>"""
+SUITE = suites.SUITES[0]
+
+
+def test_outcomes(tmp_path):
+    (tmp_path / "report.xml").write_text(REPORT)
+    assert dict(suites._outcomes(tmp_path / "report.xml")) == {
+        "tests.a_test.One.test_good": ("passed", ""),
+        "tests.a_test.One.test_bad": ("failed", "no"),
+        "tests.a_test.test_rest": ("failed", "left behind"),
+        "tests.a_test.test_not[a.b]": ("skipped", "why"),
+    }
+
+
+def test_what_is_lost_fails_the_run(capsys):
+    outcomes = {"a": ("passed", ""), "b": ("failed", "why"), "c": ("passed", "")}
+    assert suites._judge(SUITE, outcomes, {"a"}, record=False)
+    assert "new  c" in capsys.readouterr().out
+    assert not suites._judge(SUITE, outcomes, {"a", "b", "d"}, record=False)
+    told = capsys.readouterr().out
+    assert "LOST b: ('failed', 'why')" in told and "LOST d: ('not run', '')" in told
+
+
+def test_names_as_pytest_takes_them(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/a_test.py").touch()
+    for name, node in (
+        ("tests.a_test.One.test_good", "tests/a_test.py::One::test_good"),
+        ("tests.a_test.test_not[a.b]", "tests/a_test.py::test_not[a.b]"),
+        ("tests.gone_test.test_x", ""),
+    ):
+        assert suites._node(tmp_path, name) == node
+
+
+def test_each_suite_has_its_list():
+    for suite in suites.SUITES:
+        names = suite.listing.read_text().splitlines()
+        assert names and names == sorted(set(names))
