@@ -28,9 +28,10 @@ SIZED = """until [ "$(stty size)" = "%s" ]; do sleep 0.05; done; echo si''zed\n"
 WORDS = ("sh", "-c", "while read x; do echo $x; done")
 
 
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def engine(request, tmp_path_factory):
-    process = EngineProcess(tmp_path_factory.mktemp("engine"), backend=request.param, respawn=True)
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    # On the engine's side `test_terminals` tries both backends.
+    process = EngineProcess(tmp_path_factory.mktemp("engine"), respawn=True)
     process.start()
     yield process
     process.close()

@@ -192,6 +192,16 @@ def test_a_command_where_the_payload_has_replaced_ptmx(kept, what):
     assert demultiplexed(done.body)[0] == b"well\n"
 
 
+@pytest.mark.parametrize("source", ["/dev/null", "/dev/ptmx", "/etc/hostname"])
+def test_a_start_where_something_is_mounted_over_ptmx(kept, source):
+    """A terminal of the machine's, or none at all, must not be taken for the container's own."""
+    container = kept.create("true", Tty=True, HostConfig={"Binds": [f"{source}:/dev/ptmx"]})
+    answer = kept.post(f"/containers/{container}/start")
+    assert answer.status == 400, answer
+    assert "/dev/ptmx" in answer.message
+    assert kept.inspect(container)["State"]["Running"] is False
+
+
 def test_a_payload_that_closes_its_terminal_and_one_that_makes_more(kept, attached):
     container = kept.create(
         *("sh", "-c", "exec </dev/null >/dev/null 2>&1; sleep 0.2; exit 4"), Tty=True
