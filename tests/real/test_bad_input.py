@@ -38,7 +38,6 @@ def refused(engine, body, name=""):
         ({"StopSignal": "FOO"}, 400, "Invalid signal: FOO"),
         ({"WorkingDir": "relative"}, 400, "relative"),
         ({"HostConfig": {"Privileged": True}}, 501, "Privileged"),
-        ({"HostConfig": {"Binds": ["/a:/b"]}}, 501, "Binds"),
         ({"HostConfig": {"NetworkMode": "bridge"}}, 501, "bridge"),
         ({"HostConfig": {"CapAdd": ["SYS_ADMIN"]}}, 501, "CapAdd"),
         ({"HostConfig": {"RestartPolicy": {"Name": "mostly"}}}, 400, "unknown policy 'mostly'"),
@@ -60,8 +59,6 @@ def refused(engine, body, name=""):
         ({"HostConfig": {"LogConfig": {"Config": {"max-size": "much"}}}}, 400, "max-size"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog", "Config": {}}}}, 501, "syslog"),
         ({"HostConfig": {"Init": True}}, 501, "Init"),
-        ({"Tty": True}, 501, "Tty"),
-        ({"OpenStdin": True}, 501, "OpenStdin"),
         (
             {"Healthcheck": {"Test": ["CMD", "true"], "Interval": 5}},
             400,
