@@ -292,9 +292,11 @@ def cgroups_of(container):
 def demultiplexed(data):
     """Split Docker's 8-byte frames into (stdout, stderr)."""
     parts = {1: [], 2: []}
-    while data:
-        stream, length = data[0], int.from_bytes(data[4:8], "big")
-        assert len(data) >= 8 + length, "a torn frame"
-        parts[stream].append(data[8 : 8 + length])
-        data = data[8 + length :]
+    at = 0
+    while at < len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "big")
+        end = at + 8 + length
+        assert len(data) >= end, "a torn frame"
+        parts[data[at]].append(data[at + 8 : end])
+        at = end
     return b"".join(parts[1]), b"".join(parts[2])
