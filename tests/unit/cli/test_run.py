@@ -87,6 +87,8 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
     assert result.code == 0, result
     assert created(container)[1] == {
         "Image": "host",
+        "AttachStdout": True,
+        "AttachStderr": True,
         "Cmd": ["cmd"],
         "Entrypoint": ["e"],
         "Env": ["FILE=1", "SPACED= a b ", "FROM_HERE=yes", "A=B", "FROM_HERE=yes", "NOT_THERE"],
@@ -185,8 +187,6 @@ def test_name_in_use(engine, mdocker):
     "words",
     [
         ("-p", "80:80"),
-        ("-it",),
-        ("-di",),
         ("--init",),
         ("--privileged",),
         ("--ulimit", "nofile=1"),
@@ -446,7 +446,8 @@ def test_attach_to_one_that_ends_before_we_are_there(engine, mdocker):
     def inspect(call):
         running = next(looks)
         state = {"Running": running, "Paused": False, "Restarting": False, "Status": "running"}
-        call.answer(200, {"Id": ID, "Name": "/a", "State": state})
+        config = {"Tty": False, "OpenStdin": False}
+        call.answer(200, {"Id": ID, "Name": "/a", "State": state, "Config": config})
 
     held = threading.Event()
     engine.on("GET", "/containers/.*/json", inspect)
@@ -457,9 +458,17 @@ def test_attach_to_one_that_ends_before_we_are_there(engine, mdocker):
     assert engine.seen("POST", ".*/wait")[0][2] == {"condition": "not-running"}
 
 
-def test_attach_needs_one_that_runs(engine, mdocker):
-    state = {"Running": False, "Paused": False, "Restarting": False, "Status": "exited"}
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({}, "a stopped container, start it first: 'mdocker start -a a'"),
+        ({"Running": True, "Paused": True}, "a paused container, unpause it first"),
+        ({"Running": True, "Restarting": True}, "a restarting container, wait until it is running"),
+    ],
+)
+def test_attach_needs_one_that_runs(engine, mdocker, state, words):
+    state = {"Running": False, "Paused": False, "Restarting": False} | state
     engine.json("GET", "/containers/a/json", {"Id": ID, "Name": "/a", "State": state})
     result = mdocker("attach", "a")
     assert (result.code, result.out) == (1, "")
-    assert "unable to attach to a: it is exited; see 'mdocker logs a'" in result.err
+    assert f"You cannot attach to {words}" in result.err
