@@ -17,6 +17,7 @@ SCRIPTS = (
     "memory",
     "idle_cpu",
     "health",
+    "exec",
     "ps",
     "stop",
     "recover",
