@@ -16,8 +16,8 @@ from typing import ClassVar
 
 CHECKOUT = Path(__file__).parents[2]
 
-NAMESPACES_STORED = 8
-"""Of a shim, at most (`runtime.shim`)."""
+NAMESPACES_STORED = 8 + 1
+"""Network namespaces that a shim has at most, with its own (`runtime.shim`)."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -280,13 +280,13 @@ class EngineProcess:
 
         Without the shim's store of network namespaces, which it fills up whenever it is at leisure.
         """
-        shim = open_files(self.shim_pid)
+        shim = descriptors_of(self.shim_pid)
         stored = [name for name in shim if name.startswith("net:")]
         assert len(stored) <= NAMESPACES_STORED, stored
-        return len(open_files(self.process.pid)), len(shim) - len(stored)
+        return len(descriptors_of(self.process.pid)), len(shim) - len(stored)
 
 
-def open_files(pid):
+def descriptors_of(pid):
     """What a process's descriptors refer to, as /proc/PID/fd tells."""
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
