@@ -11,6 +11,7 @@ import anyio
 import structlog
 
 from logs.drivers import Stream
+from logs.log_stream import LogStream
 from supervisor import exits, health_watch, log_trouble, store
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
@@ -61,8 +62,9 @@ async def live(
             lane = await engine.stages.lane(run.log, feeds)
             async with anyio.create_task_group() as group:
                 drained = [anyio.Event(), anyio.Event()]
-                group.start_soon(_pump, lane, run, Stream.STDOUT, drained[0])
-                group.start_soon(_pump, lane, run, Stream.STDERR, drained[1])
+                sources = ((run.stdout, Stream.STDOUT), (run.stderr, Stream.STDERR))
+                for (source, stream), event in zip(sources, drained, strict=True):
+                    group.start_soon(_pump, lane, source, run.log.stream(stream), event)
                 await _exit(run)
                 await _drained(lane, drained)
                 group.cancel_scope.cancel()
@@ -103,9 +105,8 @@ def _put_times_on_record(engine: Engine, container: Container) -> None:
         log.error("container.facts_not_written", facts=["timeline"], error=error.strerror)
 
 
-async def _pump(lane: Lane, run: Run, stream: Stream, drained: anyio.Event) -> None:
-    source = run.stdout if stream is Stream.STDOUT else run.stderr
-    await lane.pump(source, run.log.stream(stream))
+async def _pump(lane: Lane, source: int, stream: LogStream, drained: anyio.Event) -> None:
+    await lane.pump(source, stream)
     drained.set()
 
 
