@@ -21,9 +21,10 @@ class LogStream:
         stream: Which of the two.
         held: The beginning of a line whose end has not come yet, less than `lines.PIECE` bytes.
         grown: Descriptor of the source whose pipe was made larger, or -1. The pump's.
+        untold: Bytes that were lost, and that the log does not tell of yet.
     """
 
-    __slots__ = ("_lost", "_name", "_open", "_piece_ns", "grown", "held", "log", "stream")
+    __slots__ = ("_name", "_open", "_piece_ns", "grown", "held", "log", "stream", "untold")
 
     def __init__(self, log: ContainerLog, stream: Stream) -> None:
         self.log = log
@@ -32,7 +33,7 @@ class LogStream:
         self.grown = -1
         self._name = b"stderr" if stream is Stream.STDERR else b"stdout"
         self._piece_ns = 0
-        self._lost = 0
+        self.untold = 0
         self._open = False
 
     def append(self, data: bytes, batch: int = 0) -> None:
@@ -94,15 +95,6 @@ class LogStream:
         self._piece_ns = piece_ns
         self._open = piece_ns != 0
 
-    @property
-    def untold(self) -> int:
-        """Bytes that were lost, and that the log does not tell of yet."""
-        return self._lost
-
-    @untold.setter
-    def untold(self, size: int) -> None:
-        self._lost = size
-
     def _has_long(self, data: bytes, end: int) -> bool:
         """Whether a record of this batch would be longer than a piece."""
         if not end:
@@ -145,11 +137,11 @@ class LogStream:
     def _write(self, buffers: Records, size: int, now: int, batch: int) -> None:
         log = self.log
         # In one write with the notice: else a disk with room for just that would take it each time.
-        notice = self._notice(now) if self._lost else []
+        notice = self._notice(now) if self.untold else []
         missing = log.write(buffers, batch, notice)
         wanted = sum(map(len, buffers))
         if missing <= wanted:
-            self._lost = 0
+            self.untold = 0
         if missing < wanted:
             # Of some that could be written it is not known which was the last.
             self._open = buffers.number < 0 if missing else self._piece_ns != 0
@@ -157,7 +149,7 @@ class LogStream:
             self._open = False
         if missing:
             lost = min(size, max(1, size * missing // wanted))
-            self._lost += lost
+            self.untold += lost
             log.count_refused(lost)
 
     def note_gap(self, size: int) -> int:
@@ -169,7 +161,7 @@ class LogStream:
         given_up = len(self.held)
         self.held = b""
         self._piece_ns = 0
-        self._lost += size + given_up
+        self.untold += size + given_up
         return given_up
 
     def _notice(self, now: int) -> list[Buffer]:
@@ -179,7 +171,7 @@ class LogStream:
         # A newline first where what was lost is the rest of a line whose beginning is there.
         text = b"\n" if self._open else b""
         text += b"mdocker: %d bytes of %b were lost here, because the log could %b\n"
-        text %= (self._lost, self._name, b"only be written " + slow if slow else b"not be written")
+        text %= (self.untold, self._name, b"only be written " + slow if slow else b"not be written")
         return writer.lines(self._name, b"", text, len(text), now)
 
     def _mark(self, batch: int) -> None:

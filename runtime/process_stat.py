@@ -1,4 +1,6 @@
-"""/proc/PID/stat, which tells a process's state, parent, start and end (proc_pid_stat(5))."""
+"""/proc/PID/stat, which tells a process's state, parent, start and end (proc_pid_stat(5)), and its
+name, /proc/PID/comm.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,7 @@ def fields(pid: int | str) -> list[bytes]:
         FileNotFoundError: There is no such process.
         ProcessLookupError: It went while this was read.
     """
-    # Not open(): its buffer and its questions to the kernel are a tenth of a start's cost.
-    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 4096)
-    finally:
-        os.close(fd)
+    text = _read(pid, "stat")
     # The name may hold anything but ends at the last bracket.
     return text[text.rindex(b")") + 2 :].split()
 
@@ -37,3 +34,20 @@ def start_ticks(pid: int | str) -> int:
     Raises what `fields` raises.
     """
     return int(fields(pid)[START_TICKS])
+
+
+def name(pid: int | str) -> bytes:
+    """What execve and prctl(PR_SET_NAME) call it (proc_pid_comm(5)); 15 bytes at most.
+
+    Raises what `fields` raises.
+    """
+    return _read(pid, "comm").removesuffix(b"\n")
+
+
+def _read(pid: int | str, file: str) -> bytes:
+    # Not open(): its buffer and its questions to the kernel are a tenth of a start's cost.
+    fd = os.open(f"/proc/{pid}/{file}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)

@@ -10,7 +10,9 @@ import os
 import signal
 from pathlib import Path
 
+from runtime import process_stat
 from runtime.shim_protocol import SHIM_NAME
+from runtime.signalling import signal_if
 
 
 def wake(run_dir: Path) -> bool:
@@ -24,22 +26,17 @@ def wake(run_dir: Path) -> bool:
 
 def _wake(pid: int, run_dir: Path) -> bool:
     place = Path(f"/proc/{pid}")
-    try:
-        if (place / "comm").read_bytes().rstrip(b"\n") != SHIM_NAME:
-            return False
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return False  # it has ended meanwhile, or is a thread
-    try:
+
+    def is_meant() -> bool:
         words = (place / "cmdline").read_bytes().split(b"\0")
-        if os.fsencode(run_dir) not in words or not _sees_our_files(place):
+        return os.fsencode(run_dir) in words and _sees_our_files(place)
+
+    try:
+        if process_stat.name(pid) != SHIM_NAME:
             return False
-        signal.pidfd_send_signal(pidfd, signal.SIGHUP)
     except OSError:
-        return False
-    finally:
-        os.close(pidfd)
-    return True
+        return False  # it has ended meanwhile
+    return signal_if(pid, signal.SIGHUP, is_meant)
 
 
 def _sees_our_files(place: Path) -> bool:

@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+from runtime.signalling import signal_if
+
 
 def sign(lock: int, run_dir: Path) -> None:
     """Write into a lock file that we hold who we are. Raises OSError."""
@@ -40,19 +42,8 @@ def call_back(lock: int, run_dir: Path) -> bool:
     number, signed = _signed(lock)
     if not number or os.path.realpath(signed) != os.path.realpath(run_dir):
         return False
-    try:
-        pidfd = os.pidfd_open(number)
-    except OSError:
-        return False
-    try:
-        if not _has_open(number, lock):
-            return False  # it has ended, and another process has got its number
-        signal.pidfd_send_signal(pidfd, signal.SIGHUP)
-    except OSError:
-        return False
-    finally:
-        os.close(pidfd)
-    return True
+    # It may have ended, and another process have got its number.
+    return signal_if(number, signal.SIGHUP, lambda: _has_open(number, lock))
 
 
 def _signed(lock: int) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from runtime import process_stat
 from runtime.cgroups import Cgroups
 from runtime.process_stat import start_ticks
 from runtime.shim_protocol import SHIM_NAME
@@ -41,21 +42,13 @@ async def check_executed(shim: ShimLink, init: Spawned, deaths: int) -> None:
         NeverExecuted: It still has the shim's name (/proc/PID/comm, which execve sets, proc(5)),
             and the shim has died.
     """
-    # A payload may be called so, too: then the shim lives.
-    if _name(init.pid) == SHIM_NAME + b"\n" and await shim.dies_after(deaths):
-        raise NeverExecuted
-
-
-def _name(pid: int) -> bytes:
-    """/proc/PID/comm; nothing of one that has ended and was reaped, by a shim that lived on."""
     try:
-        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, 64)
-        finally:
-            os.close(fd)
+        name = process_stat.name(init.pid)
     except (FileNotFoundError, ProcessLookupError):
-        return b""
+        return  # it has ended and was reaped, by a shim that lived on
+    # A payload may be called so, too: then the shim lives.
+    if name == SHIM_NAME and await shim.dies_after(deaths):
+        raise NeverExecuted
 
 
 async def spawn(

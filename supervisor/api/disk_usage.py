@@ -77,14 +77,11 @@ async def disk_usage(engine: Engine, request: Request) -> Reply:
 
 def _images(engine: Engine) -> list[dict[str, Any]]:
     """Lines of images that say what is shared: clients count as used what is not."""
-    users = collections.Counter(
-        layer for image in engine.images.images() for layer in image.diff_ids
-    )
+    known = engine.images.images()
+    users = collections.Counter(layer for image in known for layer in image.diff_ids)
     # What is imported has one layer, so an image is shared as a whole or not at all.
     shared = {
-        image.id: image.size
-        for image in engine.images.images()
-        if any(users[layer] > 1 for layer in image.diff_ids)
+        image.id: image.size for image in known if any(users[layer] > 1 for layer in image.diff_ids)
     }
     lines = images.summaries(engine)
     for line in lines:

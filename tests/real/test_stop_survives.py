@@ -1,8 +1,10 @@
 """A stop under way when the supervisor dies goes on with what is left of its time."""
 
+import json
 import os
 import signal
 import threading
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -11,12 +13,20 @@ STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
 
 
 def begin_to_stop(engine, container, query):
-    """Ask for a stop, and wait for its signal; its answer never comes, as the supervisor dies."""
-    with engine.stream("GET", f"/containers/{container}/logs?stdout=1&follow=1") as logs:
+    """Ask for a stop, and wait for its signal; its answer never comes, as the supervisor dies.
+
+    The event follows the record; what the container prints of the signal may well precede it.
+    """
+    filters = quote(json.dumps({"container": [container], "event": ["kill"]}))
+    with (
+        engine.stream("GET", f"/events?since=1&filters={filters}") as events,
+        engine.stream("GET", f"/containers/{container}/logs?stdout=1&follow=1") as logs,
+    ):
         assert logs.read(8 + len("ready\n"))
         asking = threading.Thread(target=ask, args=(engine, container, query))
         asking.start()
         assert b"asked" in logs.read(8 + len("asked\n"))
+        assert events.readline()
     return asking
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import time
 from collections import Counter
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from logs.marks import MarkFile
 from tests.real.conftest import our_cgroups, our_mounts, our_processes, payloads
+from tests.real.engine_process import descriptors_of
 
 SETTLED_S = 5.0
 
@@ -48,9 +47,8 @@ def takes(pid):
 
 def _open(pid):
     """What each descriptor is; the containers' ids and the kernel's numbers are left out."""
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            yield re.sub(r"[0-9a-f]{64}|\d+", "N", os.readlink(f"/proc/{pid}/fd/{number}"))
+    for name in descriptors_of(pid):
+        yield re.sub(r"[0-9a-f]{64}|\d+", "N", name)
 
 
 def settled(pid, before):

@@ -207,8 +207,7 @@ async def test_a_writer_that_sends_on_loses_nothing_to_a_slow_client(
         while (piece := await client.piece()) is not None:
             text += b"".join(data for _, data in reader.feed(piece))
         assert text == b"".join(lines)
-        assert False in kept
-        assert True in kept
+        assert set(kept) == {False, True}  # some were sent on, then the socket was full
 
 
 async def test_attach_upgrades_and_streams_frames(engine_and_client):

@@ -1,5 +1,6 @@
 """What is told of a log that can't be written, under a virtual clock."""
 
+import contextlib
 import errno
 import os
 from types import SimpleNamespace
@@ -54,8 +55,9 @@ class Engine:
         ]
 
 
-@pytest.fixture
-async def watched():
+@contextlib.asynccontextmanager
+async def watching():
+    """An engine that watches a log, until it ends."""
     container = Container(
         "1" * 64, "talker", ContainerConfig(image="host", image_id=""), 0, log_path="/log"
     )
@@ -64,6 +66,12 @@ async def watched():
         log_trouble.watch(engine, container, log)
         yield engine, log
         tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def watched():
+    async with watching() as both:
+        yield both
 
 
 FULL = ("log_lost", "No space left on device")
@@ -109,14 +117,8 @@ async def test_a_relapse_that_stays_says_nothing_twice(watched):
 
 
 async def test_who_ends_meanwhile_says_what_was_so():
-    container = Container(
-        "1" * 64, "talker", ContainerConfig(image="host", image_id=""), 0, log_path="/log"
-    )
-    async with anyio.create_task_group() as tasks:
-        engine, log = Engine(tasks), Log()
-        log_trouble.watch(engine, container, log)
+    async with watching() as (engine, log):
         log.is_refused()
         log.is_written()
         await anyio.sleep(0.01)
-        tasks.cancel_scope.cancel()
     assert engine.told() == [FULL, ("log_written", "10")]
