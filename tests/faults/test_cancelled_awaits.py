@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from supervisor.errors import Conflict
-from supervisor.execs import entered
+from supervisor.execs import Command, entered
 from supervisor.states import ALIVE, State
 from tests.real.test_cancellation import (
     all_closed,
@@ -128,9 +128,9 @@ async def test_a_command_in_a_container(engine):
 
     async def work():
         number = next(numbers)
-        words = ("sh", "-c", "echo hi; sleep 1000 & exec sleep 1000")
+        command = Command(args=("sh", "-c", "echo hi; sleep 1000 & exec sleep 1000"))
         name = f"try-{number}"
-        async with entered(engine, container, f"{number:064x}", name, words) as execution:
+        async with entered(engine, container, f"{number:064x}", name, command) as execution:
             await execution.executed()
             await anyio.wait_readable(execution.output)
             execution.kill()

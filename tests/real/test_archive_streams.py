@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -176,12 +177,21 @@ def await_restarts(engine, container):
 def test_an_upload_holds_up_no_restarts_but_its_containers(engine, busybox):
     """There are two lanes for restarts; a container that waits for an upload is in neither."""
     policy = {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2, "DelayMs": 1}}
+    payload = "mkdir /once 2>/dev/null || exit 1; trap 'exit 1' USR1; echo up; sleep 1000 & wait"
+    died = quote('{"event":["die"]}')
     with contextlib.ExitStack() as stack:
         uploads = {}
-        for _ in range(3):
-            one = engine.run("sh", "-c", "sleep 0.2; exit 1", image=busybox, HostConfig=policy)
+        for number in range(3):
+            one = engine.run("sh", "-c", payload, image=busybox, HostConfig=policy)
+            with engine.stream("GET", f"/containers/{one}/logs?stdout=1&follow=1") as logs:
+                assert logs.read(8 + len("up\n"))
             uploads[one] = Upload(engine, one, "/tmp")
             stack.callback(uploads[one].close)
+            while len(helpers(engine)) <= number:
+                engine.get("/_ping")
+            with engine.stream("GET", f"/events?filters={died}") as events:
+                assert engine.post(f"/containers/{one}/kill?signal=USR1").status == 204
+                assert events.readline()
         other = engine.run("false", image=busybox, HostConfig=policy)
         assert await_restarts(engine, other) == 2
         for one, upload in uploads.items():
