@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import operator
 import os
 import re
 import select
@@ -349,7 +350,8 @@ def test_what_it_leaves_behind_goes_on_and_its_cgroup_goes_later(engine):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         ends(pidfd)
         shell(engine, container, "true")
-        assert below(container) == set()
+        while below(container):  # it was answered before it was tidied up after
+            assert engine.get("/_ping").status == 200
 
 
 def test_it_ends_with_its_container(engine):
@@ -373,9 +375,9 @@ def test_many_in_a_row_leave_no_descriptor_and_no_cgroup(engine, bird):
     before = engine.descriptors()
     for _ in range(60):
         assert run(engine, bird, "true", AttachStdin=True) == (0, "", "")
-    while engine.descriptors() != before:  # it sees our hanging up when it comes to that
+    # It sees our hanging up when it comes to that, and may not have seen that of the first one yet.
+    while below(bird) or any(map(operator.gt, engine.descriptors(), before)):
         assert engine.get("/_ping").status == 200
-    assert below(bird) == set()
 
 
 def test_a_detached_one_outlives_the_supervisor_and_an_attached_one_does_not(tmp_path):
