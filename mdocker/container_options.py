@@ -44,6 +44,10 @@ class ContainerOptions:
     user: Annotated[
         str, flag("--user", "-u", help="Run as this user (name or uid, with :group)")
     ] = ""
+    group_add: Annotated[
+        tuple[str, ...],
+        flag("--group-add", help="A group more for its processes (name or gid, the container's)"),
+    ] = ()
     label: Annotated[tuple[str, ...], flag("--label", "-l", help="Set a label, KEY=VALUE")] = ()
     label_file: Annotated[
         tuple[str, ...], flag("--label-file", help="Read labels from a file")

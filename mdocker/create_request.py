@@ -86,6 +86,8 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         host["AutoRemove"] = True
     if options.pids_limit is not None:
         host["PidsLimit"] = options.pids_limit
+    if options.group_add:
+        host["GroupAdd"] = list(options.group_add)
     if options.security_opt:
         host["SecurityOpt"] = list(options.security_opt)
     if options.log_driver or options.log_opt:

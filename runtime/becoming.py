@@ -140,7 +140,8 @@ class Becoming:
         """The payload's own side: user, limits, working directory, privileges, execve."""
         door, wanted, host = self.door, self.wanted, self.host
         self.step = "find the user"
-        identity = users.resolve(wanted.user, self._file(b"/etc/passwd"), self._file(b"/etc/group"))
+        files = (self._file(b"/etc/passwd"), self._file(b"/etc/group"))
+        identity = users.resolve(wanted.user, *files, wanted.groups)
         wanted.env.setdefault(b"HOME", identity.home)
         self.step = "set its limits"
         if host.oom_score_adj:

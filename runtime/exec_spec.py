@@ -21,6 +21,7 @@ class ExecSpec:
         env: `KEY=VALUE` words. PATH and HOME are added when they are missing.
         cwd: Absolute directory in the container; a missing one is refused. "" means "/".
         user: Docker's `user[:group]`, each by name or number; "" is root.
+        groups: Supplementary groups beside those of the user, each by name or number.
         capabilities: What it may have at most (`CAP_…` names): as a rule what the payload has. With
             more than that, leave `layers` out: it must not share the shim's memory.
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
@@ -39,6 +40,7 @@ class ExecSpec:
     env: tuple[str, ...] = ()
     cwd: str = "/"
     user: str = ""
+    groups: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
     terminal: tuple[int, int] | None = None

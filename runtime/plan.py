@@ -25,6 +25,7 @@ class PayloadPlan:
 
     Attributes:
         env: The environment without what depends on the user (HOME).
+        groups: Supplementary groups beside the user's, by name or number.
         keep: Capabilities as a bit mask.
         unified: The v2 cgroup directory that clone3 puts the process into.
         joins: cgroup.procs files of v1 directories to enter.
@@ -37,6 +38,7 @@ class PayloadPlan:
         "args",
         "cwd",
         "env",
+        "groups",
         "joins",
         "keep",
         "memory_limited",
@@ -50,6 +52,7 @@ class PayloadPlan:
     env: dict[bytes, bytes]
     cwd: bytes
     user: bytes
+    groups: list[bytes]
     keep: int
     no_new_privileges: bool
     unified: bytes
@@ -70,6 +73,7 @@ class PayloadPlan:
         self.env = environment(spec["env"], hostname)
         self.cwd = as_bytes(spec["cwd"]) or b"/"
         self.user = as_bytes(spec["user"])
+        self.groups = [as_bytes(name) for name in spec["groups"]]
         self.keep = capabilities.mask(spec["capabilities"])
         self.no_new_privileges = spec["no_new_privileges"]
         self.terminal = None

@@ -121,8 +121,7 @@ class Programs:
             Unusual: the plan has something that only the Python child can do.
             RuntimeRefused: the user is not to be found; the Python child says so properly.
         """
-        files = [read_etc(plan.layers, name) for name in (b"passwd", b"group")]
-        identity = resolve(plan.user, *files)
+        identity = _resolved(plan, plan.layers)
         parts = [
             self._take_ends(ends),
             self._join(plan.joins, _ENTERED + 1, texts),
@@ -217,8 +216,7 @@ class Programs:
         for bind in plan.binds:
             if bind.target.startswith((b"/etc/passwd", b"/etc/group")) or bind.target == b"/etc":
                 raise Unusual
-        layers = [plan.upper, *plan.lower]
-        return resolve(plan.user, read_etc(layers, b"passwd"), read_etc(layers, b"group"))
+        return _resolved(plan, [plan.upper, *plan.lower])
 
     def _take_ends(self, ends: Ends) -> bytes:
         parts = [
@@ -468,6 +466,11 @@ class Programs:
         ]
         tries = [step(_EXECVE, path, argv, envp, passing=passing) for path in candidates[:-1]]
         return b"".join(tries) + step(_EXECVE, candidates[-1], argv, envp)
+
+
+def _resolved(plan: PayloadPlan, layers: Sequence[bytes]) -> Identity:
+    passwd, group = read_etc(layers, b"passwd"), read_etc(layers, b"group")
+    return resolve(plan.user, passwd, group, plan.groups)
 
 
 def _ordinary(binds: Sequence[Bind | Tmpfs]) -> list[Bind]:

@@ -129,6 +129,7 @@ class Spec:
         env: `KEY=VALUE` words. PATH, HOME and HOSTNAME are added when they are missing.
         cwd: Absolute directory in the container; a missing one is refused. "" means "/".
         user: Docker's `user[:group]`, each by name or number; "" is root.
+        groups: Supplementary groups beside those of the user, each by name or number.
         hostname: The UTS namespace's host name, which HOSTNAME in the environment repeats.
         domainname: NIS domain name; "" leaves the kernel's "(none)".
         lower: Read-only layers, the topmost first; one at least.
@@ -156,6 +157,7 @@ class Spec:
     env: tuple[str, ...] = ()
     cwd: str = "/"
     user: str = ""
+    groups: tuple[str, ...] = ()
     hostname: str = ""
     domainname: str = ""
     lower: tuple[str, ...]
@@ -193,7 +195,10 @@ class Spec:
             TypeError: a field is missing or unknown.
         """
         values = json.loads(data)
-        for name in ("args", "env", "lower", "capabilities", "masked_paths", "readonly_paths"):
+        for name in (
+            *("args", "env", "groups", "lower", "capabilities"),
+            *("masked_paths", "readonly_paths"),
+        ):
             values[name] = tuple(values[name])
         if values["terminal"] is not None:
             values["terminal"] = tuple(values["terminal"])

@@ -2,12 +2,16 @@
 
 The rules are those of the Docker engine: a name wins over a number, an unknown number is taken as
 it is (group 0, home "/"), an unknown name is refused; supplementary groups come from the group file
-unless a group was named; the primary group is always among them.
+unless a group was named; the primary group is always among them, and so are those that were added.
 """
 
 from __future__ import annotations
 
 from runtime.errors import UserUnknown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _HIGHEST_ID = 2**31 - 1
 
@@ -28,8 +32,11 @@ class Identity:
         self.home = home
 
 
-def resolve(user: bytes, passwd: bytes, group: bytes) -> Identity:
+def resolve(user: bytes, passwd: bytes, group: bytes, added: Sequence[bytes] = ()) -> Identity:
     """Find `user` in the text of the two files; lines that make no sense are passed over.
+
+    Args:
+        added: Further supplementary groups, by name or number.
 
     Raises:
         UserUnknown: a name is in neither file, or a number is out of range.
@@ -59,7 +66,8 @@ def resolve(user: bytes, passwd: bytes, group: bytes) -> Identity:
         gid = _resolve_group(wanted_group, group)
     elif name:
         groups = [number for number, names in _group_lines(group) if name in names]
-    return Identity(uid, gid, [gid, *(one for one in groups if one != gid)], home)
+    groups += [_resolve_group(one, group) for one in added]
+    return Identity(uid, gid, list(dict.fromkeys([gid, *groups])), home)
 
 
 def _resolve_group(wanted: bytes, group: bytes) -> int:

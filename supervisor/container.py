@@ -98,6 +98,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         image_id: `sha256:…` of the image's configuration.
         entrypoint: Words that stand before `cmd`; the payload's argv is both together.
         env: `KEY=VALUE` words, and names alone, which took away what the image has.
+        groups: Supplementary groups beside the user's own, by name or number.
         network_mode: "default", "none" or "host", as it was asked.
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
@@ -116,6 +117,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     env: tuple[str, ...] = ()
     working_dir: str = ""
     user: str = ""
+    groups: tuple[str, ...] = ()
     hostname: str = ""
     domainname: str = ""
     labels: dict[str, str] = {}

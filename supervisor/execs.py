@@ -312,6 +312,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan, command: Comma
         ),
         cwd=command.cwd or config.working_dir or "/",
         user=command.user or config.user,
+        groups=config.groups,
         capabilities=capabilities.NAMES if command.privileged else DEFAULT_CAPABILITIES,
         no_new_privileges=config.no_new_privileges,
         terminal=command.terminal,

@@ -351,6 +351,7 @@ def _spec(
         env=(f"HOSTNAME={hostname}", *(("TERM=xterm",) if config.tty else ()), *config.variables),
         cwd=config.working_dir or "/",
         user=config.user,
+        groups=config.groups,
         hostname=hostname,
         domainname=config.domainname,
         lower=layers.lower,

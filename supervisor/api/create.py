@@ -92,6 +92,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         env=_environment(defaults.get("Env") or (), asked.Env or ()),
         working_dir=_working_dir(asked.WorkingDir or defaults.get("WorkingDir") or ""),
         user=_plain("User", asked.User or defaults.get("User") or ""),
+        groups=tuple(_plain("GroupAdd", group) for group in host.GroupAdd or ()),
         hostname=_host_word("Hostname", asked.Hostname or ""),
         domainname=_host_word("Domainname", asked.Domainname or ""),
         labels=labels,

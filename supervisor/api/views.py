@@ -203,6 +203,7 @@ def _host_config(container: Container) -> wire.HostConfig:
         RestartPolicy=_restart_policy(config.restart),
         AutoRemove=config.auto_remove,
         ContainerIDFile=config.cid_file,
+        GroupAdd=list(config.groups) or None,
         SecurityOpt=list(config.security_options) or None,
         ShmSize=config.shm_size,
         CpuShares=limits.cpu_shares,

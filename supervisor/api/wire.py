@@ -151,7 +151,7 @@ class HostConfig(msgspec.Struct, kw_only=True):
     DnsOptions: list[str] = []
     DnsSearch: list[str] = []
     ExtraHosts: None = None
-    GroupAdd: None = None
+    GroupAdd: list[str] | None = None
     IpcMode: str = "private"
     Cgroup: str = ""
     Links: None = None
@@ -392,6 +392,7 @@ class AskedHostConfig(msgspec.Struct):
     CpuPeriod: int | None = None
     CpuQuota: int | None = None
     CpuShares: int | None = None
+    GroupAdd: list[str] | None = None
     IpcMode: str | None = None
     LogConfig: AskedLogConfig | None = None
     MaskedPaths: list[str] | None = None

@@ -81,6 +81,12 @@ def test_environment_user_and_working_directory_are_what_was_asked(driver, sleep
     assert seen == ["1 /nest /bin", "/tmp", "1234", "5678", "5678 999"]
 
 
+def test_its_groups_are_added_to_its_users(driver, sleeper):
+    for layers in ((), (str(driver.lower),)):
+        seen = execute(driver, sleeper, "id -G", user="bird", groups=("root", "31"), layers=layers)
+        assert seen == "5678 0 31 999\n"  # as the kernel sorts them
+
+
 def test_it_reads_what_it_is_given_also_by_its_name(driver, sleeper):
     for user in ("", "bird"):
         line = "cat /dev/stdin; readlink /proc/$$/fd/0 | cut -c -4"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.spec import Bind
+from runtime.spec import Bind, Tmpfs
 
 REFUSED = {
     "not in PATH": (("nope",), {}, 127, 'exec: "nope": executable file not found in $PATH'),
@@ -107,6 +107,18 @@ def test_user_and_groups(driver, user, uid, gid, groups, home):
     assert seen[1] == ["Gid:", *[gid] * 4]
     assert sorted(seen[2][1:]) == sorted(groups.split())
     assert seen[3] == [home]
+
+
+def test_groups_are_added_to_the_users(driver):
+    for more in ({}, {"binds": (Tmpfs("/x"),)}):  # a fast start, and one of the Python init
+        assert (
+            driver.run("id -G", user="bird", groups=("root", "31"), **more) == "5678 0 31 999\n"
+        )  # as the kernel sorts them
+
+
+def test_a_group_that_is_not_there(driver):
+    report = driver.start("true", groups=("cats",)).failure()
+    assert "unable to find group cats: no matching entries in group file" in str(report)
 
 
 def test_a_user_has_no_capability_and_can_get_none_of_those_dropped(driver):

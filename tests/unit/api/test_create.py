@@ -48,6 +48,13 @@ async def created(engine_and_client, body):
         return container.config, answer.json["Warnings"]
 
 
+async def shown(engine_and_client, body):
+    async with engine_and_client() as (_engine, connect), connect() as client:
+        answer = await client.request("POST", "/containers/create", body)
+        assert answer.status == 201, answer.body
+        return (await client.request("GET", f"/containers/{answer.json['Id']}/json")).json
+
+
 async def refused(engine_and_client, body, path="/containers/create"):
     async with engine_and_client() as (engine, connect), connect() as client:
         answer = await client.request("POST", path, body)
@@ -125,6 +132,12 @@ async def test_the_requests_values_win_over_the_images(engine_and_client):
     limits = config.resources
     assert (limits.memory, limits.memory_swap) == (64 * 2**20, -1)
     assert (limits.nano_cpus, limits.cpu_shares, limits.pids) == (500_000_000, 512, 7)
+
+
+async def test_added_groups_are_told(engine_and_client):
+    host = {"GroupAdd": ["audio", "1000"]}
+    told = await shown(engine_and_client, {"Image": "host", "HostConfig": host})
+    assert told["HostConfig"]["GroupAdd"] == ["audio", "1000"]
 
 
 async def test_no_health_check_is_what_we_do(engine_and_client):
@@ -239,6 +252,7 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
         ({"HostConfig": {"CpuShares": -1}}, 400, "invalid CPU shares (-1)"),
         ({"HostConfig": {"PidsLimit": -2}}, 400, "invalid PidsLimit -2"),
         ({"HostConfig": {"ShmSize": -1}}, 400, "SHM size can not be -1"),
+        ({"HostConfig": {"GroupAdd": ["a\0b"]}}, 400, "invalid GroupAdd"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),
         (
             {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-sise": "1m"}}}},

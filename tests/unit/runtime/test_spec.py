@@ -18,6 +18,7 @@ SPEC = Spec(
     env=("A=1", "B=x=y", "A=2", "PATH"),
     cwd="/tmp",
     user="bird:flock",
+    groups=("herd", "31"),
     hostname="box",
     domainname="wood",
     lower=("/top", "/bottom"),
@@ -66,6 +67,7 @@ def test_every_field_reaches_the_plan():
     assert (plan.id, plan.args, plan.cwd) == ("c1", [b"sh", b"-c", b"true"], b"/tmp")
     assert plan.env == {b"A": b"2", b"B": b"x=y", b"HOSTNAME": b"box"}
     assert (plan.user, plan.hostname, plan.domainname) == (b"bird:flock", b"box", b"wood")
+    assert plan.groups == [b"herd", b"31"]
     assert (plan.lower, plan.upper, plan.work) == ([b"/top", b"/bottom"], b"/c/upper", b"/c/work")
     assert (plan.merged, plan.volatile, plan.host_network) == (b"/c/merged", True, True)
     first, second, tmpfs, volume = plan.binds

@@ -51,6 +51,24 @@ def test_found(user, uid, gid, groups, home):
 
 
 @pytest.mark.parametrize(
+    ("user", "added", "groups"),
+    [
+        (b"bird", [b"herd", b"31"], [5678, 999, 998, 31]),
+        (b"bird:herd", [b"flock"], [998, 999]),
+        (b"bird", [b"flock", b"5678", b"31", b"31"], [5678, 999, 31]),  # each once
+        (b"99", [b"herd"], [0, 998]),
+    ],
+)
+def test_added_groups(user, added, groups):
+    assert resolve(user, PASSWD, GROUP, added).groups == groups
+
+
+def test_an_added_group_that_is_not_there():
+    with pytest.raises(UserUnknown, match="unable to find group cats: no matching entries"):
+        resolve(b"bird", PASSWD, GROUP, [b"cats"])
+
+
+@pytest.mark.parametrize(
     ("user", "words"),
     [
         (b"bob", "unable to find user bob: no matching entries in passwd file"),
