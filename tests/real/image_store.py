@@ -15,13 +15,13 @@ from runtime.images.store import ImageStore
 
 @contextlib.contextmanager
 def clean_store(root: Path):
-    """An ImageStore; at the end nothing is in staging, no descriptor and no child is left."""
+    """An ImageStore; at the end nothing is in staging, no descriptor and no child is left of it."""
     store = ImageStore(root)
-    before = open_files()
+    before, others = open_files(), children()
     yield store
     assert list((root / "staging").iterdir()) == []
     assert open_files() == before
-    assert children() == []
+    assert children() == others
 
 
 def open_files():

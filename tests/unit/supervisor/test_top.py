@@ -58,7 +58,7 @@ def test_the_table_without_ps_is_that_of_ps():
     child = subprocess.Popen(["sleep", "1000"])
     try:
         chosen = {child.pid, os.getppid()}
-        command = ["ps", "-ef", f"-q{','.join(map(str, chosen))}"]
+        command = ["ps", "-efww", f"-q{','.join(map(str, chosen))}"]
         output = subprocess.check_output(command, text=True, env={**os.environ, "LC_ALL": "C"})
         theirs = parse(output, chosen)
         assert theirs.titles == process_list.TITLES
