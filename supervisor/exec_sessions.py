@@ -45,7 +45,7 @@ FORGOTTEN_AFTER_S = 300.0
 """An ended one is known for so long (Docker: five to ten minutes)."""
 
 START_LIMIT_S = 10.0
-"""How long a resize waits for the command that it is for, as in Docker."""
+"""How long whoever needs a command that is starting waits for it, as in Docker."""
 
 _SWEPT_AT_ONCE = 8
 _FAILED = 126
@@ -102,6 +102,11 @@ class Session:
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""
         return self.began and self.exit_code is None
+
+    async def started(self) -> None:
+        """Wait (bounded) for one that is starting, until it was executed or can't be."""
+        with anyio.move_on_after(START_LIMIT_S):
+            await self.ready.wait()
 
     # ── for whoever is attached ─────────────────────────────────────────────────────────────
 
@@ -339,8 +344,7 @@ async def resize(session: Session, height: int, width: int) -> None:
     check_running(session.container)
     if session.command.terminal is None:
         raise BadParameter(f"exec {session.id} has no terminal: it has no size")
-    with anyio.move_on_after(START_LIMIT_S):
-        await session.ready.wait()
+    await session.started()
     if session.terminal_fd < 0:
         raise Conflict(f"exec {session.id} is not running")
     try:

@@ -63,6 +63,8 @@ async def create(engine: Engine, request: Request) -> Reply:
 async def inspect(engine: Engine, request: Request) -> Reply:
     """GET /exec/{id}/json"""
     session = _found(engine, request)
+    if session.began:
+        await session.started()  # its client may have the answer's head already
     command = session.command
     entrypoint, *arguments = command.args
     process = _ProcessConfig(
@@ -147,11 +149,17 @@ async def _attend(engine: Engine, request: Request, session: Session, *, raw: bo
 
     keys = escape_keys.parse(session.detach_keys)
     target = typed.Target(opened, keys if session.command.terminal is not None else None, end)
+    refusing = flag(request, "refusing")
+    head = hijacked.head(request, raw=raw)
     with connection.hangups.cancelling(connection.stream) as scope:
+        if not refusing:
+            # As in Docker before it runs; and while the client reads it, the command gets ready.
+            await connection.hijack(head)
         await session.ready.wait()
-        if session.refusal is not None and flag(request, "refusing"):
-            raise session.refusal
-        await connection.hijack(hijacked.head(request, raw=raw))
+        if refusing:
+            if session.refusal is not None:
+                raise session.refusal
+            await connection.hijack(head)
         if session.refusal is not None:
             await take(1, f"{session.refusal}\r\n".encode())
         elif not session.command.stdin:

@@ -32,6 +32,8 @@ class Script:
         self.left = []
         self.trouble, self.refusal, self.code = trouble, refusal, code
         self.go_on = anyio.Event()
+        self.may_execute = anyio.Event()
+        self.may_execute.set()
 
     @contextlib.asynccontextmanager
     async def __call__(self, engine, container, exec_id, name, command):
@@ -75,7 +77,7 @@ class Running:
         os.close(descriptor)
 
     async def executed(self):
-        await anyio.lowlevel.checkpoint()
+        await self._script.may_execute.wait()
         if self._script.refusal is not None:
             raise self._script.refusal
 
@@ -209,6 +211,19 @@ async def test_streams_come_in_frames_and_the_end_is_known_behind_them(served):
         assert (await other.request("GET", "/containers/bird/json")).json["ExecIDs"] is None
     told = [event.action for event in engine.events.past()]
     assert told == ["exec_create: x y", "exec_start: x y", "exec_die"]
+
+
+async def test_a_client_reads_the_head_while_the_command_gets_ready(served):
+    script = Script()
+    script.go_on.set()
+    script.may_execute = anyio.Event()
+    async with served(script) as (engine, connect), connect() as client:
+        add(engine, "bird", State.RUNNING)
+        exec_id = await created(client)
+        await client.begin("POST", f"/exec/{exec_id}/start", {}, UPGRADE)
+        assert (await client.receive()).endswith(b"\r\n\r\n")
+        script.may_execute.set()
+        assert len(await client.everything()) == 2 * 11
 
 
 async def test_an_old_version_gets_the_old_words_for_the_same(served):
