@@ -39,15 +39,26 @@ _WRITERS: dict[str, RecordWriter | None] = {
 
 DRIVERS = tuple(_WRITERS)
 
+_DOCKERS = frozenset(
+    {
+        *("awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "local", "logentries"),
+        *("splunk", "syslog"),
+    }
+)
+"""Docker's drivers that we don't have."""
+
 
 def check_options(driver: str, options: Mapping[str, str]) -> None:
     """Refuse what could not be kept.
 
     Raises:
-        LogDriverUnknown: there is no such driver.
-        LogOptionRefused: there is no such option, or its value can't be.
+        LogDriverUnknown: it is one of Docker's that we don't have.
+        LogOptionRefused: there is no such driver or option, or its value can't be.
     """
     if driver not in _WRITERS:
+        if driver not in _DOCKERS:
+            # Docker's words, to the letter: clients compare them.
+            raise LogOptionRefused(f"logger: no log driver named '{driver}' is registered")
         known = ", ".join(DRIVERS)
         raise LogDriverUnknown(f'unknown log driver "{driver}": use one of {known}')
     parse(driver, options)
@@ -57,7 +68,7 @@ def log_path(driver: str, directory: Path, container_id: str) -> Path | None:
     """Where the driver keeps a container's log, or None if it keeps none.
 
     Raises:
-        LogDriverUnknown: there is no such driver.
+        LogOptionRefused: there is no such driver.
     """
     check_options(driver, {})
     if driver == "none":

@@ -8,4 +8,4 @@ class LogOptionRefused(ValueError):
 
 
 class LogDriverUnknown(LogOptionRefused):
-    """A log driver that we don't have; Docker may."""
+    """A log driver of Docker's that we don't have."""

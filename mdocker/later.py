@@ -22,7 +22,7 @@ _RUN = {
     **dict.fromkeys(
         (
             *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
-            *("--group-add", "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--gpus"),
+            *("--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--gpus"),
         ),
         _PRIVILEGES,
     ),

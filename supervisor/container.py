@@ -107,6 +107,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         tty: stdin, stdout and stderr are a terminal of its own.
         open_stdin: It has an input, even while nobody is attached to it.
         stdin_once: Its input ends when the first who is attached to it ends theirs.
+        runtime: Which name of the one runtime was asked for.
+        isolation: "" or "default", as it was asked: there is one kind.
         console_size: Lines and columns of the terminal at its start, as the client knew them.
     """
 
@@ -131,6 +133,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     cid_file: str = ""
     restart: RestartPolicy = RestartPolicy()
     health: HealthCheck | None = None
+    runtime: str = "mdocker"
+    isolation: str = ""
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     mounts: Mounts = Mounts()

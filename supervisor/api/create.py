@@ -98,6 +98,8 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         labels=labels,
         stop_signal=stop_signal,
         stop_timeout=checked_seconds(asked.StopTimeout, "StopTimeout"),
+        runtime=host.Runtime or asked.Runtime or "mdocker",
+        isolation=host.Isolation or "",
         network_mode=network_mode,
         resources=checked_resources(host),
         log_driver=driver,

@@ -14,6 +14,7 @@ _HOST = frozenset(wire.AskedHostConfig.__struct_fields__)
 _HARMLESS: dict[str, frozenset[Any]] = {
     "CgroupnsMode": frozenset({None, "", "private"}),
     "IpcMode": frozenset({None, "", "private"}),
+    "Isolation": frozenset({None, "", "default"}),
     "MemorySwappiness": frozenset({None, -1}),
     "Runtime": frozenset({None, "", "mdocker", "runc"}),
     "UsernsMode": frozenset({None, "", "host"}),
@@ -66,21 +67,26 @@ def refuse_unsupported(
         if isinstance(host, Mapping):
             refuse_unsupported(host, "HostConfig", _HOST)
             _refuse_host(host)
+        _refuse_harmful(body, "Config", ("Runtime",))
         check = body.get("Healthcheck")
         if isinstance(check, Mapping):
             known = wire.AskedHealth.__struct_fields__
             refuse_unsupported(check, "Config.Healthcheck", known)
     prefix = f"{where}." if where else "Config."
     for name, value in body.items():
+def _refuse_harmful(body: Mapping[str, Any], where: str, names: Iterable[str]) -> None:
+    for name in names:
+        value = body.get(name)
+        if isinstance(value, (str, int, type(None))) and value not in _HARMLESS[name]:
+            raise Unsupported(f"mdocker does not support {where}.{name}{_shown(value)} yet")
+
+
         if name not in supported and not unused(value):
             raise Unsupported(f"mdocker does not support {prefix}{name}{_shown(value)} yet")
 
 
 def _refuse_host(host: Mapping[str, Any]) -> None:
-    for name, harmless in _HARMLESS.items():
-        value = host.get(name)
-        if isinstance(value, (str, int, type(None))) and value not in harmless:
-            raise Unsupported(f"mdocker does not support HostConfig.{name}{_shown(value)} yet")
+    _refuse_harmful(host, "HostConfig", _HARMLESS)
     for name in ("MaskedPaths", "ReadonlyPaths"):
         # An empty list is a wish of its own: mask nothing.
         if host.get(name) is not None:

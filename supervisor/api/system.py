@@ -131,7 +131,8 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "HttpsProxy": "",
         "NoProxy": "",
         "Labels": [],
-        "Runtimes": {"mdocker": {"path": "mdocker"}},
+        # Clients that name Docker's default mean the runtime there is.
+        "Runtimes": {name: {"path": "mdocker"} for name in ("mdocker", "runc")},
         "DefaultRuntime": "mdocker",
         "Swarm": {
             "NodeID": "",
@@ -149,7 +150,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "SecurityOptions": ["name=cgroupns"],
         "CDISpecDirs": [],
         "Warnings": [
-            "WARNING: networks, volumes and exec are not supported yet",
+            "WARNING: networks are not supported yet",
             *engine.warnings,
         ],
     }

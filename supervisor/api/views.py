@@ -200,6 +200,8 @@ def _host_config(container: Container) -> wire.HostConfig:
         ReadonlyRootfs=mounts.readonly_root,
         LogConfig=wire.LogConfig(config.log_driver, config.log_options),
         NetworkMode=config.network_mode,
+        Runtime=config.runtime,
+        Isolation=config.isolation,
         RestartPolicy=_restart_policy(config.restart),
         AutoRemove=config.auto_remove,
         ContainerIDFile=config.cid_file,

@@ -114,7 +114,7 @@ async def prune(engine: Engine, request: Request) -> Reply:
         )
 
     names, freed = await engine.volumes.prune(chosen, engine.limits.readers)
-    return Reply(body=_encode(wire_mounts.PrunedVolumes(names or None, freed)))
+    return Reply(body=_encode(wire_mounts.PrunedVolumes(names, freed)))
 
 
 async def update(engine: Engine, request: Request) -> Reply:

@@ -398,6 +398,9 @@ class AskedHostConfig(msgspec.Struct):
     MaskedPaths: list[str] | None = None
     Memory: int | None = None
     MemorySwap: int | None = None
+    CpusetCpus: str | None = None
+    CpusetMems: str | None = None
+    Isolation: str | None = None
     MemorySwappiness: int | None = None
     Mounts: list[AskedMount] | None = None
     NanoCpus: int | None = None
@@ -422,7 +425,11 @@ class AskedNetworking(msgspec.Struct):
 
 
 class Asked(msgspec.Struct):
-    """The options of a create request that we do."""
+    """The options of a create request that we do.
+
+    Attributes:
+        Runtime: Not in the specification: docker-py sends it here as well.
+    """
 
     AttachStderr: bool | None = None
     AttachStdin: bool | None = None
@@ -445,3 +452,4 @@ class Asked(msgspec.Struct):
     User: str | None = None
     Volumes: dict[str, Any] | None = None
     WorkingDir: str | None = None
+    Runtime: str | None = None

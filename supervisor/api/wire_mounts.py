@@ -50,7 +50,7 @@ class Volumes(msgspec.Struct):
 class PrunedVolumes(msgspec.Struct):
     """The answer to a prune of volumes."""
 
-    VolumesDeleted: list[str] | None
+    VolumesDeleted: list[str]
     SpaceReclaimed: int
 
 

@@ -141,6 +141,19 @@ async def test_added_groups_are_told(engine_and_client):
 
 
 async def test_no_health_check_is_what_we_do(engine_and_client):
+@pytest.mark.parametrize(
+    ("body", "runtime", "isolation"),
+    [
+        ({}, "mdocker", ""),
+        ({"HostConfig": {"Runtime": "runc", "Isolation": "default"}}, "runc", "default"),
+        ({"Runtime": "runc"}, "runc", ""),  # where docker-py puts it
+    ],
+)
+async def test_other_names_of_what_there_is_are_told(engine_and_client, body, runtime, isolation):
+    host = (await shown(engine_and_client, {"Image": "host", **body}))["HostConfig"]
+    assert (host["Runtime"], host["Isolation"]) == (runtime, isolation)
+
+
     await created(engine_and_client, {"Image": "host", "Healthcheck": {"Test": ["NONE"]}})
 
 
@@ -255,6 +268,12 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
         ({"HostConfig": {"GroupAdd": ["a\0b"]}}, 400, "invalid GroupAdd"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),
         (
+        (
+            {"HostConfig": {"LogConfig": {"Type": "asdf"}}},
+            400,
+            "logger: no log driver named 'asdf' is registered",
+        ),
+        ({"Runtime": "kata"}, 501, "mdocker does not support Config.Runtime 'kata' yet"),
             {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-sise": "1m"}}}},
             400,
             "unknown log opt 'max-sise' for json-file log driver",

@@ -76,6 +76,8 @@ def test_drivers_that_have_no_place():
         check_options("none", {"max-size": "1m"})
     with pytest.raises(LogDriverUnknown, match='unknown log driver "fluentd"'):
         check_options("fluentd", {"max-size": "1m"})
+    with pytest.raises(LogOptionRefused, match="logger: no log driver named 'x' is"):
+        check_options("x", {})
 
 
 @given(st.text(max_size=12))
