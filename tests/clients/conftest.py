@@ -1,4 +1,4 @@
-"""One supervisor for all clients, with an image of busybox beside the built-in `host`."""
+"""A supervisor for each client, with an image of busybox beside the built-in `host`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def box():
     return busybox_tar()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine(nothing_is_left, tmp_path_factory, box):
     process = EngineProcess(tmp_path_factory.mktemp("clients")).start()
     path = "/images/create?fromSrc=-&repo=box&tag=1&changes=CMD%20echo%20from%20the%20box"
