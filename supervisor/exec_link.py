@@ -6,13 +6,14 @@ child is ours if we are its subreaper: then its status is learnt, and it is buri
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
 
 import anyio
 
-from runtime import endings
+from runtime import endings, process_stat
 from runtime import shim_protocol as protocol
 from supervisor.exits import Ending, decode, unknown
 
@@ -36,7 +37,7 @@ class ExecLost(Exception):
 class _Entered:
     """One exec, from the question to its end."""
 
-    __slots__ = ("answer", "answered", "ended", "ending", "orphaned")
+    __slots__ = ("answer", "answered", "ended", "ending", "orphaned", "start_ticks")
 
     def __init__(self) -> None:
         self.answered = anyio.Event()
@@ -44,6 +45,7 @@ class _Entered:
         self.ended = anyio.Event()
         self.ending: Ending | None = None
         self.orphaned = False
+        self.start_ticks = -1  # of an orphan; -1 also where it had been reaped by then
 
 
 class ExecLink:
@@ -99,7 +101,7 @@ class ExecLink:
         while entered.ending is None:
             if entered.orphaned:
                 await anyio.wait_readable(pidfd)
-                entered.ending = _learn(pidfd)
+                entered.ending = _learn(self.pid_of(exec_id), entered.start_ticks, pidfd)
             else:
                 await entered.ended.wait()
         return entered.ending
@@ -154,13 +156,16 @@ class ExecLink:
         """The shim is gone."""
         for entered in self._entered.values():
             entered.orphaned = True
+            if isinstance(entered.answer, protocol.Execed) and entered.ending is None:
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    entered.start_ticks = process_stat.start_ticks(entered.answer.pid)
             entered.answered.set()
             entered.ended.set()
 
 
-def _learn(pidfd: int) -> Ending:
-    """How an orphan ended: told to its parent, or by a kernel that tells everybody."""
-    status = endings.status_of(0, -1, pidfd)
+def _learn(pid: int, start_ticks: int, pidfd: int) -> Ending:
+    """How an orphan ended: told to its parent, by its zombie, or by a kernel that tells everybody."""
+    status = endings.status_of(pid, start_ticks, pidfd)
     endings.bury(pidfd)
     now = time.time_ns()
     return unknown(now) if status is None else decode(status, now)

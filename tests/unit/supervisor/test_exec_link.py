@@ -123,6 +123,41 @@ async def test_an_orphan_is_waited_for_and_buried_by_us():
         os.close(pidfd)
 
 
+def of_a_parent_who_does_not_reap():
+    """A process that has ended with 7, and its parent, which waits for a line."""
+    ours, theirs = os.pipe()
+    until, go = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.close(go)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        os.write(theirs, b"%d" % pid)
+        os.read(until, 1)
+        os._exit(0)
+    os.close(theirs)
+    os.close(until)
+    pid = int(os.read(ours, 20))
+    os.close(ours)
+    return pid, parent, go
+
+
+async def test_how_an_orphan_has_ended_is_known_before_its_new_parent_reaps_it():
+    shim = Shim()
+    pid, parent, go = of_a_parent_who_does_not_reap()
+    pidfd = os.pidfd_open(pid)
+    try:
+        await ask(shim, lambda: shim.link.take(protocol.Execed("e1", pid, pidfd)))
+        shim.link.lost()
+        assert (await shim.link.ending("e1", pidfd)).code == 7
+    finally:
+        os.close(go)
+        reap(parent)
+        os.close(pidfd)
+
+
 async def test_an_orphan_that_lives_is_waited_for_without_the_shim():
     shim = Shim()
     pid = os.fork()
