@@ -12,10 +12,11 @@ import msgspec
 from runtime.images.errors import ImageError
 from runtime.images.importing import ImportJob
 from runtime.images.model import Image
+from supervisor.api import pulls
 from supervisor.api.create import architecture
-from supervisor.api.messages import Request
+from supervisor.api.messages import Reply, Request
 from supervisor.engine import Engine
-from supervisor.errors import BadParameter, NotFound, Unsupported
+from supervisor.errors import BadParameter, Unsupported
 
 PROGRESS_EVERY = 16 * 1024 * 1024
 """Bytes between two progress lines."""
@@ -25,10 +26,10 @@ ABORT_SECONDS = 10.0
 _encode = msgspec.json.Encoder().encode
 
 
-async def create(engine: Engine, request: Request) -> None:
+async def create(engine: Engine, request: Request) -> Reply | None:
     """POST /images/create"""
     if request.parameter("fromImage"):
-        _refuse_pull(request)
+        return await pulls.pull(engine, request)
     source = request.parameter("fromSrc")
     if not source:
         raise BadParameter("nothing to create an image from: give fromSrc=- and the archive")
@@ -42,19 +43,7 @@ async def create(engine: Engine, request: Request) -> None:
     await _Upload(engine, request).run(
         name, request.parameter("message"), request.query.get("changes", [])
     )
-
-
-def _refuse_pull(request: Request) -> None:
-    name, tag = request.parameter("fromImage"), request.parameter("tag")
-    separator = "@" if tag.startswith("sha256:") else ":"
-    short = name.removeprefix("docker.io/").removeprefix("library/")
-    reference = f"{short}{separator}{tag}" if tag else short
-    raise NotFound(
-        # Clients (docker-py's ImageNotFound) know a missing image by Docker's words about it.
-        f"pull access denied for {reference}, repository does not exist: mdocker cannot pull from "
-        "registries yet; use `mdocker import` for a root file system archive, or the built-in "
-        "image `host`"
-    )
+    return None
 
 
 def _check_platform(asked: str) -> None:
