@@ -164,7 +164,7 @@ class ExecLink:
 
 
 def _learn(pid: int, start_ticks: int, pidfd: int) -> Ending:
-    """How an orphan ended: told to its parent, by its zombie, or by a kernel that tells everybody."""
+    """How an orphan ended: told to its parent, by its zombie, or to everybody."""
     status = endings.status_of(pid, start_ticks, pidfd)
     endings.bury(pidfd)
     now = time.time_ns()
