@@ -10,7 +10,7 @@ from runtime.images.errors import ImageError
 from supervisor import waiting
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
-from supervisor.api import mount_options, selection, views, wire
+from supervisor.api import links, mount_options, selection, views, wire
 from supervisor.api.disk_usage import sizes_of
 from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
@@ -66,6 +66,8 @@ async def create(engine: Engine, request: Request) -> Reply:
     image = engine.images.resolve(reference)
     creation.check_platform(request.parameter("platform"), image, reference)
     config, warnings = creation.merge(asked, image)
+    linked = (asked.HostConfig and asked.HostConfig.Links) or ()
+    warnings += links.checked(linked, config.network_mode, engine.containers.find)
     mounts = mount_options.resolve(asked, image.config, engine.containers.find)
     await mount_options.check_sources(engine, mounts)
     config = msgspec.structs.replace(config, mounts=mounts)

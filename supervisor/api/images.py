@@ -89,6 +89,9 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         "DockerVersion": "",
         "Author": "",
         "Config": image.config,
+        # Docker's API has it no more since 1.45, which docker-compose 1.29 knows nothing of: it
+        # asks in the newest version, and breaks off where it should make a container anew.
+        "ContainerConfig": image.config,
         "Architecture": image.architecture,
         "Os": image.os,
         "Size": image.size,
@@ -102,9 +105,6 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     }
     if request.version >= (1, 44):
         del shown["VirtualSize"]
-    if request.version < (1, 45):
-        # docker-compose 1.29 can't make a container anew without it.
-        shown["ContainerConfig"] = image.config
     return Reply(body=_encode(shown))
 
 

@@ -44,6 +44,13 @@ _NOT_DONE = {
     "tagging": ("POST /images/{name}/tag",),
 }
 
+_INSTEAD = {
+    "creating and changing networks": "docker-compose asks for a network where a service names "
+    "none, so write 'network_mode: none' or 'network_mode: host' for each service (docker run: "
+    "--network none or host)",
+}
+"""What to do, where the name of what is missing does not tell it."""
+
 _SWARM = (
     "GET /nodes",
     "GET|DELETE /nodes/{id}",
@@ -74,9 +81,15 @@ _SWARM = (
 )
 
 
+def words(what: str) -> str:
+    """Return how something that is missing is refused."""
+    instead = _INSTEAD.get(what, "")
+    return f"mdocker does not do {what} yet{instead and f': {instead}'}"
+
+
 def _refuse(what: str) -> Handler:
     async def refuse(_engine: Engine, _request: Request) -> Reply:
-        raise Unsupported(f"mdocker does not do {what} yet")
+        raise Unsupported(words(what))
 
     return refuse
 

@@ -21,13 +21,9 @@ _HARMLESS: dict[str, frozenset[Any]] = {
 }
 """The values of options that ask for what we do anyway."""
 
-_NEW_PRIVILEGES = {
-    "no-new-privileges": True,
-    "no-new-privileges:true": True,
-    "no-new-privileges=true": True,
-    "no-new-privileges:false": False,
-    "no-new-privileges=false": False,
-}
+_NEW_PRIVILEGES = frozenset(
+    f"no-new-privileges{value}" for value in ("", ":true", "=true", ":false", "=false")
+)
 
 _NOTHING_CONFINES = frozenset(
     f"{what}{sign}{value}"
@@ -67,22 +63,22 @@ def refuse_unsupported(
         if isinstance(host, Mapping):
             refuse_unsupported(host, "HostConfig", _HOST)
             _refuse_host(host)
-        _refuse_harmful(body, "Config", ("Runtime",))
         check = body.get("Healthcheck")
         if isinstance(check, Mapping):
             known = wire.AskedHealth.__struct_fields__
             refuse_unsupported(check, "Config.Healthcheck", known)
+        _refuse_harmful(body, "Config", ("Runtime",))
     prefix = f"{where}." if where else "Config."
     for name, value in body.items():
+        if name not in supported and not unused(value):
+            raise Unsupported(f"mdocker does not support {prefix}{name}{_shown(value)} yet")
+
+
 def _refuse_harmful(body: Mapping[str, Any], where: str, names: Iterable[str]) -> None:
     for name in names:
         value = body.get(name)
         if isinstance(value, (str, int, type(None))) and value not in _HARMLESS[name]:
             raise Unsupported(f"mdocker does not support {where}.{name}{_shown(value)} yet")
-
-
-        if name not in supported and not unused(value):
-            raise Unsupported(f"mdocker does not support {prefix}{name}{_shown(value)} yet")
 
 
 def _refuse_host(host: Mapping[str, Any]) -> None:
@@ -119,18 +115,15 @@ def _shown(value: object) -> str:
 
 
 def security_options(asked: Iterable[str]) -> tuple[str, ...]:
-    """Return the security options that change something, in one spelling.
+    """Return the security options as they were asked for, to be seen as in Docker.
 
     Raises:
         Unsupported: A profile or label that we can't apply.
     """
-    kept: list[str] = []
-    for option in asked:
-        if option in _NEW_PRIVILEGES:
-            if _NEW_PRIVILEGES[option] and "no-new-privileges" not in kept:
-                kept.append("no-new-privileges")
-        elif option not in _NOTHING_CONFINES:
+    options = tuple(asked)
+    for option in options:
+        if option not in _NEW_PRIVILEGES and option not in _NOTHING_CONFINES:
             raise Unsupported(
                 f"mdocker does not support HostConfig.SecurityOpt {option[:64]!r} yet"
             )
-    return tuple(kept)
+    return options

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from supervisor.api import missing
+from supervisor.api.missing import words
+
+__all__ = ["still_refused", "untold", "words"]
 
 
 def still_refused(asked):
@@ -13,7 +16,3 @@ def still_refused(asked):
 def untold(asked):
     """What the engine refuses and nobody asks for in that table."""
     return sorted(set(missing._NOT_DONE) - set(asked))
-
-
-def words(what):
-    return f"mdocker does not do {what} yet"

@@ -109,7 +109,7 @@ async def test_the_requests_values_win_over_the_images(engine_and_client):
                 "CpuShares": 512,
                 "AutoRemove": True,
                 "LogConfig": {"Type": "k8s-file"},
-                "SecurityOpt": ["no-new-privileges", "seccomp=unconfined"],
+                "SecurityOpt": ["no-new-privileges:true", "seccomp=unconfined"],
                 "ShmSize": 1024,
             },
         },
@@ -127,7 +127,8 @@ async def test_the_requests_values_win_over_the_images(engine_and_client):
     assert not config.attach_stderr
     assert config.auto_remove
     assert config.log_driver == "k8s-file"
-    assert config.security_options == ("no-new-privileges",)
+    assert config.no_new_privileges
+    assert config.security_options == ("no-new-privileges:true", "seccomp=unconfined")
     assert config.shm_size == 1024
     limits = config.resources
     assert (limits.memory, limits.memory_swap) == (64 * 2**20, -1)
@@ -140,7 +141,6 @@ async def test_added_groups_are_told(engine_and_client):
     assert told["HostConfig"]["GroupAdd"] == ["audio", "1000"]
 
 
-async def test_no_health_check_is_what_we_do(engine_and_client):
 @pytest.mark.parametrize(
     ("body", "runtime", "isolation"),
     [
@@ -154,6 +154,7 @@ async def test_other_names_of_what_there_is_are_told(engine_and_client, body, ru
     assert (host["Runtime"], host["Isolation"]) == (runtime, isolation)
 
 
+async def test_no_health_check_is_what_we_do(engine_and_client):
     await created(engine_and_client, {"Image": "host", "Healthcheck": {"Test": ["NONE"]}})
 
 
@@ -268,12 +269,12 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
         ({"HostConfig": {"GroupAdd": ["a\0b"]}}, 400, "invalid GroupAdd"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),
         (
-        (
             {"HostConfig": {"LogConfig": {"Type": "asdf"}}},
             400,
             "logger: no log driver named 'asdf' is registered",
         ),
         ({"Runtime": "kata"}, 501, "mdocker does not support Config.Runtime 'kata' yet"),
+        (
             {"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-sise": "1m"}}}},
             400,
             "unknown log opt 'max-sise' for json-file log driver",

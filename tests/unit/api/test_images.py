@@ -36,9 +36,11 @@ async def test_list_and_inspect(engine_and_client):
         assert shown["Created"] == "2023-11-14T22:13:20Z"
         assert shown["Config"]["Cmd"] == ["/bin/sh"]
         assert shown["RootFS"] == {"Type": "layers", "Layers": []}
-        assert "VirtualSize" not in shown and "ContainerConfig" not in shown
+        assert "VirtualSize" not in shown
+        # docker-compose 1.29, which asks in the newest version, can't do without.
+        assert shown["ContainerConfig"] == shown["Config"]
         older = (await client.request("GET", "/v1.43/images/host/json")).json
-        assert older["VirtualSize"] == 1234 and older["ContainerConfig"] == shown["Config"]
+        assert older["VirtualSize"] == 1234
         missing = await client.request("GET", "/images/nosuch/json")
         assert (missing.status, missing.message) == (404, "No such image: nosuch:latest")
 
