@@ -27,7 +27,10 @@ FIRST_FREE_FD = 6
 """What a process is given lies at or above this number; what it keeps is put below."""
 
 STATUS_FD = 3
-_ENTERED_FD = 4
+ENTERED_FD = 4
+INIT_FD = 4
+"""The directory of the init that stands before the payload: what is entered has been, by then."""
+
 _HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
@@ -65,21 +68,24 @@ class Ends:
     """The descriptors that a process is born with; all are `FIRST_FREE_FD` or above.
 
     Attributes:
-        entered: What it enters by setns(2): an init a ready network namespace, who enters a
-            container the pidfd of that one's init. -1 for nothing.
+        entered: What it enters by setns(2): an init a ready network namespace or the pidfd of
+            another whose network it shares, who enters a container the pidfd of that one's init. -1
+            for nothing.
+        ipc: The pidfd of another init whose IPC namespace an init shares; -1 for nothing.
         stdin: -1 for /dev/null.
     """
 
-    __slots__ = ("entered", "status", "stderr", "stdin", "stdout")
+    __slots__ = ("entered", "ipc", "status", "stderr", "stdin", "stdout")
 
     def __init__(
-        self, status: int, stdout: int, stderr: int, entered: int, stdin: int = -1
+        self, status: int, stdout: int, stderr: int, entered: int, stdin: int = -1, ipc: int = -1
     ) -> None:
         self.status = status
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
         self.entered = entered
+        self.ipc = ipc
 
 
 class Becoming:
@@ -104,10 +110,11 @@ class Becoming:
             door.dup2(ends.stdin, 0)
         door.dup2(ends.stdout, 1)
         door.dup2(ends.stderr, 2)
-        first = _ENTERED_FD
-        if ends.entered >= 0:
-            door.dup2(ends.entered, _ENTERED_FD, False)
-            first = _ENTERED_FD + 1
+        first = ENTERED_FD
+        for fd in (ends.entered, ends.ipc):
+            if fd >= 0:
+                door.dup2(fd, first, False)
+                first += 1
         door.close_range(first, _HIGHEST_FD, 0)
         door.setsid()
         door.prctl(flags.PR_SET_DUMPABLE, 0)
@@ -123,8 +130,8 @@ class Becoming:
 
     def enter_namespaces(self, kinds: int) -> None:
         """Enter those of `ends.entered`, which is closed then."""
-        self.door.setns(_ENTERED_FD, kinds)
-        self.door.close(_ENTERED_FD)
+        self.door.setns(ENTERED_FD, kinds)
+        self.door.close(ENTERED_FD)
 
     def open_terminal(self) -> int:
         """Make the terminal that is wanted, inside the container's root; returns its number."""
@@ -165,10 +172,17 @@ class Becoming:
             _signal.signal(number, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         # The status pipe closes itself at execve. CLOSE_RANGE_CLOEXEC would need Linux 5.11.
-        door.close_range(STATUS_FD + 1, _HIGHEST_FD, 0)
-        path = payload.find(wanted.args[0], wanted.env)
+        if wanted.init:
+            door.close_range(INIT_FD + 1, _HIGHEST_FD, 0)
+            path = wanted.init
+        else:
+            door.close_range(STATUS_FD + 1, _HIGHEST_FD, 0)
+            path = payload.find(wanted.args[0], wanted.env)
         try:
-            door.execve(path, wanted.args, wanted.env)
+            if wanted.init:
+                door.execveat(INIT_FD, os.path.basename(path), wanted.args, wanted.env)
+            else:
+                door.execve(path, wanted.args, wanted.env)
         except OSError as error:
             raise payload.explain(path, error) from None
 

@@ -17,7 +17,8 @@ CLONE_NEWNET = 0x40000000
 CLONE_CLEAR_SIGHAND = 0x1_0000_0000
 CLONE_INTO_CGROUP = 0x2_0000_0000
 
-# What each container has of its own beside its pid and network namespaces, which are made apart.
+# What each container has of its own beside its pid and network namespaces, which are made apart,
+# unless it shares one of them with the host or another container.
 OWN_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
 
 # mount(2)
@@ -41,6 +42,7 @@ MNT_DETACH = 2
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = 0o2000000
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_RECURSIVE = 0x8000
 AT_EMPTY_PATH = 0x1000
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
@@ -61,6 +63,7 @@ FSMOUNT_CLOEXEC = 1
 
 # openat2(2)
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_IN_ROOT = 0x10
 
 # close_range(2)

@@ -14,6 +14,8 @@ taken before the root changes and attached after it, privileges go last.
 
 from __future__ import annotations
 
+import os
+
 from runtime import becoming, binds, flags, mounts, terminal
 from runtime.becoming import Becoming
 
@@ -51,12 +53,18 @@ class _Init(Becoming):
         door, plan = self.door, self.plan
         self.join_cgroups()
         self.step = "make its namespaces"
-        wanted = flags.OWN_NAMESPACES
+        if plan.host_pid:
+            # What it orphans would go to whoever is the shim's subreaper; execve keeps this.
+            door.set_child_subreaper()
+        shm = self._enter_ipc() if plan.ipc_of is not None else -1
+        wanted = plan.own
         if self.ends.entered >= 0:
             self.enter_namespaces(flags.CLONE_NEWNET)
         elif not plan.host_network:
             wanted |= flags.CLONE_NEWNET
         door.unshare(wanted)
+        if plan.init:
+            door.dup2(becoming.STATUS_FD, becoming.INIT_FD, False)  # it is taken from here on
         if wanted & flags.CLONE_NEWNET:
             self.step = "raise loopback"
             door.loopback_up()
@@ -72,7 +80,9 @@ class _Init(Becoming):
         door.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
         self.step = "bind"
         trees = binds.take(door, [one for one in plan.binds if not binds.propagates(one)])
-        self._build_root()
+        if plan.init:
+            self.take_init()
+        self._build_root(shm)
         self.step = "copy the image's files into a volume"
         binds.fill(door, plan.binds, plan.merged, plan.id)
         self.step = "change the root"
@@ -93,7 +103,50 @@ class _Init(Becoming):
         if plan.terminal is not None:
             terminal.bind_console(door, self.open_terminal())
 
-    def _build_root(self) -> None:
+    def _enter_ipc(self) -> int:
+        """Enter another container's IPC namespace; returns a copy of its /dev/shm's mount."""
+        door = self.door
+        self.step = "enter the IPC namespace of another container"
+        pidfd = becoming.ENTERED_FD + (self.ends.entered >= 0)
+        home = door.open(b"/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        # A mount can be copied in its own mount namespace only (before Linux 6.15).
+        door.setns(pidfd, flags.CLONE_NEWIPC | flags.CLONE_NEWNS)
+        bits = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_SYMLINK_NOFOLLOW
+        shm = door.open_tree(b"/dev/shm", bits)
+        door.setns(home, flags.CLONE_NEWNS)
+        door.close(home)
+        door.close(pidfd)
+        self.step = "make its namespaces"
+        return shm
+
+    def take_init(self) -> None:
+        """Open the directory of the init that stands before the payload.
+
+        A container can open its /proc/1/exe and keep it until nobody executes the file any more; on
+        a read-only mount it can't write to it even then (CVE-2019-5736).
+        """
+        door = self.door
+        self.step = "find its init"
+        directory = os.path.dirname(self.plan.init)
+        door.mount(directory, directory, None, flags.MS_BIND, None)
+        bits = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY
+        door.mount(None, directory, None, bits, None)
+        fd = door.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        door.dup2(fd, becoming.INIT_FD, False)
+        door.close(fd)
+
+    def _share_shm(self, shm: int) -> None:
+        """Put another container's /dev/shm in the place of its own, or take the place away."""
+        door, path = self.door, self.plan.dev + b"/shm"
+        if shm >= 0:
+            target = door.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            door.move_mount(shm, target, path)
+            door.close(target)
+            door.close(shm)
+        elif not self.plan.shm:
+            door.rmdir(path)
+
+    def _build_root(self, shm: int) -> None:
         door, plan = self.door, self.plan
         self.step = "mount the root"
         mounts.mount_overlay(door, plan.merged, plan.lower, plan.upper, plan.work, plan.volatile)
@@ -103,6 +156,7 @@ class _Init(Becoming):
             door.mount(*one)
             if one[1] == plan.dev:
                 mounts.fill_dev(door, plan.dev)
+                self._share_shm(shm)
         self.step = "bind its devices"
         for one in plan.devices:
             door.mount(*one)

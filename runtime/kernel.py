@@ -24,7 +24,7 @@ from runtime import flags, libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -48,6 +48,7 @@ _NR_RT_SIGACTION = libc.number("rt_sigaction")
 _NR_PIDFD_GETFD = libc.number("pidfd_getfd")
 _NR_CAPSET = libc.number("capset")
 _NR_KEYCTL = libc.number("keyctl")
+_NR_EXECVEAT = libc.number("execveat")
 
 
 def _failure(path: str | bytes | None = None) -> OSError:
@@ -202,6 +203,16 @@ class Kernel:
         if fd < 0:
             raise _failure(path)
         return fd
+
+    def execveat(
+        self, directory_fd: int, name: bytes, args: Sequence[bytes], env: Mapping[bytes, bytes]
+    ) -> None:
+        """execveat(2) of a file in a directory; returns only by its error."""
+        argv = (ctypes.c_char_p * (len(args) + 1))(*args, None)
+        words = [key + b"=" + value for key, value in env.items()]
+        envp = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+        libc.execveat(_NR_EXECVEAT, directory_fd, name, argv, envp, 0)
+        raise _failure(name)
 
     def close_range(self, first: int, last: int, bits: int) -> None:
         """close_range(2), Linux 5.9 (5.11 for CLOSE_RANGE_CLOEXEC)."""

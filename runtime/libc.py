@@ -27,8 +27,20 @@ from ctypes import (
 
 # From asm/unistd.h of each architecture. Calls born after 5.1 carry one number everywhere.
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "rt_sigaction": 13, "keyctl": 250},
-    "aarch64": {"pivot_root": 41, "capset": 91, "rt_sigaction": 134, "keyctl": 219},
+    "x86_64": {
+        "pivot_root": 155,
+        "capset": 126,
+        "rt_sigaction": 13,
+        "keyctl": 250,
+        "execveat": 322,
+    },
+    "aarch64": {
+        "pivot_root": 41,
+        "capset": 91,
+        "rt_sigaction": 134,
+        "keyctl": 219,
+        "execveat": 281,
+    },
 }
 _COMMON_NUMBERS = {
     "open_tree": 428,
@@ -129,4 +141,7 @@ capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 mmap = _declare("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 munmap = _declare("munmap", c_int, c_void_p, c_size_t)
 pidfd_getfd = _declare("syscall", c_long, c_long, c_int, c_int, c_uint)
+execveat = _declare(
+    "syscall", c_long, c_long, c_int, c_char_p, POINTER(c_char_p), POINTER(c_char_p), c_int
+)
 rt_sigaction = _declare("syscall", c_long, c_long, c_int, c_char_p, c_char_p, c_size_t)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from runtime import capabilities, json_text, mounts
+from runtime import capabilities, flags, json_text, mounts
 from runtime.binds import Bind, Tmpfs
 
 TYPE_CHECKING = False
@@ -30,6 +30,7 @@ class PayloadPlan:
         unified: The v2 cgroup directory that clone3 puts the process into.
         joins: cgroup.procs files of v1 directories to enter.
         memory_limited: A process of the container can be OOM-killed.
+        init: What is executed in place of the first of `args`; b"" for that itself.
         terminal: Lines and columns of a terminal of its own, (0, 0) where they are not known yet;
             None for no terminal.
     """
@@ -39,6 +40,7 @@ class PayloadPlan:
         "cwd",
         "env",
         "groups",
+        "init",
         "joins",
         "keep",
         "memory_limited",
@@ -58,6 +60,7 @@ class PayloadPlan:
     unified: bytes
     joins: list[bytes]
     memory_limited: bool
+    init: bytes
     terminal: tuple[int, int] | None
 
     def take(self, spec: dict[str, Any], hostname: bytes) -> None:
@@ -76,10 +79,22 @@ class PayloadPlan:
         self.groups = [as_bytes(name) for name in spec["groups"]]
         self.keep = capabilities.mask(spec["capabilities"])
         self.no_new_privileges = spec["no_new_privileges"]
+        self.init = b""
         self.terminal = None
         if spec["terminal"] is not None:
             height, width = spec["terminal"]
             self.terminal = (int(height), int(width))
+
+
+class Donor:
+    """Whose namespace is entered; the fields are those of `runtime.spec.Donor`."""
+
+    __slots__ = ("id", "pid", "start_ticks")
+
+    def __init__(self, id: str, pid: int, start_ticks: int) -> None:
+        self.id = id
+        self.pid = pid
+        self.start_ticks = start_ticks
 
 
 class Plan(PayloadPlan):
@@ -87,7 +102,13 @@ class Plan(PayloadPlan):
 
     Attributes:
         id: The container's id.
+        own: The CLONE_NEW* flags of what it unshares, but for the network.
         host_network: Stay in the host's network namespace.
+        network_of: Enter this one's network namespace; None for none.
+        host_pid: Stay in the host's pid namespace.
+        pid_of: Be born into this one's pid namespace; None for none.
+        ipc_of: Enter this one's IPC namespace, and have its /dev/shm; None for none.
+        shm: It has a /dev/shm of one kind or another.
         early: Mounts below `merged`, made before it is the root.
         cgroup_directories: Made before `cgroup_mounts`.
     """
@@ -101,13 +122,19 @@ class Plan(PayloadPlan):
         "domainname",
         "early",
         "host_network",
+        "host_pid",
         "hostname",
         "id",
+        "ipc_of",
         "lower",
         "masked",
         "merged",
+        "network_of",
+        "own",
+        "pid_of",
         "readonly",
         "readonly_root",
+        "shm",
         "shm_size",
         "upper",
         "volatile",
@@ -124,7 +151,13 @@ class Plan(PayloadPlan):
     volatile: bool
     binds: list[Bind | Tmpfs]
     readonly_root: bool
+    own: int
     host_network: bool
+    network_of: Donor | None
+    host_pid: bool
+    pid_of: Donor | None
+    ipc_of: Donor | None
+    shm: bool
     masked: list[bytes]
     readonly: list[bytes]
     shm_size: int
@@ -155,9 +188,21 @@ def compile_plan(data: bytes) -> Plan:
     plan.volatile = spec["volatile"]
     plan.binds = [_one_mount(one) for one in spec["binds"]]
     plan.readonly_root = spec["readonly_root"]
-    if spec["network"] not in ("none", "host"):
-        raise ValueError(f"unknown network {spec['network']}")
-    plan.host_network = spec["network"] == "host"
+    network, plan.network_of = _shared(spec, "network", ("none", "host"))
+    pid, plan.pid_of = _shared(spec, "pid", ("private", "host"))
+    ipc, plan.ipc_of = _shared(spec, "ipc", ("private", "none", "host"))
+    uts, _ = _shared(spec, "uts", ("private", "host"))
+    if uts == "host" and (plan.hostname or plan.domainname):
+        raise ValueError("a host name, which would become the machine's own")
+    plan.host_network = network == "host"
+    plan.host_pid = pid == "host"
+    plan.shm = ipc != "none"
+    plan.own = flags.OWN_NAMESPACES
+    if uts == "host":
+        plan.own &= ~flags.CLONE_NEWUTS
+    if ipc not in ("private", "none"):
+        plan.own &= ~flags.CLONE_NEWIPC
+    plan.init = as_bytes(spec["init"])
     plan.masked = [as_bytes(path) for path in spec["masked_paths"]]
     plan.readonly = [as_bytes(path) for path in spec["readonly_paths"]]
     plan.unified = as_bytes(spec["cgroup"]["unified"])
@@ -167,9 +212,21 @@ def compile_plan(data: bytes) -> Plan:
     plan.dev = plan.merged + b"/dev"
     plan.shm_size = spec["shm_size"]
     plan.early = mounts.early_mounts(plan.merged, plan.shm_size)
+    if ipc != "private":
+        plan.early = [one for one in plan.early if one[1] != plan.dev + b"/shm"]
     plan.devices = mounts.device_mounts(plan.merged)
     plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(plan.merged, directories)
     return plan
+
+
+def _shared(spec: dict[str, Any], name: str, modes: tuple[str, ...]) -> tuple[str, Donor | None]:
+    """One of the modes, or whose it is."""
+    value = spec[name]
+    if isinstance(value, dict):
+        return "", Donor(value["id"], value["pid"], value["start_ticks"])
+    if value not in modes:
+        raise ValueError(f"unknown {name} {value}")
+    return value, None
 
 
 def _one_mount(one: dict[str, Any]) -> Bind | Tmpfs:

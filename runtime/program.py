@@ -41,7 +41,15 @@ _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 1
 _UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 
+_EXECVEAT = 322
+
 _STATUS, _ENTERED, _FIRST = 3, 5, 5
+_INIT = 128
+"""The directory of the init that stands before the payload: above what is opened meanwhile."""
+
+_MOST_BINDS = 100
+"""Beside an init: each has a descriptor below it."""
+
 _LAST = 2**32 - 1
 _HERE = flags.AT_FDCWD & 2**64 - 1
 _KEPT = 8
@@ -97,6 +105,11 @@ class Programs:
             Unusual: the plan has something that only the Python init can do.
             RuntimeRefused: the user is not to be found; the Python init says so properly.
         """
+        # Those inside can signal who is born into their pid namespace: see `FastStarts.pack_exec`.
+        if plan.pid_of is not None or plan.ipc_of is not None or not plan.shm:
+            raise Unusual
+        if plan.init and len(plan.binds) > _MOST_BINDS:
+            raise Unusual
         identity = self._identity(plan)
         binds = _ordinary(plan.binds)
         parts = [
@@ -106,8 +119,10 @@ class Programs:
             self._root,
             self._shm_and_cgroups(plan, texts),
             self._take_binds(binds, texts),
+            self._take_init(plan.init, _FIRST + len(binds), texts) if plan.init else b"",
             self._pivot,
             self._attach_binds(binds, texts),
+            self._close_from(_FIRST, plan),
             self._readonly_root if plan.readonly_root else b"",
             self._protect(plan, texts),
             self._become(plan, identity, ends, texts),
@@ -232,10 +247,12 @@ class Programs:
         parts.append(step(_SETSID))
         return b"".join(parts)
 
-    def _namespaces(self, plan: Plan, ready_network: bool, texts: Texts) -> bytes:
-        parts = [self._join(plan.joins, _ENTERED + ready_network, texts)]
-        wanted = flags.OWN_NAMESPACES
-        if ready_network:
+    def _namespaces(self, plan: Plan, entered: bool, texts: Texts) -> bytes:
+        parts = [self._join(plan.joins, _ENTERED + entered, texts)]
+        wanted = plan.own
+        if plan.host_pid:
+            parts.append(step(_PRCTL, flags.PR_SET_CHILD_SUBREAPER, 1))
+        if entered:
             parts.append(step(_SETNS, _ENTERED, flags.CLONE_NEWNET))
             parts.append(step(_CLOSE, _ENTERED))
         elif not plan.host_network:
@@ -275,7 +292,9 @@ class Programs:
     def _shm_and_cgroups(self, plan: Plan, texts: Texts) -> bytes:
         size = texts.put(b"mode=1777,size=%d" % plan.shm_size)
         shm, kind = self._at(b"./dev/shm"), self._at(b"tmpfs")
-        parts = [step(_MOUNT, self._at(b"shm"), shm, kind, mounts.SAFE, size)]
+        parts = []
+        if plan.own & flags.CLONE_NEWIPC:
+            parts.append(step(_MOUNT, self._at(b"shm"), shm, kind, mounts.SAFE, size))
         directories = [procs.rpartition(b"/")[0] for procs in plan.joins]
         made, mounted = mounts.cgroup_mounts(b".", directories)
         if directories:
@@ -319,8 +338,26 @@ class Programs:
             parts.append(make)
             parts.append(step(_MOVE_MOUNT, fd, self._nothing, found, self._nothing, bits))
             parts.append(step(_CLOSE, found))
-        parts.append(step(_CLOSE_RANGE, _FIRST, _LAST, 0))
         return b"".join(parts)
+
+    def _take_init(self, init: bytes, fd: int, texts: Texts) -> bytes:
+        """What the init does to find the one before the payload."""
+        directory = texts.put(os.path.dirname(init))
+        readonly = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY
+        only_directory = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        return (
+            step(_MOUNT, directory, directory, 0, flags.MS_BIND, 0)
+            + step(_MOUNT, 0, directory, 0, readonly, 0)
+            + step(_OPEN, directory, only_directory)
+            + step(_DUP3, fd, _INIT, os.O_CLOEXEC)
+            + step(_CLOSE, fd)
+        )
+
+    def _close_from(self, first: int, plan: Plan) -> bytes:
+        """Close all but what the execve needs."""
+        if not plan.init:
+            return step(_CLOSE_RANGE, first, _LAST, 0)
+        return step(_CLOSE_RANGE, first, _INIT - 1, 0) + step(_CLOSE_RANGE, _INIT + 1, _LAST, 0)
 
     def _make_target(self, bind: Bind, fd: int, texts: Texts) -> bytes:
         """What `binds._make` does: walk down from the root, making what is missing."""
@@ -455,6 +492,9 @@ class Programs:
         env.setdefault(b"HOME", identity.home)
         argv = texts.put_array(plan.args)
         envp = texts.put_array([name + b"=" + value for name, value in env.items()])
+        if plan.init:
+            name = texts.put(os.path.basename(plan.init))
+            return step(_EXECVEAT, _INIT, name, argv, envp, 0)
         command = plan.args[0]
         if b"/" in command:
             return step(_EXECVE, texts.put(command), argv, envp)

@@ -14,9 +14,11 @@ collector is off (nothing here makes reference cycles).
   read is not waited for: messages queue here, and at `_QUEUE_LIMIT` nothing more is read from it.
 - Signals: SIGINT and SIGQUIT are ignored; SIGTERM ends the shim only if no container lives; SIGHUP
   has it look after its names in RUN_DIR (`runtime.run_dir`) if no supervisor is there to do so.
-- Children: each init is the first process of a pid namespace, and whatever it starts dies with it,
-  so nobody's orphans can come here and the shim is no subreaper. Inits that an earlier shim cloned
-  are handed over by the supervisor (`HandOver`); they are not our children (`runtime.endings`).
+- Children: each init is the first process of a pid namespace, and whatever it starts dies with it;
+  one in another's pid namespace leaves its orphans to that one's first process, and one in the
+  machine's is their subreaper itself. So nobody's orphans come here and the shim is none. Inits
+  that an earlier shim cloned are handed over by the supervisor (`HandOver`); they are not our
+  children (`runtime.endings`).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import time
 
 from runtime import native, run_dir, shim_protocol, spawner
 from runtime.fast import FastStarts, prepare
+from runtime.joining import Joining
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
 from runtime.shim_exec import Execs
@@ -86,7 +89,8 @@ class Shim:
         self._ended = False
         self._woken_r, self._woken_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.epoll()
-        self._execs = Execs(door, host, fast, self._poll, self._send, self._release)
+        self._joining = Joining(door, self._containers)
+        self._execs = Execs(door, host, fast, self._poll, self._send, self._release, self._joining)
         self._succession = Succession(self._poll, _complain)
         self._strangers = Strangers(self._poll, _complain)
         self._listener.setblocking(False)
@@ -319,8 +323,10 @@ class Shim:
             if message.id in self._containers:
                 words = "the shim still holds a container of this id; Forget it first"
                 raise spawner.Refused(errno.EEXIST, words)
-            self._execs.be_home()
-            held = spawner.spawn(self._door, message, self._pool, self._host, self._fast)
+            self._joining.be_home()
+            held = spawner.spawn(
+                self._door, message, self._pool, self._host, self._joining, self._fast
+            )
             spawner.watch(self._door, self._poll, held.pidfd)
         except spawner.Refused as refused:
             if refused.errno == errno.EMFILE:
@@ -393,7 +399,7 @@ class Shim:
         self._poll.unregister(pidfd)
         del self._diagnoses[pidfd]
         if pidfd == held.pidfd:
-            if diagnosis.run(self._host):
+            if diagnosis.run(self._host, self._joining):
                 self._diagnoses[diagnosis.pidfd] = diagnosis
                 self._poll.register(diagnosis.pidfd, select.EPOLLIN)
                 return

@@ -1,7 +1,6 @@
 """The shim's side of an exec: a command in a container that runs already.
 
-The child has to be born into the container's pid namespace: setns(2) of a pid namespace changes
-only where the caller's later children go, so the shim goes there, clones once, and comes home.
+The child has to be born into the container's pid namespace (`runtime.joining`).
 
 An exec belongs to the supervisor that asked for it and ends with it: when the connection is lost,
 its whole cgroup is killed, unless it is a `lasting` one. Its exit is told once and not kept.
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.becoming import Host
     from runtime.exec_plan import ExecPlan
     from runtime.fast import FastStarts
+    from runtime.joining import Joining
     from runtime.kernel import Kernel
     from runtime.shim_protocol import Exec, Message
 
@@ -70,6 +70,7 @@ class Execs:
         poll: select.epoll,
         send: Callable[[Message], None],
         release: Callable[[tuple[int, ...]], None],
+        joining: Joining,
     ) -> None:
         self._door = door
         self._host = host
@@ -77,8 +78,7 @@ class Execs:
         self._poll = poll
         self._send = send
         self._release = release
-        self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._away = False
+        self._joining = joining
         self._entered: dict[int, Entered] = {}
 
     def __contains__(self, pidfd: int) -> bool:
@@ -113,13 +113,12 @@ class Execs:
 
     def _clone(self, entered: Entered, ends: Ends, door: Kernel, fast: FastStarts | None) -> int:
         """Have a child, watch it, return its pidfd."""
-        self.be_home()
+        self._joining.be_home()
         plan = entered.plan
         cgroup = spawner.open_cgroup(door, plan.unified)
         try:
             program = fast.pack_exec(plan, ends) if fast is not None else None
-            self._away = True
-            door.setns(ends.entered, flags.CLONE_NEWPID)
+            self._joining.enter(ends.entered)
             if program is not None:
                 entered.pid, pidfd, entered.token = program.spawn(_CLONE_FLAGS, cgroup)
             else:
@@ -132,29 +131,11 @@ class Execs:
             words = "the container has ended" if gone else f"make a process: {error.strerror}"
             raise spawner.Refused(error.errno or 0, words) from error
         finally:
-            self._return()
+            self._joining.come_home()
             door.close(cgroup)
         spawner.watch(self._door, self._poll, pidfd)
         self._entered[pidfd] = entered
         return pidfd
-
-    def _return(self) -> None:
-        try:
-            self._door.setns(self._home, flags.CLONE_NEWPID)
-        except OSError:
-            return  # no memory; `be_home` tries again before anything else is cloned
-        self._away = False
-
-    def be_home(self) -> None:
-        """Be sure that what is cloned next is born into our own pid namespace.
-
-        Raises:
-            Refused: it would not be.
-        """
-        if self._away:
-            self._return()
-        if self._away:
-            raise spawner.Refused(errno.ENOMEM, "return to the shim's own pid namespace")
 
     def ended(self, pidfd: int) -> None:
         """Take the status of one that has ended, and tell it; or let a Python child follow."""

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.becoming import Host
     from runtime.fast import FastStarts
+    from runtime.joining import Joining
     from runtime.network import NamespacePool
     from runtime.plan import Plan
     from runtime.shim_protocol import Spawn
@@ -30,7 +31,7 @@ _OPEN_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Refused(Exception):
-    """No init was made.
+    """No init, or no other process, was made.
 
     Attributes:
         errno: The kernel's number, or EINVAL for a spec that can't be used.
@@ -88,7 +89,12 @@ class Held:
 
 
 def spawn(
-    door: Kernel, message: Spawn, pool: NamespacePool, host: Host, fast: FastStarts | None = None
+    door: Kernel,
+    message: Spawn,
+    pool: NamespacePool,
+    host: Host,
+    joining: Joining,
+    fast: FastStarts | None = None,
 ) -> Held:
     """Clone the init. The message's descriptors stay the caller's, whatever happens.
 
@@ -100,14 +106,16 @@ def spawn(
         plan = compile_plan(os.pread(message.spec, size, 0))
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(errno.EINVAL, f"the container's spec can't be used: {error}") from error
-    network = -1 if plan.host_network else pool.take()
+    ready = -1 if plan.host_network or plan.network_of is not None else pool.take()
     try:
         stdin = message.fds[0] if message.fds else -1
-        ends = Ends(message.status_w, message.stdout_w, message.stderr_w, network, stdin)
-        pid, pidfd, token = _clone(door, plan, ends, host, fast)
+        entered = ready if plan.network_of is None else joining.pidfd(plan.network_of)
+        ipc = -1 if plan.ipc_of is None else joining.pidfd(plan.ipc_of)
+        ends = Ends(message.status_w, message.stdout_w, message.stderr_w, entered, stdin, ipc)
+        pid, pidfd, token = _clone(door, plan, ends, host, joining, fast)
     finally:
-        if network >= 0:
-            door.close(network)
+        if ready >= 0:
+            door.close(ready)
     try:
         held = Held(plan.id, pid, pidfd, start_ticks(pid))
         held.token = token
@@ -118,22 +126,34 @@ def spawn(
 
 
 def _clone(
-    door: Kernel, plan: Plan, ends: Ends, host: Host, fast: FastStarts | None
+    door: Kernel, plan: Plan, ends: Ends, host: Host, joining: Joining, fast: FastStarts | None
 ) -> tuple[int, int, int]:
     """(pid, pidfd, token); the token is 0 for a Python init."""
+    joined = None if plan.pid_of is None else joining.pidfd(plan.pid_of)
+    bits = clone_flags(plan)
     cgroup = open_cgroup(door, plan.unified)
     try:
         if fast is not None and (packed := fast.pack_init(plan, ends)) is not None:
-            return packed.spawn(CLONE_FLAGS, cgroup)
-        pid, pidfd = door.clone3(CLONE_FLAGS, cgroup)
+            return packed.spawn(bits, cgroup)
+        if joined is not None:
+            joining.enter(joined)
+        pid, pidfd = door.clone3(bits, cgroup)
         if pid == 0:
             init.run(door, plan, ends, host)  # never returns
     except OSError as error:
         words = f"make a process for the container: {error.strerror}"
         raise Refused(error.errno or 0, words) from error
     finally:
+        if joined is not None:
+            joining.come_home()
         door.close(cgroup)
     return pid, pidfd, 0
+
+
+def clone_flags(plan: Plan) -> int:
+    """Those of its clone: with a pid namespace of its own, or without."""
+    shares = plan.host_pid or plan.pid_of is not None
+    return CLONE_FLAGS & ~flags.CLONE_NEWPID if shares else CLONE_FLAGS
 
 
 def open_cgroup(door: Kernel, path: bytes) -> int:
@@ -210,15 +230,17 @@ class Diagnosis:
         """The descriptors could be taken back, so the reason can be found and told."""
         return bool(self._fds)
 
-    def run(self, host: Host) -> bool:
+    def run(self, host: Host, joining: Joining) -> bool:
         """Start the Python init, once the child is gone; False if there is nothing to wait for."""
         if not self.hopeful:
             return False
         door = DiagnosisDoor(self.code)
         try:
             status, stdout, stderr = self._fds
-            ends = Ends(status, stdout, stderr, -1)
-            _, self.pidfd, _ = _clone(door, self._plan, ends, host, None)
+            donor = self._plan.network_of
+            entered = -1 if donor is None else joining.pidfd(donor)
+            ends = Ends(status, stdout, stderr, entered)
+            _, self.pidfd, _ = _clone(door, self._plan, ends, host, joining, None)
         except Refused as refused:
             becoming.report(self._fds[0], "start", refused.errno, str(refused), 125)
             return False

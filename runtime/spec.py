@@ -119,6 +119,24 @@ class CgroupPlan:
     memory_limited: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Donor:
+    """A container that runs, whose namespace another one enters.
+
+    Attributes:
+        id: Its id.
+        pid: Of its init, on the host.
+        start_ticks: Field 22 of /proc/PID/stat: this run of it is meant, and no later one.
+    """
+
+    id: str
+    pid: int
+    start_ticks: int
+
+
+_DONATED = ("network", "pid", "ipc")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One container's start.
@@ -139,7 +157,15 @@ class Spec:
             namespace only.
         binds: Mounted in this order, after the container's own mounts.
         readonly_root: The root can't be written; what is mounted in it can, each as it is.
-        network: "none" (a namespace with nothing but loopback, which is up) or "host".
+        network: "none" (a namespace with nothing but loopback, which is up), "host", or another
+            container's.
+        pid: "private" (the payload is PID 1), "host" (it adopts its orphans all the same), or
+            another container's, whose init does that.
+        ipc: "private", "none" (private, and without /dev/shm), "host" (its /dev/shm is to be one of
+            the binds), or another container's with its /dev/shm.
+        uts: "private" or "host"; there `hostname` and `domainname` must be empty.
+        init: A statically linked program of the host's that is executed in place of the first word
+            of `args`, from a read-only mount; "" for none.
         capabilities: What the payload may have at most (`CAP_…` names).
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
         terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
@@ -166,7 +192,11 @@ class Spec:
     merged: str
     binds: tuple[Bind | Tmpfs, ...] = ()
     readonly_root: bool = False
-    network: str = "none"
+    network: str | Donor = "none"
+    pid: str | Donor = "private"
+    ipc: str | Donor = "private"
+    uts: str = "private"
+    init: str = ""
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
     terminal: tuple[int, int] | None = None
@@ -184,6 +214,9 @@ class Spec:
             {name: getattr(bind, name) for name in bind.__slots__} for bind in self.binds
         ]
         values["cgroup"] = {name: getattr(self.cgroup, name) for name in self.cgroup.__slots__}
+        for name in _DONATED:
+            if isinstance(donor := values[name], Donor):
+                values[name] = {name: getattr(donor, name) for name in donor.__slots__}
         return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
@@ -206,6 +239,9 @@ class Spec:
             Bind(**one) if "source" in one else Tmpfs(**one | {"options": tuple(one["options"])})
             for one in values["binds"]
         )
+        for name in _DONATED:
+            if isinstance(values[name], dict):
+                values[name] = Donor(**values[name])
         cgroup = values["cgroup"]
         values["cgroup"] = CgroupPlan(
             cgroup["unified"], tuple(cgroup["joins"]), cgroup["memory_limited"]

@@ -20,6 +20,7 @@ from runtime import flags, libc, native, spawner
 from runtime.cgroups import Cgroups
 from runtime.exec_plan import compile_exec
 from runtime.exec_spec import ExecSpec
+from runtime.joining import Joining
 from runtime.kernel import DOOR
 from runtime.plan import compile_plan
 from runtime.program import Programs
@@ -35,7 +36,9 @@ def main(lower: str, directory: Path) -> dict[str, object]:
     cgroups = Cgroups.detect(f"mdocker-steps{os.getpid()}")
     plan = compile_plan(spec(lower, directory, cgroups).to_json())
     status, status_w = os.pipe()
-    _, container, _ = spawner._clone(DOOR, plan, Ends(status_w, null, null, -1), host(), None)
+    _, container, _ = spawner._clone(
+        DOOR, plan, Ends(status_w, null, null, -1), host(), Joining(DOOR, {}), None
+    )
     os.close(status_w)
     assert os.read(status, 4096) == b"", "the container does not start"
     os.close(status)

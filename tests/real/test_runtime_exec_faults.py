@@ -16,6 +16,7 @@ import pytest
 from runtime import kernel, spawner
 from runtime import shim_protocol as protocol
 from runtime.exec_spec import ExecSpec
+from runtime.joining import Joining
 from runtime.kernel import Kernel
 from runtime.program import usable
 from runtime.shim_exec import Execs
@@ -39,7 +40,8 @@ class Bed:
         self.held = spawner.Held(self.started.id, self.started.pid, self.started.pidfd, 0)
 
     def execs(self, door):
-        return Execs(door, host(), None, self.poll, self.told.append, self._release)
+        self.joining = Joining(door, {})
+        return Execs(door, host(), None, self.poll, self.told.append, self._release, self.joining)
 
     @staticmethod
     def _release(fds):
@@ -100,7 +102,7 @@ def test_every_call_of_the_child_fails_once(bed):
     for fatal in count(1):
         execs = bed.execs(FailingDoor(fatal, of_init=True))
         report = bed.run(execs, joins)
-        os.close(execs._home)
+        os.close(bed.joining.home)
         execed, exited = bed.told
         assert exited.pid == execed.pid
         code = os.waitstatus_to_exitcode(exited.wait_status)
@@ -139,7 +141,7 @@ def test_what_the_shim_can_not_do_is_refused(bed, fatal, words):
     door.fatal = 0
     assert bed.run(execs) is None
     assert [type(message) for message in bed.told] == [protocol.Execed, protocol.ExecExited]
-    os.close(execs._home)
+    os.close(bed.joining.home)
     assert len(os.listdir("/proc/self/fd")) == open_before
 
 
@@ -157,18 +159,18 @@ class StrandedDoor(Kernel):
 def test_a_shim_that_can_not_come_home_clones_nothing_until_it_can(bed):
     door = StrandedDoor()
     execs = bed.execs(door)
-    door.home = execs._home
+    door.home = bed.joining.home
     assert bed.run(execs) is None
     assert isinstance(bed.told[0], protocol.Execed)
     assert not at_home()
     assert bed.run(execs) is None
     assert (bed.told[0].errno, bed.told[0].message[:6]) == (errno.ENOMEM, "return")
     with pytest.raises(spawner.Refused, match="own pid namespace"):
-        execs.be_home()
+        bed.joining.be_home()
     door.home = -1
-    execs.be_home()
+    bed.joining.be_home()
     assert at_home()
-    os.close(execs._home)
+    os.close(bed.joining.home)
 
 
 def test_every_step_of_a_fast_one_fails_once(driver, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from runtime import becoming, spawner
 from runtime.cgroups import Cgroups, Limits
+from runtime.joining import Joining
 from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
 from runtime.plan import Plan, compile_plan
@@ -81,7 +82,11 @@ def start(door: Kernel, plan: Plan, network: int) -> tuple[int, dict | None]:
     # The init's own numbers are below these, as in the shim.
     assert min(status_w, null) >= becoming.FIRST_FREE_FD
     ends = becoming.Ends(status_w, null, null, network)
-    pid, pidfd, _ = spawner._clone(door, plan, ends, host(), None)
+    joining = Joining(DOOR, {})
+    try:
+        pid, pidfd, _ = spawner._clone(door, plan, ends, host(), joining, None)
+    finally:
+        os.close(joining.home)
     try:
         for fd in (status_w, null):
             os.close(fd)
@@ -164,7 +169,12 @@ def test_the_shim_s_own_calls(place, fatal):
     ends = [os.open("/dev/null", os.O_WRONLY) for _ in range(5)]
     try:
         with pytest.raises(spawner.Refused, match=r"cgroup|process") as refused:
-            held = spawner.spawn(FailingDoor(fatal), Spawn("faulty", spec, *ends, ()), pool, host())
+            message = Spawn("faulty", spec, *ends, ())
+            joining = Joining(DOOR, {})
+            try:
+                held = spawner.spawn(FailingDoor(fatal), message, pool, host(), joining)
+            finally:
+                os.close(joining.home)
             spawner.undo(DOOR, held.pidfd)
             raise spawner.Refused(errno.EIO, "started, and the process is gone again")
         assert refused.value.errno == errno.EIO
