@@ -101,7 +101,21 @@ class ContainerOptions:
     memory_swap: Annotated[
         str, flag("--memory-swap", help="Memory and swap together; -1 is no limit of swap")
     ] = ""
+    memory_reservation: Annotated[
+        str,
+        flag("--memory-reservation", help="Memory that it keeps, if possible, when it is short"),
+    ] = ""
     cpus: Annotated[str, flag("--cpus", help="Number of CPUs, such as 0.5")] = ""
+    cpuset_cpus: Annotated[
+        str, flag("--cpuset-cpus", help="The CPUs that it may use, such as 0-2,5")
+    ] = ""
+    cpuset_mems: Annotated[
+        str, flag("--cpuset-mems", help="The memory nodes that it may use, such as 0")
+    ] = ""
+    blkio_weight: Annotated[
+        int,
+        flag("--blkio-weight", help="Its part of a busy block device: 10 to 1000 (BFQ, iocost)"),
+    ] = 0
     cpu_shares: Annotated[int, flag("--cpu-shares", "-c", help="CPU weight (1024)")] = 0
     cpu_period: Annotated[int, flag("--cpu-period", help="CFS period in microseconds")] = 0
     cpu_quota: Annotated[int, flag("--cpu-quota", help="CFS quota in microseconds")] = 0

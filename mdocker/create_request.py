@@ -68,6 +68,12 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     limits: dict[str, Any] = {
         "Memory": parse_size(options.memory, "-m, --memory") if options.memory else 0,
         "MemorySwap": _memory_swap(options.memory_swap),
+        "MemoryReservation": parse_size(options.memory_reservation, "--memory-reservation")
+        if options.memory_reservation
+        else 0,
+        "CpusetCpus": options.cpuset_cpus,
+        "CpusetMems": options.cpuset_mems,
+        "BlkioWeight": options.blkio_weight,
         "NanoCpus": parse_cpus(options.cpus, "--cpus") if options.cpus else 0,
         "CpuShares": options.cpu_shares,
         "CpuPeriod": options.cpu_period,

@@ -11,7 +11,7 @@ from mdocker.table import Command
 
 _PORTS = "networks and published ports come later; use --network host"
 _PRIVILEGES = "changing capabilities, devices and namespaces comes later"
-_LIMITS = "this limit comes later; there are --memory, --cpus, --cpu-shares and --pids-limit"
+_LIMITS = "this limit is not done; there are those of memory, CPUs, processes and --blkio-weight"
 
 _RUN = {
     "--init": "an init inside the container comes later; the payload is PID 1",
@@ -28,8 +28,7 @@ _RUN = {
     ),
     **dict.fromkeys(
         (
-            *("--cpuset-cpus", "--cpuset-mems", "--blkio-weight", "--blkio-weight-device"),
-            *("--cpu-rt-period", "--cpu-rt-runtime", "--memory-reservation", "--kernel-memory"),
+            *("--blkio-weight-device", "--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory"),
             *("--memory-swappiness", "--oom-kill-disable", "--oom-score-adj", "--ulimit"),
             *("--device-read-bps", "--device-read-iops", "--device-write-bps"),
             *("--device-write-iops", "--sysctl", "--cgroup-parent"),
@@ -42,13 +41,7 @@ _RUN = {
 }
 
 _OTHERS = {
-    "update": dict.fromkeys(
-        (
-            *("--blkio-weight", "--cpu-rt-period", "--cpu-rt-runtime", "--cpuset-cpus"),
-            *("--cpuset-mems", "--kernel-memory", "--memory-reservation"),
-        ),
-        _LIMITS,
-    ),
+    "update": dict.fromkeys(("--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory"), _LIMITS),
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
     "import": {"--platform": "an image is always for this machine's platform"},
@@ -59,7 +52,7 @@ _FILES = "making images of containers comes later; there are 'mdocker export' an
 
 COMMANDS = {
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
-    **dict.fromkeys(("save", "load", "tag", "history", "build"), _REGISTRIES),
+    **dict.fromkeys(("save", "load", "build"), _REGISTRIES),
     "commit": _FILES,
     "network": _PORTS,
     "container": "type the command alone, such as 'mdocker ps' for 'container ls'",

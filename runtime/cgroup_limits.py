@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.errors import CgroupsUnusable
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -18,6 +20,10 @@ class Limits:
         cpu_quota: Microseconds in each period.
         cpu_shares: Relative weight as on v1: 2 to 262144, 1024 is the kernel's default.
         pids: Processes and threads; None, 0 and -1 are no limit.
+        memory_reservation: Bytes that the kernel tries to leave it when memory gets short.
+        cpuset_cpus: The CPUs that it may use, as in "0-2,5"; empty for all.
+        cpuset_mems: The same for memory nodes.
+        blkio_weight: Its part of a busy block device, 10 to 1000; 0 is the kernel's default.
     """
 
     memory: int = 0
@@ -26,16 +32,24 @@ class Limits:
     cpu_quota: int = 0
     cpu_shares: int = 0
     pids: int | None = None
+    memory_reservation: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
 
     def controllers(self) -> tuple[str, ...]:
         """The controllers that have something to do."""
         wanted = []
-        if self.memory or self.memory_swap > 0:
+        if self.memory or self.memory_swap > 0 or self.memory_reservation:
             wanted.append("memory")
         if self.cpu_quota > 0 or self.cpu_period or self.cpu_shares:
             wanted.append("cpu")
         if self.pids is not None and self.pids > 0:
             wanted.append("pids")
+        if self.cpuset_cpus or self.cpuset_mems:
+            wanted.append("cpuset")
+        if self.blkio_weight:
+            wanted.append("blkio")
         return tuple(wanted)
 
 
@@ -50,7 +64,10 @@ def v1_values(controller: str, limits: Limits) -> dict[str, str]:
             values["memory.limit_in_bytes"] = str(limits.memory)
         swap = limits.memory_swap or 2 * limits.memory
         # The kernel wants memsw >= limit, and both start at their highest: limit first.
-        values["memory.memsw.limit_in_bytes" + ("" if limits.memory_swap else "?")] = str(swap)
+        if swap:
+            values["memory.memsw.limit_in_bytes" + ("" if limits.memory_swap else "?")] = str(swap)
+        if limits.memory_reservation:
+            values["memory.soft_limit_in_bytes"] = str(limits.memory_reservation)
     elif controller == "cpu":
         if limits.cpu_period:
             values["cpu.cfs_period_us"] = str(limits.cpu_period)
@@ -58,9 +75,17 @@ def v1_values(controller: str, limits: Limits) -> dict[str, str]:
             values["cpu.cfs_quota_us"] = str(limits.cpu_quota)
         if limits.cpu_shares:
             values["cpu.shares"] = str(limits.cpu_shares)
-    elif limits.pids:
-        values["pids.max"] = str(limits.pids)
+    elif controller == "pids":
+        if limits.pids:
+            values["pids.max"] = str(limits.pids)
+    elif controller == "cpuset":
+        values.update(_cpuset(limits))
     return values
+
+
+def _cpuset(limits: Limits) -> dict[str, str]:
+    named = {"cpuset.cpus": limits.cpuset_cpus, "cpuset.mems": limits.cpuset_mems}
+    return {name: value for name, value in named.items() if value}
 
 
 def v2_values(limits: Limits) -> dict[str, str]:
@@ -82,7 +107,9 @@ def v2_values(limits: Limits) -> dict[str, str]:
         values["cpu.weight"] = str(1 + (limits.cpu_shares - 2) * 9999 // 262142)
     if limits.pids is not None and limits.pids > 0:
         values["pids.max"] = str(limits.pids)
-    return values
+    if limits.memory_reservation:
+        values["memory.low"] = str(limits.memory_reservation)
+    return values | _cpuset(limits)
 
 
 def write_all(directory: Path, values: dict[str, str]) -> None:
@@ -92,6 +119,32 @@ def write_all(directory: Path, values: dict[str, str]) -> None:
         if name.endswith("?") and not file.exists():
             continue
         write(file, value)
+
+
+def write_weight(directory: Path, weight: int) -> None:
+    """Write a weight of block I/O (10 to 1000; 0 is the default) to whichever file takes one.
+
+    Raises:
+        CgroupsUnusable: This kernel's I/O controller knows no weights.
+        OSError: It refused the value.
+    """
+    asked = weight or 100
+    # BFQ's go first: where its scheduler is in use the others have no effect. io.weight is linear
+    # from [10, 1000] to [1, 10000], as the OCI runtimes have agreed; its default is 100.
+    linear = 1 + (weight - 10) * 9999 // 990 if weight else 100
+    for name, value in (
+        ("blkio.bfq.weight", asked),
+        ("blkio.weight", weight or 500),
+        ("io.bfq.weight", asked),
+        ("io.weight", linear),
+    ):
+        if (directory / name).exists():
+            write(directory / name, str(value))
+            return
+    raise CgroupsUnusable(
+        "a block I/O weight needs a kernel with the BFQ scheduler's cgroups or with I/O cost "
+        "(CONFIG_BFQ_GROUP_IOSCHED, CONFIG_BLK_CGROUP_IOCOST), which this one has not"
+    )
 
 
 def write(file: Path, value: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime.errors import CgroupsUnusable
 
-_V1_CONTROLLERS = ("memory", "cpu", "pids")
+_V1_CONTROLLERS = ("memory", "cpu", "pids", "cpuset", "blkio")
 
 
 @dataclass(frozen=True, slots=True)

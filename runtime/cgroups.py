@@ -16,7 +16,15 @@ import os
 import signal
 from pathlib import Path
 
-from runtime.cgroup_limits import NO_LIMITS, v1_values, v2_values, write, write_all
+from runtime import cpuset_trees
+from runtime.cgroup_limits import (
+    NO_LIMITS,
+    v1_values,
+    v2_values,
+    write,
+    write_all,
+    write_weight,
+)
 from runtime.cgroup_limits import Limits as Limits
 from runtime.cgroup_trees import Trees, find_trees
 from runtime.errors import CgroupsUnusable
@@ -109,23 +117,39 @@ class Cgroups:
                 if wanted:
                     self.enable(wanted)
                     write_all(directory, v2_values(limits))
+                    if limits.blkio_weight:
+                        write_weight(directory, limits.blkio_weight)
                 return CgroupPlan(str(directory), (), "memory" in wanted)
             joins = []
             for controller in wanted:
-                tree = self.trees.v1.get(controller)
-                if tree is None:
-                    raise CgroupsUnusable(
-                        f"a {controller} limit needs the {controller} cgroup controller, "
-                        "which this machine has not mounted"
-                    )
-                (tree / self.parent / container_id).mkdir(parents=True, exist_ok=True)
-                write_all(tree / self.parent / container_id, v1_values(controller, limits))
-                joins.append(str(tree / self.parent / container_id))
+                limited = self.make_v1(container_id, controller)
+                write_all(limited, v1_values(controller, limits))
+                if controller == "blkio":
+                    write_weight(limited, limits.blkio_weight)
+                joins.append(str(limited))
             unique = tuple(dict.fromkeys(joins))
             return CgroupPlan(str(directory), unique, "memory" in wanted)
         except BaseException:
             self.remove(container_id)
             raise
+
+    def make_v1(self, container_id: str, controller: str) -> Path:
+        """Make a container's directory in the tree of a v1 controller, and return it.
+
+        Raises:
+            CgroupsUnusable: That controller is not mounted.
+            OSError: The kernel refused.
+        """
+        tree = self.trees.v1.get(controller)
+        if tree is None:
+            raise CgroupsUnusable(
+                f"a {controller} limit needs the {controller} cgroup controller, "
+                "which this machine has not mounted"
+            )
+        directory = tree / self.parent / container_id
+        directory.mkdir(parents=True, exist_ok=True)
+        cpuset_trees.fill(directory)
+        return directory
 
     def below(self, container_id: str, name: str) -> CgroupPlan:
         """A fresh v2 directory below the container's, for a command that enters it.
@@ -266,10 +290,11 @@ class Cgroups:
         Raises:
             CgroupsUnusable: The machine does not offer one.
         """
+        names = ["io" if controller == "blkio" else controller for controller in controllers]
         for directory in (self.trees.unified, self._unified):
             offered = (directory / "cgroup.controllers").read_text().split()
             switched = (directory / "cgroup.subtree_control").read_text().split()
-            for controller in controllers:
+            for controller in names:
                 if controller in switched:
                     continue
                 if controller not in offered:

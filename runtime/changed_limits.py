@@ -13,14 +13,22 @@ import errno
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime import freezer
-from runtime.cgroup_limits import Limits, write
+from runtime import cpuset_trees, freezer
+from runtime.cgroup_limits import Limits, write, write_weight
 from runtime.cgroups import Cgroups
-from runtime.errors import CgroupsUnusable
 from runtime.memory_use import anonymous_bytes
 
 _LOOKS_WITHOUT_FREEZING = 3
 _MOST_LOOKS = 100
+
+_FIELDS = {
+    "memory": ("memory", "memory_swap", "memory_reservation"),
+    "cpu": ("cpu_period", "cpu_quota", "cpu_shares"),
+    "pids": ("pids",),
+    "cpuset": ("cpuset_cpus", "cpuset_mems"),
+    "blkio": ("blkio_weight",),
+}
+"""What of the limits each controller sees to."""
 
 
 class MemoryInUse(OSError):
@@ -52,7 +60,7 @@ def change(cgroups: Cgroups, container_id: str, before: Limits, after: Limits) -
         CgroupsUnusable: The machine does not offer a controller.
         OSError: The kernel refused a value; the error names the file.
     """
-    changed = [name for name in ("memory", "cpu", "pids") if _differ(name, before, after)]
+    changed = [name for name in _FIELDS if _differ(name, before, after)]
     directories = _directories(cgroups, container_id, changed, after)
     uncounted = 0
     done: list[str] = []
@@ -76,12 +84,7 @@ def change(cgroups: Cgroups, container_id: str, before: Limits, after: Limits) -
 
 
 def _differ(name: str, before: Limits, after: Limits) -> bool:
-    fields = {
-        "memory": ("memory", "memory_swap"),
-        "cpu": ("cpu_period", "cpu_quota", "cpu_shares"),
-        "pids": ("pids",),
-    }[name]
-    return any(getattr(before, field) != getattr(after, field) for field in fields)
+    return any(getattr(before, field) != getattr(after, field) for field in _FIELDS[name])
 
 
 def _directories(
@@ -96,23 +99,16 @@ def _directories(
     found = {}
     trees = cgroups.v1(container_id)
     for name in changed:
-        directory = trees.get(name)
-        if directory is None:
-            if name in needed:
-                raise CgroupsUnusable(
-                    f"a {name} limit needs the {name} cgroup controller, "
-                    "which this machine has not mounted"
-                )
-            continue
         if name in needed:
-            directory.mkdir(parents=True, exist_ok=True)
-        if directory.is_dir():
-            found[name] = directory
+            found[name] = cgroups.make_v1(container_id, name)
+        elif name in trees and trees[name].is_dir():
+            found[name] = trees[name]
     return found
 
 
 def _offered(directory: Path, name: str) -> bool:
-    return name in (directory / "cgroup.controllers").read_text().split()
+    offered = (directory / "cgroup.controllers").read_text().split()
+    return ("io" if name == "blkio" else name) in offered
 
 
 def _check_memory(cgroups: Cgroups, container_id: str, directory: Path, after: Limits) -> int:
@@ -139,6 +135,10 @@ def _write(hybrid: bool, name: str, directory: Path, limits: Limits) -> None:
         (_write_v1_memory if hybrid else _write_v2_memory)(directory, limits)
     elif name == "pids":
         write(directory / "pids.max", str(limits.pids) if (limits.pids or 0) > 0 else "max")
+    elif name == "cpuset":
+        _write_cpuset(hybrid, directory, limits)
+    elif name == "blkio":
+        write_weight(directory, limits.blkio_weight)
     elif hybrid:
         # Both are checked together: a quota may not be shorter than 1 ms, nor a period.
         write(directory / "cpu.cfs_period_us", str(limits.cpu_period or 100_000))
@@ -151,6 +151,15 @@ def _write(hybrid: bool, name: str, directory: Path, limits: Limits) -> None:
         shares = limits.cpu_shares
         weight = 1 + (shares - 2) * 9999 // 262142 if shares else 100
         write(directory / "cpu.weight", str(weight))
+
+
+def _write_cpuset(hybrid: bool, directory: Path, limits: Limits) -> None:
+    for name, value in zip(
+        cpuset_trees.FILES, (limits.cpuset_cpus, limits.cpuset_mems), strict=True
+    ):
+        # None is all that the directory above has: on v2 by an empty line.
+        inherited = (directory.parent / name).read_text().strip() if hybrid else ""
+        write(directory / name, value or inherited or "\n")
 
 
 def _write_v1_memory(directory: Path, limits: Limits) -> None:
@@ -168,6 +177,7 @@ def _write_v1_memory(directory: Path, limits: Limits) -> None:
     try:
         for file, value in files:
             write(file, str(value))
+        write(directory / "memory.soft_limit_in_bytes", str(limits.memory_reservation or -1))
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
@@ -184,6 +194,9 @@ def _write_v2_memory(directory: Path, limits: Limits) -> None:
     file = directory / "memory.swap.max"
     if swap or file.exists():  # else there is no accounting of swap, and nobody asks for it
         write(file, allowed)
+    low = directory / "memory.low"
+    if limits.memory_reservation or low.exists():
+        write(low, str(limits.memory_reservation))
 
 
 def _join(cgroups: Cgroups, container_id: str, directory: Path) -> None:

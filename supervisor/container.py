@@ -33,6 +33,10 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
         cpu_quota: Microseconds in each period.
         cpu_shares: Relative weight, 1024 is the default.
         pids: Processes and threads; None, 0 or -1 is no limit.
+        memory_reservation: Bytes that it keeps, if possible, when memory gets short.
+        cpuset_cpus: The CPUs that it may use, as in "0-2,5"; empty for all.
+        cpuset_mems: The same for memory nodes.
+        blkio_weight: Its part of a busy block device, 10 to 1000; 0 is the kernel's default.
     """
 
     memory: int = 0
@@ -42,6 +46,10 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_quota: int = 0
     cpu_shares: int = 0
     pids: int | None = None
+    memory_reservation: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,6 +98,20 @@ class HealthCheck(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.test[:1] != ("NONE",)
 
 
+class Namespaces(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which namespaces are its own, in Docker's words; `container:ID` is another container's.
+
+    Attributes:
+        pid: "" or "private", "host", or another's.
+        ipc: "private", "shareable" (with others), "none" (without /dev/shm), "host", or another's.
+        uts: "" or "host".
+    """
+
+    pid: str = ""
+    ipc: str = "private"
+    uts: str = ""
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What was asked for, with the image's defaults already merged in.
 
@@ -99,7 +121,10 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         entrypoint: Words that stand before `cmd`; the payload's argv is both together.
         env: `KEY=VALUE` words, and names alone, which took away what the image has.
         groups: Supplementary groups beside the user's own, by name or number.
-        network_mode: "default", "none" or "host", as it was asked.
+        runtime: Which name of the one runtime was asked for.
+        isolation: "" or "default", as it was asked: there is one kind.
+        network_mode: "default", "none" or "host", as it was asked, or `container:ID`.
+        init: A real init is PID 1 and runs the payload; None where nobody has said.
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
         security_options: Docker's words, such as "no-new-privileges".
@@ -107,8 +132,6 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         tty: stdin, stdout and stderr are a terminal of its own.
         open_stdin: It has an input, even while nobody is attached to it.
         stdin_once: Its input ends when the first who is attached to it ends theirs.
-        runtime: Which name of the one runtime was asked for.
-        isolation: "" or "default", as it was asked: there is one kind.
         console_size: Lines and columns of the terminal at its start, as the client knew them.
     """
 
@@ -125,7 +148,11 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     labels: dict[str, str] = {}
     stop_signal: str = ""
     stop_timeout: int | None = None
+    runtime: str = "mdocker"
+    isolation: str = ""
     network_mode: str = "default"
+    namespaces: Namespaces = Namespaces()
+    init: bool | None = None
     resources: Resources = Resources()
     log_driver: str = "json-file"
     log_options: dict[str, str] = {}
@@ -133,8 +160,6 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     cid_file: str = ""
     restart: RestartPolicy = RestartPolicy()
     health: HealthCheck | None = None
-    runtime: str = "mdocker"
-    isolation: str = ""
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     mounts: Mounts = Mounts()
@@ -224,7 +249,9 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         health: What its health check has found; None without one.
         log_dropped_bytes: Output of this run that no log could take.
         memory_uncounted: It got its memory limit while it ran: what it held before is not counted.
+        hostname: What it got at its last start from the one whose network it shares.
         remove_volumes: Its anonymous volumes go with it: for who has to finish its removal.
+        thaw_due: It is paused for a moment only: whoever finds it so without having asked ends it.
         timeline: The phases of it all with their times.
     """
 
@@ -248,7 +275,9 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     health: Health | None = None
     log_dropped_bytes: int = 0
     memory_uncounted: bool = False
+    hostname: str = ""
     remove_volumes: bool = False
+    thaw_due: bool = False
     timeline: Timeline = Timeline()
 
 

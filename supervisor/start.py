@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 import structlog
 
@@ -24,9 +25,17 @@ from runtime import kernel
 from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec, Tmpfs
-from supervisor import disk, health, network_files, store, volumes_mounted
+from supervisor import (
+    disk,
+    health,
+    init_program,
+    network_files,
+    shared_namespaces,
+    store,
+    volumes_mounted,
+)
 from supervisor.container import Container, Resources
-from supervisor.errors import EngineFault, StartFailed
+from supervisor.errors import EngineFault, StartFailed, Unsupported
 from supervisor.lifecycle import Ahead, attributes
 from supervisor.phases import Laps, Timeline, closed
 from supervisor.process_streams import console, input_pipe, output_pipe
@@ -42,6 +51,7 @@ from supervisor.undo import Undo
 if TYPE_CHECKING:
     from logs.drivers import ContainerLog
     from supervisor.engine import Engine
+    from supervisor.shared_namespaces import Shared
     from supervisor.shim_answers import Spawned
 
 log = structlog.get_logger()
@@ -63,6 +73,7 @@ async def start(engine: Engine, container: Container, again: bool = False) -> No
     Raises:
         StartFailed: The init could not execute the payload; the container stays as it was.
         EngineFault: The machine refused (disk, descriptors, kernel).
+        NotJoined: A container whose namespace it shares does not run, or is gone.
     """
     laps, before = Laps("start"), container.life.timeline
     try:
@@ -81,9 +92,10 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
     await _until_its_disk_answers(engine, container)
     await engine.limits.uploads.over(container.id)
     mounted = await volumes_mounted.prepare(engine, container)
+    init = await _init(engine, container)
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
-        attempt = functools.partial(_attempt, engine, container, mounted, laps, again)
+        attempt = functools.partial(_attempt, engine, container, mounted, init, laps, again)
         run = await _try_again(attempt)
         container.run = run
         if container.pause is not None:
@@ -105,16 +117,36 @@ async def _try_again(attempt: Callable[[], Awaitable[Run]]) -> Run:
     raise EngineFault(f"{MOST_ATTEMPTS} shims died while they started it")
 
 
+async def _init(engine: Engine, container: Container) -> str:
+    """The path of the init that runs its payload, "" for none."""
+    if not container.config.init or shared_namespaces.shares_pids(container):
+        return ""
+    try:
+        return await anyio.to_thread.run_sync(init_program.find, limiter=engine.limits.sources)
+    except Unsupported as error:
+        raise EngineFault(f"cannot start container {container.name}: {error}") from error
+
+
 async def _attempt(
-    engine: Engine, container: Container, mounted: list[Bind | Tmpfs], laps: Laps, again: bool
+    engine: Engine,
+    container: Container,
+    mounted: list[Bind | Tmpfs],
+    init: str,
+    laps: Laps,
+    again: bool,
 ) -> Run:
     async with Undo() as undo:
         try:
             await _write_down_last_end(engine, container)
-            run = await _spawn(engine, container, mounted, undo, laps, again)
+            run = await _spawn(engine, container, mounted, init, undo, laps, again)
+        except StartFailed:
+            # If one whose namespace it was to join has ended meanwhile, that is the reason.
+            shared_namespaces.resolve(engine, container)
+            raise
         except RuntimeRefused as error:
             raise EngineFault(f"cannot start container {container.name}: {error}") from error
         except OSError as error:
+            shared_namespaces.resolve(engine, container)
             raise EngineFault(
                 f"cannot start container {container.name}: {error.strerror or error}"
                 + (f": {error.filename}" if error.filename else "")
@@ -159,7 +191,8 @@ async def _spawn(
             stderr, stderr_w = output_pipe(ours, theirs)
             if container.config.open_stdin:
                 stdin = input_pipe(ours, theirs)
-        words = _encode_spec(_spec(engine, container, mounted, plan))
+        shared = shared_namespaces.resolve(engine, container)
+        words = _encode_spec(_spec(engine, container, mounted, init, shared, plan))
         spec = kernel.memfd_sealed("mdocker-spec", words)
         theirs.callback(os.close, spec)
         container_log = engine.ready_logs.take(container) or await _on_disk(engine, container)
@@ -172,7 +205,8 @@ async def _spawn(
         with anyio.CancelScope(shield=True):
             # Short, and bounded by the shim: cut in half it would leave a process unknown.
             ends = (spec, report_w, stdout_w, stderr_w, stdout, stderr)
-            spawned = await spawn(engine.shim, engine.cgroups, container.id, ends, stdin)
+            apart = not shared_namespaces.shares_pids(container)
+            spawned = await spawn(engine.shim, engine.cgroups, container.id, ends, stdin, apart)
     laps.lap("spawn")
     ours.callback(os.close, spawned.pidfd)
     undo.push("forget at the shim", functools.partial(engine.shim.forget, container.id))
@@ -181,7 +215,7 @@ async def _spawn(
         functools.partial(kill_half_started, engine, container.id, spawned.pidfd),
     )
     # While it mounts; killed before it executes, it is to the next supervisor as if it had.
-    started = _put_on_record(engine, container, spawned, laps, again)
+    started = _put_on_record(engine, container, spawned, shared, laps, again)
     undo.push("put its record back", started.take_back)
     problem = await _read_report(report, lambda: engine.shim.deaths != deaths)
     if problem is not None:
@@ -249,7 +283,12 @@ async def _on_disk(engine: Engine, container: Container) -> ContainerLog:
 
 
 def _put_on_record(
-    engine: Engine, container: Container, spawned: Spawned, laps: Laps, again: bool
+    engine: Engine,
+    container: Container,
+    spawned: Spawned,
+    shared: Shared,
+    laps: Laps,
+    again: bool,
 ) -> Ahead:
     life, now = container.life, time.time_ns()
     return Ahead(
@@ -269,6 +308,7 @@ def _put_on_record(
         restart_asked=False,
         restart_at_ns=0,
         memory_uncounted=False,
+        hostname="" if isinstance(shared.network, str) else shared.hostname,
         restart_count=life.restart_count if again else 0,
         restart_delay_ms=life.restart_delay_ms if again else 0,
         boot_id=engine.boot_id,
@@ -335,35 +375,49 @@ def limits_of(resources: Resources) -> Limits:
         cpu_quota=quota,
         cpu_shares=resources.cpu_shares,
         pids=resources.pids or 0,
+        memory_reservation=resources.memory_reservation,
+        cpuset_cpus=resources.cpuset_cpus,
+        cpuset_mems=resources.cpuset_mems,
+        blkio_weight=resources.blkio_weight,
     )
 
 
 def _spec(
-    engine: Engine, container: Container, mounted: list[Bind | Tmpfs], plan: CgroupPlan
+    engine: Engine,
+    container: Container,
+    mounted: list[Bind | Tmpfs],
+    init: str,
+    shared: Shared,
+    plan: CgroupPlan,
 ) -> Spec:
     config = container.config
     directory = engine.directory(container)
     layers = engine.layers(container)
-    hostname = network_files.hostname(container)
+    hostname = shared.hostname or network_files.own_hostname(container)
     return Spec(
         id=container.id,
-        args=config.args,
+        args=(init_program.NAME, "--", *config.args) if init else config.args,
         env=(f"HOSTNAME={hostname}", *(("TERM=xterm",) if config.tty else ()), *config.variables),
         cwd=config.working_dir or "/",
         user=config.user,
         groups=config.groups,
-        hostname=hostname,
-        domainname=config.domainname,
+        hostname=shared.hostname,
+        domainname=shared.domainname,
         lower=layers.lower,
         upper=f"{directory}/upper",
         work=f"{directory}/work",
         merged=str(engine.settings.rootfs),
         binds=(
             *layers.binds,
-            *volumes_mounted.with_network_files(directory, config.mounts, mounted),
+            *((shared_namespaces.HOST_SHM,) if shared.ipc == "host" else ()),
+            *volumes_mounted.with_network_files(shared.files, config.mounts, mounted),
         ),
         readonly_root=config.mounts.readonly_root,
-        network="host" if config.network_mode == "host" else "none",
+        network=shared.network,
+        pid=shared.pid,
+        ipc=shared.ipc,
+        uts=shared.uts,
+        init=init,
         no_new_privileges=config.no_new_privileges,
         shm_size=config.shm_size,
         terminal=config.console_size if config.tty else None,

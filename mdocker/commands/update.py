@@ -26,6 +26,13 @@ def update(
         str,
         flag("--memory-swap", help="Memory and swap together; -1 is no limit of swap"),
     ] = "",
+    memory_reservation: Annotated[
+        str,
+        flag(
+            "--memory-reservation",
+            help="Memory that it keeps, if possible, when it is short; -1 is none",
+        ),
+    ] = "",
     cpus: Annotated[
         str, flag("--cpus", help="Number of CPUs, such as 0.5; -1 takes the limit away")
     ] = "",
@@ -33,6 +40,16 @@ def update(
     cpu_period: Annotated[int, flag("--cpu-period", help="CFS period in microseconds")] = 0,
     cpu_quota: Annotated[
         int, flag("--cpu-quota", help="CFS quota in microseconds; -1 takes it away")
+    ] = 0,
+    cpuset_cpus: Annotated[
+        str, flag("--cpuset-cpus", help="The CPUs that it may use, such as 0-2,5")
+    ] = "",
+    cpuset_mems: Annotated[
+        str, flag("--cpuset-mems", help="The memory nodes that it may use, such as 0")
+    ] = "",
+    blkio_weight: Annotated[
+        int,
+        flag("--blkio-weight", help="Its part of a busy block device: 10 to 1000 (BFQ, iocost)"),
     ] = 0,
     pids_limit: Annotated[
         int | None, flag("--pids-limit", help="Processes at most; -1 is no limit")
@@ -53,11 +70,18 @@ def update(
     What runs has its new limits at once. One that waits for a restart which the new policy would
     not have made stays ended.
     """
-    limits = {
+    limits: dict[str, Any] = {
         "Memory": _or_none(memory) or parse_size(memory, "-m, --memory") if memory else 0,
         "MemorySwap": _or_none(memory_swap) or parse_size(memory_swap, "--memory-swap")
         if memory_swap
         else 0,
+        "MemoryReservation": _or_none(memory_reservation)
+        or parse_size(memory_reservation, "--memory-reservation")
+        if memory_reservation
+        else 0,
+        "CpusetCpus": cpuset_cpus,
+        "CpusetMems": cpuset_mems,
+        "BlkioWeight": blkio_weight,
         "NanoCpus": _or_none(cpus) or parse_cpus(cpus, "--cpus") if cpus else 0,
         "CpuShares": cpu_shares,
         "CpuPeriod": cpu_period,

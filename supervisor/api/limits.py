@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from pathlib import Path
 
 from supervisor.api import wire
+from supervisor.api.number_sets import checked_set, numbers
 from supervisor.container import Resources
 from supervisor.errors import BadParameter
 
@@ -25,6 +28,7 @@ def checked_resources(host: wire.AskedHostConfig) -> Resources:
         BadParameter: One is out of its range, or two contradict each other (Docker's texts).
     """
     memory, swap = _checked_memory(host.Memory or 0, host.MemorySwap or 0)
+    reservation = _checked_reservation(host.MemoryReservation or 0, memory)
     nano_cpus = host.NanoCpus or 0
     count = cpus()
     if nano_cpus and not 10**7 <= nano_cpus <= count * 10**9:
@@ -47,6 +51,9 @@ def checked_resources(host: wire.AskedHostConfig) -> Resources:
     pids = host.PidsLimit
     if pids is not None and not -1 <= pids <= 2**22:
         raise BadParameter(f"invalid PidsLimit {pids}: give 1 to 4194304, or -1 for no limit")
+    weight = host.BlkioWeight or 0
+    if weight and not 10 <= weight <= 1000:
+        raise BadParameter("Range of blkio weight is from 10 to 1000")
     return Resources(
         memory=memory,
         memory_swap=swap,
@@ -55,6 +62,12 @@ def checked_resources(host: wire.AskedHostConfig) -> Resources:
         cpu_quota=max(quota, 0),
         cpu_shares=shares,
         pids=pids if pids is not None and pids > 0 else None,
+        memory_reservation=reservation,
+        cpuset_cpus=checked_set(host.CpusetCpus or "", _available_cpus(), "cpuset cpus", "CPUs"),
+        cpuset_mems=checked_set(
+            host.CpusetMems or "", available_nodes(), "cpuset mems", "memory nodes"
+        ),
+        blkio_weight=weight,
     )
 
 
@@ -72,6 +85,32 @@ def _checked_memory(memory: int, swap: int) -> tuple[int, int]:
     if 0 < swap < memory:
         raise BadParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
     return memory, swap
+
+
+def _checked_reservation(reservation: int, memory: int) -> int:
+    if not 0 <= reservation <= _LARGEST:
+        raise BadParameter(f"invalid MemoryReservation {reservation}: give bytes, or 0 for none")
+    if reservation and reservation < LEAST_MEMORY:
+        raise BadParameter("Minimum memory reservation allowed is 6MB")
+    if 0 < memory < reservation:
+        raise BadParameter(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        )
+    return reservation
+
+
+def _available_cpus() -> frozenset[int]:
+    return frozenset(os.sched_getaffinity(0))
+
+
+@functools.cache
+def available_nodes() -> frozenset[int]:
+    """Return the numbers of this machine's memory nodes; a kernel without NUMA has node 0."""
+    try:
+        listed = Path("/sys/devices/system/node/has_memory").read_text().strip()
+    except OSError:
+        return frozenset([0])
+    return numbers(listed) or frozenset([0])
 
 
 def checked_shm_size(asked: int | None) -> int:

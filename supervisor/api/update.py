@@ -53,6 +53,8 @@ def updated_resources(id: str, asked: wire.AskedUpdate, before: Resources) -> Re
         BadParameter: One is out of its range, or two contradict each other (Docker's texts).
         Conflict: One contradicts what was set before (Docker's texts).
     """
+    # Docker's client says -1 of CPUs as a billion times that.
+    asked = msgspec.structs.replace(asked, NanoCpus=max(asked.NanoCpus or 0, -1))
     conflict = _conflict(asked, before)
     if conflict:
         raise Conflict(f"Cannot update container {id}: {conflict}")
@@ -68,6 +70,10 @@ def updated_resources(id: str, asked: wire.AskedUpdate, before: Resources) -> Re
             CpuQuota=_new(asked.CpuQuota, before.cpu_quota),
             CpuShares=asked.CpuShares or before.cpu_shares,
             PidsLimit=pids,
+            MemoryReservation=_new(asked.MemoryReservation, before.memory_reservation),
+            CpusetCpus=asked.CpusetCpus or before.cpuset_cpus,
+            CpusetMems=asked.CpusetMems or before.cpuset_mems,
+            BlkioWeight=asked.BlkioWeight or before.blkio_weight,
         )
     )
 

@@ -133,7 +133,7 @@ def inspection(
             )
         ),
         Mounts=mounts,
-        Config=_config(container),
+        Config=config_of(container),
         NetworkSettings=wire.NetworkSettings(Networks={network_name(container): wire.Network()}),
     )
 
@@ -215,12 +215,17 @@ def _host_config(container: Container) -> wire.HostConfig:
         CpuQuota=limits.cpu_quota,
         MemorySwap=limits.memory_swap or 2 * limits.memory,
         PidsLimit=limits.pids,
+        MemoryReservation=limits.memory_reservation,
+        CpusetCpus=limits.cpuset_cpus,
+        CpusetMems=limits.cpuset_mems,
+        BlkioWeight=limits.blkio_weight,
         MaskedPaths=list(DEFAULT_MASKED_PATHS),
         ReadonlyPaths=list(DEFAULT_READONLY_PATHS),
     )
 
 
-def _config(container: Container) -> wire.Config:
+def config_of(container: Container) -> wire.Config:
+    """Return what of a container would be the same on any host."""
     config = container.config
     shown = wire.Config(
         Hostname=config.hostname or container.short_id,

@@ -353,10 +353,14 @@ class AskedRestartPolicy(msgspec.Struct):
 class AskedUpdate(msgspec.Struct):
     """The options of an update request that we do."""
 
+    BlkioWeight: int | None = None
     CpuPeriod: int | None = None
     CpuQuota: int | None = None
     CpuShares: int | None = None
+    CpusetCpus: str | None = None
+    CpusetMems: str | None = None
     Memory: int | None = None
+    MemoryReservation: int | None = None
     MemorySwap: int | None = None
     NanoCpus: int | None = None
     PidsLimit: int | None = None
@@ -386,6 +390,7 @@ class AskedHostConfig(msgspec.Struct):
 
     AutoRemove: bool | None = None
     Binds: list[str] | None = None
+    BlkioWeight: int | None = None
     CgroupnsMode: str | None = None
     ConsoleSize: list[int] | None = None
     ContainerIDFile: str | None = None
@@ -393,15 +398,16 @@ class AskedHostConfig(msgspec.Struct):
     CpuQuota: int | None = None
     CpuShares: int | None = None
     GroupAdd: list[str] | None = None
+    CpusetCpus: str | None = None
+    CpusetMems: str | None = None
+    Isolation: str | None = None
     IpcMode: str | None = None
     Links: list[str] | None = None
     LogConfig: AskedLogConfig | None = None
     MaskedPaths: list[str] | None = None
     Memory: int | None = None
+    MemoryReservation: int | None = None
     MemorySwap: int | None = None
-    CpusetCpus: str | None = None
-    CpusetMems: str | None = None
-    Isolation: str | None = None
     MemorySwappiness: int | None = None
     Mounts: list[AskedMount] | None = None
     NanoCpus: int | None = None
@@ -446,6 +452,7 @@ class Asked(msgspec.Struct):
     Labels: dict[str, str] | None = None
     NetworkingConfig: AskedNetworking | None = None
     OpenStdin: bool | None = None
+    Runtime: str | None = None
     StdinOnce: bool | None = None
     StopSignal: str | None = None
     StopTimeout: int | None = None
@@ -453,4 +460,3 @@ class Asked(msgspec.Struct):
     User: str | None = None
     Volumes: dict[str, Any] | None = None
     WorkingDir: str | None = None
-    Runtime: str | None = None

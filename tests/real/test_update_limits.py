@@ -152,3 +152,61 @@ def test_what_is_paused_gets_limits_and_stays_paused(engine):
     assert engine.inspect(container)["State"]["Paused"]
     assert value(container, "pids.max", "pids.max") == "5"
     assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
+def test_cpus_nodes_weights_and_reservations_at_the_start_and_later(engine):
+    limits = {"CpusetCpus": "0", "CpusetMems": "0", "MemoryReservation": 32 * MIB}
+    limited = engine.run("sh", "-c", "echo up; sleep 1000", HostConfig=limits)
+    later = engine.run("sh", "-c", "sleep 1000 & echo up; wait")
+    for container in (limited, later):
+        up(engine, container)
+    assert update(engine, later, **limits).status == 200
+    for container in (limited, later):
+        pid = engine.inspect(container)["State"]["Pid"]
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "Cpus_allowed_list:\t0\n" in status
+        low = value(container, "memory.soft_limit_in_bytes", "memory.low")
+        assert low == str(32 * MIB)
+        host = engine.inspect(container)["HostConfig"]
+        assert {name: host[name] for name in limits} == limits
+    # What enters it is held as well.
+    answer = engine.post(
+        f"/containers/{later}/exec",
+        {"Cmd": ["grep", "Cpus_allowed_list", "/proc/self/status"], "AttachStdout": True},
+    )
+    shown = engine.post(f"/exec/{answer.json['Id']}/start", {"Detach": False, "Tty": True})
+    assert b"Cpus_allowed_list:\t0" in shown.body
+    for container in (limited, later):
+        assert engine.delete(f"/containers/{container}?force=1").status == 204
+        assert not cgroups_of(container)
+
+
+def test_what_the_kernel_refuses_changes_nothing_anywhere(engine):
+    """The second of three controllers refuses: the first has its old values again."""
+    container = engine.run(
+        "sh", "-c", "echo up; sleep 1000", HostConfig={"PidsLimit": 9, "Memory": 512 * MIB}
+    )
+    up(engine, container)
+    before = engine.inspect(container)["HostConfig"]
+    # A period that is good by itself, and a quota beyond what the kernel can count.
+    answer = update(engine, container, Memory=64 * MIB, PidsLimit=20, CpuQuota=2**60)
+    assert (answer.status, "Cannot update container" in answer.message) == (500, True), answer
+    assert engine.inspect(container)["HostConfig"] == before
+    assert value(container, "pids.max", "pids.max") == "9"
+    assert value(container, "memory.limit_in_bytes", "memory.max") == str(512 * MIB)
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
+def test_a_weight_of_block_devices(engine):
+    container = engine.create("sleep", "1000", HostConfig={"BlkioWeight": 300})
+    started = engine.post(f"/containers/{container}/start")
+    if started.status == 204:
+        assert update(engine, container, BlkioWeight=500).status == 200
+        found = value(container, "blkio.bfq.weight", "io.bfq.weight") or value(
+            container, "blkio.weight", "io.weight"
+        )
+        assert found.split()[-1] in ("500", "4950")
+    else:
+        assert "CONFIG_BFQ_GROUP_IOSCHED" in started.message or "blkio" in started.message
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+    assert not cgroups_of(container)

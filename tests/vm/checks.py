@@ -291,6 +291,13 @@ def limits_change_while_it_runs(engine):
     names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
     found = [(directory / name).read_text().strip() for name in names]
     same(found, [str(64 * MEBIBYTE), str(64 * MEBIBYTE), "20000 100000", "79", "17"])
+    limits = {"CpusetCpus": "0", "CpusetMems": "0", "MemoryReservation": 8 * MEBIBYTE}
+    same(engine.post(f"/containers/{container}/update", limits).status, 200)
+    found = [
+        (directory / name).read_text().strip()
+        for name in ("cpuset.cpus", "cpuset.mems", "memory.low")
+    ]
+    same(found, ["0", "0", str(8 * MEBIBYTE)])
     answer = engine.post(f"/containers/{container}/update", {"Memory": 16 * MEBIBYTE})
     same((answer.status, "unable to set memory limit to" in answer.message), (500, True))
     same(engine.inspect(container)["State"]["Running"], True)

@@ -33,6 +33,15 @@ def updated(before, **asked):
         ({"nano_cpus": 10**9}, {"NanoCpus": -1}, {}),
         ({"nano_cpus": 10**9}, {"NanoCpus": -1, "CpuQuota": 5000}, {"cpu_quota": 5000}),
         ({"cpu_quota": 5000, "cpu_shares": 2}, {"CpuQuota": -1}, {"cpu_shares": 2}),
+        ({"nano_cpus": 10**9}, {"NanoCpus": -(10**9)}, {}),
+        ({}, {"MemoryReservation": 9 * MIB}, {"memory_reservation": 9 * MIB}),
+        ({"memory_reservation": 9 * MIB}, {"MemoryReservation": -1}, {}),
+        (
+            {"cpuset_cpus": "0", "blkio_weight": 10},
+            {"CpusetMems": "0"},
+            {"cpuset_cpus": "0", "cpuset_mems": "0", "blkio_weight": 10},
+        ),
+        ({"blkio_weight": 10}, {"BlkioWeight": 20}, {"blkio_weight": 20}),
         ({"pids": 5}, {"PidsLimit": -1}, {}),
         ({"pids": 5}, {"PidsLimit": 0}, {}),
         ({"pids": 5}, {"PidsLimit": 7}, {"pids": 7}),
@@ -95,6 +104,37 @@ CONFLICTS = "Cannot update container id: Conflicting options: "
         ({}, {"NanoCpus": 10**15}, BadParameter, "range of CPUs is from 0.01 to"),
         ({}, {"CpuShares": -5}, BadParameter, "invalid CPU shares"),
         ({}, {"PidsLimit": -2}, BadParameter, "invalid PidsLimit"),
+        ({}, {"BlkioWeight": 9}, BadParameter, "Range of blkio weight is from 10 to 1000"),
+        (
+            {},
+            {"MemoryReservation": 5 * MIB},
+            BadParameter,
+            "Minimum memory reservation allowed is 6MB",
+        ),
+        (
+            {"memory": 9 * MIB},
+            {"MemoryReservation": 10 * MIB},
+            BadParameter,
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ),
+        (
+            {},
+            {"CpusetCpus": "8000"},
+            BadParameter,
+            "Requested CPUs are not available - requested 8000, available: 0",
+        ),
+        (
+            {},
+            {"CpusetMems": "1023"},
+            BadParameter,
+            "Requested memory nodes are not available - requested 1023, available: 0",
+        ),
+        (
+            {},
+            {"CpusetCpus": "1-0"},
+            BadParameter,
+            "Invalid value 1-0 for cpuset cpus: invalid format: 1-0; give a list such as 0-2,5",
+        ),
     ],
 )
 def test_what_can_not_be_is_refused(before, asked, kind, text):

@@ -66,10 +66,18 @@ def test_update_asks_for_limits_and_hands_warnings_on(engine, mdocker):
     words = ("-m", "64m", "--memory-swap", "-1", "--cpus", "0.5", "--pids-limit", "-1")
     result = mdocker("update", *words, "a")
     assert result == (0, "a\n", "WARNING: only what comes counts\n")
+    words = ("--memory-reservation", "32m", "--cpuset-cpus", "0-1", "--cpuset-mems", "0")
+    assert mdocker("update", *words, "--blkio-weight", "300", "a").code == 0
     words = ("--cpu-quota", "-1", "--cpu-period=2000", "-c", "512", "-m=-1", "--cpus", "-1")
     assert mdocker("update", *words, "a").code == 0
     assert [json.loads(request[3]) for request in engine.requests] == [
         {"Memory": 64 << 20, "MemorySwap": -1, "NanoCpus": 5 * 10**8, "PidsLimit": -1},
+        {
+            "MemoryReservation": 32 << 20,
+            "CpusetCpus": "0-1",
+            "CpusetMems": "0",
+            "BlkioWeight": 300,
+        },
         {"Memory": -1, "NanoCpus": -1, "CpuQuota": -1, "CpuPeriod": 2000, "CpuShares": 512},
     ]
 
@@ -90,7 +98,7 @@ def test_a_limit_that_is_none(engine, mdocker, words, text):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--cpuset-cpus", "0", "a"), "--cpuset-cpus is not supported yet: this limit"),
+        (("--kernel-memory", "9m", "a"), "--kernel-memory is not supported yet: this limit"),
         (("a",), "nothing to update: give --restart"),
         (("--restart", ":1", "a"), "no policy provided before colon"),
         (("--restart-delay", "soon", "a"), "not a duration such as 500ms"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.cgroup_limits import Limits, v1_values, v2_values
+from runtime import cpuset_trees
+from runtime.cgroup_limits import Limits, v1_values, v2_values, write_weight
 from runtime.cgroup_trees import find_trees
 from runtime.cgroups import Cgroups
 from runtime.errors import CgroupsUnusable
@@ -62,6 +63,8 @@ def test_a_tree_that_can_not_be_written(tmp_path):
         (Limits(cpu_shares=2), ("cpu",)),
         (Limits(cpu_period=1000), ("cpu",)),
         (Limits(memory=1, cpu_quota=1, pids=1), ("memory", "cpu", "pids")),
+        (Limits(memory_reservation=1), ("memory",)),
+        (Limits(cpuset_mems="0", blkio_weight=10), ("cpuset", "blkio")),
     ],
 )
 def test_only_what_has_a_limit_costs_a_directory(limits, controllers):
@@ -92,6 +95,9 @@ def test_only_what_has_a_limit_costs_a_directory(limits, controllers):
             {"cpu.cfs_period_us": "1", "cpu.cfs_quota_us": "2", "cpu.shares": "3"},
         ),
         ("pids", Limits(pids=7), {"pids.max": "7"}),
+        ("memory", Limits(memory_reservation=7), {"memory.soft_limit_in_bytes": "7"}),
+        ("cpuset", Limits(cpuset_cpus="0", pids=7), {"cpuset.cpus": "0"}),
+        ("blkio", Limits(blkio_weight=10, pids=7), {}),
     ],
 )
 def test_values_of_v1(controller, limits, values):
@@ -113,7 +119,46 @@ def test_values_of_v1(controller, limits, values):
         (Limits(cpu_shares=1024), {"cpu.weight": "39"}),
         (Limits(cpu_shares=262144), {"cpu.weight": "10000"}),
         (Limits(pids=9), {"pids.max": "9"}),
+        (Limits(memory_reservation=9), {"memory.low": "9"}),
+        (Limits(cpuset_mems="0-1"), {"cpuset.mems": "0-1"}),
     ],
 )
 def test_values_of_v2(limits, values):
     assert v2_values(limits) == values
+
+
+@pytest.mark.parametrize(
+    ("files", "weight", "written"),
+    [
+        (["blkio.bfq.weight"], 300, "300"),
+        (["blkio.weight"], 0, "500"),
+        (["io.bfq.weight", "io.weight"], 300, "300"),
+        (["io.weight"], 10, "1"),
+        (["io.weight"], 1000, "10000"),
+        (["io.weight"], 0, "100"),
+    ],
+)
+def test_a_weight_goes_where_the_kernel_takes_one(tmp_path, files, weight, written):
+    for name in files:
+        (tmp_path / name).write_text("")
+    write_weight(tmp_path, weight)
+    assert (tmp_path / files[0]).read_text() == written
+    assert all((tmp_path / name).read_text() == "" for name in files[1:])
+
+
+def test_a_weight_that_no_kernel_takes_is_refused(tmp_path):
+    with pytest.raises(CgroupsUnusable, match="CONFIG_BFQ_GROUP_IOSCHED"):
+        write_weight(tmp_path, 100)
+
+
+def test_a_v1_cpuset_is_filled_from_above(tmp_path):
+    tree = tmp_path / "cpuset"
+    directory = tree / "engine/c"
+    directory.mkdir(parents=True)
+    for place, cpus in ((tree, "0-3\n"), (directory.parent, "\n"), (directory, "2\n")):
+        (place / "cpuset.cpus").write_text(cpus)
+        (place / "cpuset.mems").write_text("0\n" if place == tree else "")
+    cpuset_trees.fill(directory)
+    assert (directory.parent / "cpuset.cpus").read_text() == "0-3"
+    assert (directory / "cpuset.cpus").read_text() == "2\n"
+    assert (directory / "cpuset.mems").read_text() == "0"

@@ -1,0 +1,28 @@
+"""cgroup v1's cpusets: a directory takes no process before it has CPUs and memory nodes (cpuset(7)).
+
+v2's need nothing of the kind: an empty value is that of the directory above.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.cgroup_limits import write
+
+FILES = ("cpuset.cpus", "cpuset.mems")
+
+
+def fill(directory: Path) -> None:
+    """Give a container's directory, and the engine's above it, what the one above has, if empty.
+
+    Nothing happens in a tree of other controllers.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    for name in FILES:
+        if not (directory / name).exists():
+            return
+        for place in (directory.parent, directory):
+            if not (place / name).read_text().strip():
+                write(place / name, (place.parent / name).read_text().strip())
