@@ -48,12 +48,10 @@ _OTHERS = {
 }
 
 _REGISTRIES = "registries come later; there is 'mdocker import'"
-_FILES = "making images of containers comes later; there are 'mdocker export' and 'import'"
 
 COMMANDS = {
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "build"), _REGISTRIES),
-    "commit": _FILES,
     "network": _PORTS,
     "container": "type the command alone, such as 'mdocker ps' for 'container ls'",
     "image": "type the command alone: images, import, rmi",

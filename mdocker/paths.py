@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mdocker.errors import EngineRefused
 
@@ -28,6 +28,11 @@ def target(path: str, query: Query | None = None) -> str:
         if value is not None
     ]
     return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+
+def repeated(path: str, key: str, values: Iterable[str]) -> str:
+    """Add a key to a target that has a query, once for each value."""
+    return path + "".join(f"&{quote(key)}={quote(value)}" for value in values)
 
 
 def container_path(reference: str, verb: str = "") -> str:

@@ -147,6 +147,13 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] CONTAINER",
     ),
     Command(
+        "commit",
+        "mdocker.commands.commit:commit",
+        "Make an image of what a container is now",
+        CONTAINERS,
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+    ),
+    Command(
         "diff",
         "mdocker.commands.diff:diff",
         "Show what a container has changed in its image's files",

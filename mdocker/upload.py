@@ -18,7 +18,7 @@ from mdocker.connection import Connection
 from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
 from mdocker.messages import Reply, ReplyReader, Request
 from mdocker.output import is_terminal, warn
-from mdocker.paths import target
+from mdocker.paths import repeated, target
 
 _PIECE = 1024 * 1024
 
@@ -40,9 +40,8 @@ def import_image(
         EngineRefused: The engine refuses the tar; the text says why.
         EngineUnreachable: The engine went away.
     """
-    path = target("/images/create", {"fromSrc": "-", "repo": name, "message": message or None})
-    for change in changes:
-        path += "&" + target("", {"changes": change}).removeprefix("?")
+    query = {"fromSrc": "-", "repo": name, "message": message or None}
+    path = repeated(target("/images/create", query), "changes", changes)
     with _opened(source) as (file, size):
         connection = engine.connection()
         try:

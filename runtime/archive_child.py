@@ -21,7 +21,7 @@ import os
 import sys
 
 from runtime import archive_view
-from runtime.archive_order import FAILED, REFUSED, Refused
+from runtime.archive_order import FAILED, REFUSED, UNREAD, Refused
 from runtime.errors import InitRefused
 from runtime.images.confinement import confine, die_with_reader
 
@@ -55,7 +55,7 @@ def main(order_fd: int, result_fd: int) -> None:
     except Refused as refused:
         told = {"error": str(refused), "kind": refused.kind}
     except BrokenPipeError:
-        told = {"error": "nobody reads the archive any more", "kind": FAILED}
+        told = {"error": "nobody reads the archive any more", "kind": UNREAD}
     except OSError as error:
         told = _of_os_error(error)
     except MemoryError:
@@ -177,17 +177,41 @@ def _changes(order: dict[str, Any], _tell: Tell) -> Work:
     from runtime import changes
 
     def work(inside: Inside) -> object:
-        upper, below = changes.open_layers(order["view"])
-        os.chdir(order["view"]["merged"])
-        os.chroot(b".")
-        # Attributes that say what is hidden (trusted.*) are for CAP_SYS_ADMIN alone.
-        inside(confined=False)
-        sys.setrecursionlimit(_DEEPEST)
-        hidden = [os.fsencode(path) for path in order["hidden"]]
-        found = changes.compare(upper, below, hidden)
+        upper, below = _between_layers(order, inside)
+        found = changes.compare(upper, below, _hidden(order))
         return [[path.decode("utf-8", "replace"), kind] for path, kind in found]
 
     return work
+
+
+def _layer(order: dict[str, Any], tell: Tell) -> Work:
+    from runtime.layer_packing import LayerPacking
+
+    def work(inside: Inside) -> object:
+        upper, below = _between_layers(order, inside)
+        tell({"begun": True})
+        LayerPacking(_OUTPUT, below, _hidden(order)).all_of(upper)
+        os.close(_OUTPUT)
+        return {}
+
+    return work
+
+
+def _between_layers(order: dict[str, Any], inside: Inside) -> tuple[int, int]:
+    """The upper directory and the image's tree, with nothing else in reach."""
+    from runtime import changes
+
+    upper, below = changes.open_layers(order["view"])
+    os.chdir(order["view"]["merged"])
+    os.chroot(b".")
+    # Attributes that say what is hidden (trusted.*) are for CAP_SYS_ADMIN alone.
+    inside(confined=False)
+    sys.setrecursionlimit(_DEEPEST)
+    return upper, below
+
+
+def _hidden(order: dict[str, Any]) -> list[bytes]:
+    return [os.fsencode(path) for path in order["hidden"]]
 
 
 _WORK = {
@@ -196,6 +220,7 @@ _WORK = {
     "write": _write,
     "export": _export,
     "changes": _changes,
+    "layer": _layer,
 }
 
 

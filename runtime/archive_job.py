@@ -39,12 +39,13 @@ class ArchiveJob:
         pidfd: Readable once it has ended.
     """
 
-    def __init__(self, order: dict[str, Any], container: int = -1) -> None:
+    def __init__(self, order: dict[str, Any], container: int = -1, output: int = -1) -> None:
         """Start one.
 
         Args:
             order: See `runtime.archive_order`.
             container: The pidfd of the init whose files are meant; -1 for a view without one.
+            output: Where a `layer` is to be written; it stays the caller's.
 
         Raises:
             OSError: No descriptors, no process; nothing is left.
@@ -58,6 +59,8 @@ class ArchiveJob:
                 stdin, self.input_fd = _pipe(theirs, ours)
             elif order["kind"] in ("read", "export"):
                 self.output_fd, stdout = _pipe(ours, theirs)
+            elif order["kind"] == "layer":
+                stdout = output
             self.result_fd, result = _pipe(ours, theirs)
             passed = [spelled, result] + ([container] if container >= 0 else [])
             self._process = subprocess.Popen(

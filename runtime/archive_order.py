@@ -6,11 +6,12 @@
     write      path, a tar on stdin → its warnings                      with all mounts
     export     a tar of the whole root on stdout                        the overlay alone
     changes    → a list of [path, kind]                                 upper beside lower
+    layer      a tar of what has changed, with whiteouts, on a pipe     upper beside lower
 
 The order is JSON in a sealed memfd, the answers are lines of JSON on the result pipe:
 
     {"stat": {...}}                  `stat` and `read`: the path is there
-    {"begun": true}                  `write`, `export`: the place is there
+    {"begun": true}                  `write`, `export`, `layer`: the place is there
     {"done": {...}}                  all is well
     {"error": "words", "kind": …}    one of the kinds below; it is the last line
 
@@ -27,6 +28,8 @@ READ_ONLY = "read-only"
 """The path lies in a file system that is mounted read-only."""
 FAILED = "failed"
 """The machine failed: disk full, input/output error."""
+UNREAD = "unread"
+"""Nobody reads the archive that is made: who was to has ended, and knows why."""
 GONE = "gone"
 """The container has ended meanwhile: ask again, for its files as they are then."""
 

@@ -35,6 +35,9 @@ _LEAST_HOLES = 1 << 16
 
 # Labels belong to where a file lies, not to the file.
 _LEFT_OUT = (b"security.selinux",)
+# Between overlayfs and itself, and seen by CAP_SYS_ADMIN alone.
+_OVERLAYS_OWN = b"trusted.overlay."
+_METACOPY = b"trusted.overlay.metacopy"
 
 _KINDS = {
     stat.S_IFREG: headers.REGULAR,
@@ -135,18 +138,18 @@ class Packing:
         first = self._linked.setdefault((status.st_dev, status.st_ino), as_name)
         if first == as_name:
             return False
-        entry = _entry(as_name, status)
+        entry = entry_of(as_name, status)
         entry.kind, entry.target = headers.HARD_LINK, first
         self._write(entry.spell())
         return True
 
     def _directory(self, as_name: bytes, status: os.stat_result, fd: int) -> None:
-        entry = _entry(as_name, status)
-        entry.attributes = _attributes(fd)
+        entry = entry_of(as_name, status)
+        entry.attributes = attributes_of(fd)
         self._write(entry.spell())
 
     def _special(self, parent: int, name: bytes, as_name: bytes, status: os.stat_result) -> None:
-        entry = _entry(as_name, status)
+        entry = entry_of(as_name, status)
         if entry.kind == headers.SYMLINK:
             entry.target = os.fsencode(os.readlink(name, dir_fd=parent))
         elif entry.kind != headers.FIFO:
@@ -159,8 +162,8 @@ class Packing:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return  # exchanged meanwhile: next time
-            entry = _entry(as_name, status)
-            entry.attributes = _attributes(fd)
+            entry = entry_of(as_name, status)
+            entry.attributes = attributes_of(fd)
             size = status.st_size
             pieces = _data_pieces(fd, size) if self._sparse else None
             if pieces is None:
@@ -245,7 +248,8 @@ def _names(fd: int) -> Iterator[bytes]:
     return iter(sorted(os.fsencode(name) for name in os.listdir(fd)))
 
 
-def _entry(name: bytes, status: os.stat_result) -> headers.Entry:
+def entry_of(name: bytes, status: os.stat_result) -> headers.Entry:
+    """The header of a file without what its kind has beyond that."""
     mode = status.st_mode
     kind = _KINDS[stat.S_IFMT(mode)]
     return headers.Entry(
@@ -253,12 +257,24 @@ def _entry(name: bytes, status: os.stat_result) -> headers.Entry:
     )
 
 
-def _attributes(fd: int) -> dict[bytes, bytes]:
+def attributes_of(fd: int) -> dict[bytes, bytes]:
+    """The extended attributes that go along with a file.
+
+    Raises:
+        Refused: What is open has its content elsewhere.
+        OSError: They can't be read.
+    """
     found = {}
     try:
         for name in os.listxattr(fd):
             raw = os.fsencode(name)
-            if raw not in _LEFT_OUT:
+            if raw == _METACOPY:
+                raise Refused(
+                    REFUSED,
+                    "overlayfs keeps the content of a file apart from it here (metacopy): switch "
+                    "that off (/sys/module/overlay/parameters/metacopy) and write the file anew",
+                )
+            if raw not in _LEFT_OUT and not raw.startswith(_OVERLAYS_OWN):
                 found[raw] = os.getxattr(fd, name)
     except OSError as error:
         if error.errno not in _NO_ATTRIBUTES:

@@ -24,8 +24,9 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 """The Engine API's numbers."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = "trusted.overlay.opaque"
-_REDIRECT = "trusted.overlay.redirect"
+# Marks of directories: nothing of the image is to be seen in it; it was elsewhere in the image.
+OPAQUE = "trusted.overlay.opaque"
+REDIRECT = "trusted.overlay.redirect"
 _INSIDE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
 
 Change = tuple[bytes, int]
@@ -92,12 +93,12 @@ class _Comparison:
             names.update(_names(through), _names(before))
         for name in sorted(names):
             place = path + b"/" + name if path else name
-            if place in self._hidden and _is_bare(upper, name):
+            if place in self._hidden and is_bare(upper, name):
                 left_out = True
                 continue
-            old = _look(before, name)
-            new = _look(upper, name) if name in ours else _look(through, name)
-            if new is not None and name in ours and _is_whiteout(new):
+            old = look(before, name)
+            new = look(upper, name) if name in ours else look(through, name)
+            if new is not None and name in ours and is_whiteout(new):
                 new = None
             if new is None:
                 if old is not None:
@@ -130,8 +131,8 @@ class _Comparison:
                 self._found.append((b"/" + place, kind))
             return kind == ADDED, False
         at = len(self._found)
-        upper = _open(where[0], name) if is_ours else -1
-        before = _open(where[2], name)
+        upper = open_directory(where[0], name) if is_ours else -1
+        before = open_directory(where[2], name)
         through = self._through(place, name, upper, where, before)
         try:
             turned, left_out = self._directory(place, upper, through, before)
@@ -151,26 +152,31 @@ class _Comparison:
     ) -> int:
         """What of the image is to be seen in a directory now; may be `before` itself."""
         if upper < 0:
-            return _open(where[1], name)
-        if _attribute(upper, _OPAQUE) in (b"y", b"x"):
+            return open_directory(where[1], name)
+        if attribute(upper, OPAQUE) in (b"y", b"x"):
             return -1
-        redirect = _attribute(upper, _REDIRECT)
-        if redirect:
-            if not redirect.startswith(b"/"):
-                redirect = place.rpartition(b"/")[0] + b"/" + redirect
-            try:
-                bits = os.O_RDONLY | os.O_DIRECTORY
-                return DOOR.openat2(self._image, redirect.lstrip(b"/"), bits, _INSIDE)
-            except OSError:
-                return -1
-        return before if where[1] == where[2] else _open(where[1], name)
+        if attribute(upper, REDIRECT):
+            return moved_from(self._image, upper, place)
+        return before if where[1] == where[2] else open_directory(where[1], name)
+
+
+def moved_from(image: int, upper: int, place: bytes) -> int:
+    """Open what of the image shows in a directory that was renamed to `place`; -1 for nothing."""
+    redirect = attribute(upper, REDIRECT)
+    if not redirect.startswith(b"/"):
+        redirect = place.rpartition(b"/")[0] + b"/" + redirect
+    try:
+        return DOOR.openat2(image, redirect.lstrip(b"/"), os.O_RDONLY | os.O_DIRECTORY, _INSIDE)
+    except OSError:
+        return -1
 
 
 def _names(fd: int) -> set[bytes]:
     return {os.fsencode(name) for name in os.listdir(fd)} if fd >= 0 else set()
 
 
-def _look(fd: int, name: bytes) -> os.stat_result | None:
+def look(fd: int, name: bytes) -> os.stat_result | None:
+    """What a directory has by that name, None for nothing; -1 is a directory that is not there."""
     if fd < 0:
         return None
     try:
@@ -179,7 +185,8 @@ def _look(fd: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def _open(fd: int, name: bytes) -> int:
+def open_directory(fd: int, name: bytes) -> int:
+    """Open a directory in a directory; -1 where there is none, or something else."""
     if fd < 0:
         return -1
     try:
@@ -190,7 +197,8 @@ def _open(fd: int, name: bytes) -> int:
         raise
 
 
-def _attribute(fd: int, name: str) -> bytes:
+def attribute(fd: int, name: str) -> bytes:
+    """An extended attribute; b"" where there is none."""
     try:
         return os.getxattr(fd, name)
     except OSError as error:
@@ -199,17 +207,18 @@ def _attribute(fd: int, name: str) -> bytes:
         raise
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether it says that what the image has in its place was deleted."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
-def _is_bare(upper: int, name: bytes) -> bool:
+def is_bare(upper: int, name: bytes) -> bool:
     """Whether it is an empty file or directory: what is needed to mount something, and no more."""
-    status = _look(upper, name)
+    status = look(upper, name)
     if status is None:
         return False
     if stat.S_ISDIR(status.st_mode):
-        fd = _open(upper, name)
+        fd = open_directory(upper, name)
         try:
             return not os.listdir(fd)
         finally:

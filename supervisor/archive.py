@@ -51,6 +51,10 @@ class Forbidden(EngineError):
     status = 403
 
 
+class Unread(EngineFault):
+    """Who was to take the archive has ended: what it says counts."""
+
+
 class _ContainerEnded(Exception):
     """Its helper came too late into a container that ran a moment ago."""
 
@@ -93,6 +97,8 @@ class Helper:
     def _refusal(self, kind: str, words: str) -> Exception:
         if kind == order.GONE:
             return _ContainerEnded()
+        if kind == order.UNREAD:
+            return Unread(f"the archive of container {self._reference} is not read any more")
         if kind == order.MISSING:
             return NotFound(f"Could not find the file {self._path} in container {self._reference}")
         if kind == order.REFUSED:
@@ -146,6 +152,7 @@ async def helper(
     *,
     writable: bool = False,
     view: dict[str, Any] | None = None,
+    output: int = -1,
 ) -> AsyncGenerator[tuple[Helper, dict[str, Any]], None]:
     """Have a helper at work in a container's files; it is gone when the block is left.
 
@@ -154,6 +161,7 @@ async def helper(
         reference: What the client calls the container, for its error texts.
         writable: It will write. The caller has the container's turn then (`Limits.uploads`).
         view: What it looks at; None for the container's root as it is now.
+        output: Where a `layer` goes.
 
     Yields:
         The helper and its first answer.
@@ -165,7 +173,7 @@ async def helper(
         pidfd, seen = -1, view
         if seen is None:
             seen, pidfd = await _view(engine, container, writable)
-        job = await _start(engine, asked, seen, pidfd)
+        job = await _start(engine, asked, seen, pidfd, output)
         one = Helper(job, reference or container.name, asked.get("path", ""))
         try:
             try:
@@ -180,13 +188,13 @@ async def helper(
 
 
 async def _start(
-    engine: Engine, asked: dict[str, Any], view: dict[str, Any], pidfd: int
+    engine: Engine, asked: dict[str, Any], view: dict[str, Any], pidfd: int, output: int
 ) -> ArchiveJob:
     if pidfd >= 0:
         view = {"pidfd": pidfd}
     try:
         return await anyio.to_thread.run_sync(
-            ArchiveJob, {**asked, "view": view}, pidfd, limiter=engine.limits.helpers
+            ArchiveJob, {**asked, "view": view}, pidfd, output, limiter=engine.limits.helpers
         )
     except OSError as error:
         raise EngineFault(

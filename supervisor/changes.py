@@ -23,7 +23,11 @@ async def changes(engine: Engine, container: Container) -> list[tuple[str, int]]
         EngineError: It is being removed, or the machine refuses.
     """
     check_there(container, "compare")
-    hidden = [*_MOUNT_POINTS, *(one.target for one in engine.layers(container).binds)]
-    asked = {"kind": "changes", "hidden": hidden}
+    asked = {"kind": "changes", "hidden": hidden(engine, container)}
     async with helper(engine, container, asked, view=layers_of(engine, container)) as (_, done):
         return [(path, kind) for path, kind in done["done"]]
+
+
+def hidden(engine: Engine, container: Container) -> list[str]:
+    """Places that the engine has made in a container's files to mount something there."""
+    return [*_MOUNT_POINTS, *(one.target for one in engine.layers(container).binds)]

@@ -25,10 +25,11 @@ from logs.drivers import ContainerLog
 from runtime import terminal, usage
 from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound
-from runtime.images.model import RootfsLayers
+from runtime.images.model import Image, RootfsLayers
 from runtime.images.store import ImageStore
 from supervisor import (
     boot,
+    commit,
     end_requests,
     exec_sessions,
     feeds,
@@ -107,6 +108,7 @@ class Engine:
         )
         self.counts = Counts()
         self.pauses = pausing.Pauses()
+        self.readers = commit.Readers()
         self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)
         self.ready_logs = ReadyLogs()
@@ -286,6 +288,17 @@ class Engine:
             EngineFault: It is not paused.
         """
         await pausing.unpause(self, container)
+
+    async def commit(self, container: Container, asked: commit.Asked) -> Image:
+        """Make an image of what a container is now; all of it or nothing.
+
+        Raises:
+            ImageError: Its own image is gone, the name can't be had, or the disk refused.
+            Conflict: It is being removed.
+            BadParameter: It has files that no image can have.
+            EngineFault: The machine refused.
+        """
+        return await commit.commit(self, container, asked)
 
     async def top(self, container: Container, options: str = "") -> top.Listing:
         """List its processes as `ps` does.

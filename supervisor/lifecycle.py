@@ -164,7 +164,7 @@ def end_run(
         ran_ns = finished_ns - life.started_ns
         attempt = restart_policy.after_end(policy, life, exit_code, ran_ns, random.random())
     fields |= {"exit_code": exit_code, "finished_ns": finished_ns}
-    fields |= {"stopping": None, "restart_asked": False}
+    fields |= {"stopping": None, "restart_asked": False, "thaw_due": False}
     if attempt is None:
         event = Event.EXIT
         fields |= {"restart_at_ns": 0, "timeline": timeline}

@@ -99,8 +99,11 @@ async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-async def pause(engine: Engine, container: Container) -> None:
+async def pause(engine: Engine, container: Container, *, briefly: bool = False) -> None:
     """Stop all processes of a container where they are; returns once they have stopped.
+
+    Args:
+        briefly: For as long as somebody reads its files: the next supervisor ends it.
 
     Raises:
         Conflict: It does not run, or is paused already.
@@ -112,10 +115,14 @@ async def pause(engine: Engine, container: Container) -> None:
             raise Conflict(f"Container {container.id} is already paused")
         run = container.run
         engine.pauses.begun(container)
+        if briefly:
+            lifecycle.keep(engine, container, thaw_due=True)
         try:
             await _freeze(engine, container)
         except BaseException:
             _thaw(engine, container)
+            if briefly:
+                lifecycle.keep(engine, container, thaw_due=False)
             raise
         if container.run is not run or container.state is not State.RUNNING:
             raise _not_running(container)
@@ -177,6 +184,17 @@ async def unpause(engine: Engine, container: Container) -> None:
         go_on(engine, container)
 
 
+def end_brief(engine: Engine, container: Container) -> None:
+    """End a pause that was meant to be brief, if that is what it still is. No await."""
+    if not container.life.thaw_due:
+        return
+    _thaw(engine, container)
+    if container.state is State.PAUSED:
+        go_on(engine, container)
+    else:
+        lifecycle.keep(engine, container, thaw_due=False)
+
+
 def thaw_for_end(engine: Engine, container: Container) -> None:
     """Let a paused container go on to meet the signal that was sent to end it. No await."""
     if container.state is State.PAUSED and _thaw(engine, container):
@@ -187,7 +205,7 @@ def go_on(engine: Engine, container: Container) -> None:
     """Put on record, and tell, that a paused container runs again."""
     before = container.life.timeline
     timeline = before.end(time.time_ns(), PHASE)
-    lifecycle.change_anyway(engine, container, Event.UNPAUSE, timeline=timeline)
+    lifecycle.change_anyway(engine, container, Event.UNPAUSE, timeline=timeline, thaw_due=False)
     engine.counts.over(closed(before, timeline))
     _tell(engine, container, "unpause")
     engine.pauses.ended(container)
@@ -195,6 +213,7 @@ def go_on(engine: Engine, container: Container) -> None:
 
 def adopted(engine: Engine, container: Container) -> None:
     """Set right what an earlier supervisor has left on record: the cgroup knows what is frozen."""
+    end_brief(engine, container)
     frozen = freezer.is_to_be_frozen(engine.cgroups.unified(container.id))
     if frozen and container.state is State.RUNNING:
         timeline = container.life.timeline.open(PHASE, time.time_ns())

@@ -1,11 +1,12 @@
 """repositories.json: which images the store has, and what they are called.
 
     {"version": 1,
-     "images": {"sha256:<hex>": {"added_ns": <int>}},
+     "images": {"sha256:<hex>": {"added_ns": <int>, "parent": "sha256:<hex>"}},
      "tags": {"busybox:latest": "sha256:<hex>"}}
 
 This file is the point of commit: a blob or layer that it leads to was complete before it was
-written, one that it does not lead to is garbage. Untagged images are in `images` alone.
+written, one that it does not lead to is garbage. Untagged images are in `images` alone. A parent is
+there for what was committed, and stays as long as its children do.
 """
 
 from __future__ import annotations
@@ -29,19 +30,32 @@ class Catalogue:
     Attributes:
         images: Image id -> ns since the epoch when it was added.
         tags: `name:tag` in the short form -> image id.
+        parents: Image id -> id of the image that it was made of, where there is one.
     """
 
     images: dict[str, int] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
 
     def tags_of(self, image_id: str) -> tuple[str, ...]:
         """The names of an image, sorted."""
         return tuple(sorted(tag for tag, holder in self.tags.items() if holder == image_id))
 
-    def with_image(self, image_id: str, added_ns: int, tag: str = "") -> Catalogue:
+    def children_of(self, image_id: str) -> tuple[str, ...]:
+        """The images that were made of containers of this one."""
+        return tuple(child for child, parent in self.parents.items() if parent == image_id)
+
+    def with_image(
+        self, image_id: str, added_ns: int, tag: str = "", parent: str = ""
+    ) -> Catalogue:
         """Adds an image; a tag that another image has moves to it."""
         images = self.images | {image_id: self.images.get(image_id, added_ns)}
-        return replace(self, images=images, tags=self.tags | ({tag: image_id} if tag else {}))
+        return replace(
+            self,
+            images=images,
+            tags=self.tags | ({tag: image_id} if tag else {}),
+            parents=self.parents | ({image_id: parent} if parent else {}),
+        )
 
     def without_tags(self, tags: tuple[str, ...]) -> Catalogue:
         """Takes names away; the images stay."""
@@ -52,6 +66,7 @@ class Catalogue:
         return Catalogue(
             images={i: added for i, added in self.images.items() if i != image_id},
             tags={t: i for t, i in self.tags.items() if i != image_id},
+            parents={i: parent for i, parent in self.parents.items() if i != image_id},
         )
 
     def save(self, path: Path) -> None:
@@ -62,7 +77,11 @@ class Catalogue:
         """
         document = {
             "version": _VERSION,
-            "images": {image_id: {"added_ns": added} for image_id, added in self.images.items()},
+            "images": {
+                image_id: {"added_ns": added}
+                | ({"parent": self.parents[image_id]} if image_id in self.parents else {})
+                for image_id, added in self.images.items()
+            },
             "tags": self.tags,
         }
         write_durably(path, json.dumps(document, indent=1).encode() + b"\n")
@@ -85,6 +104,11 @@ def load(path: Path) -> Catalogue:
         images = {
             image_id: int(entry["added_ns"]) for image_id, entry in document["images"].items()
         }
+        parents = {
+            image_id: str(entry["parent"])
+            for image_id, entry in document["images"].items()
+            if entry.get("parent")
+        }
         tags = {str(tag): str(image_id) for tag, image_id in document["tags"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _corrupted(path, f"{type(error).__name__}: {error}") from None
@@ -99,7 +123,7 @@ def load(path: Path) -> Catalogue:
     for tag, image_id in tags.items():
         if image_id not in images:
             raise _corrupted(path, f"{tag} names an image that is not listed")
-    return Catalogue(images, tags)
+    return Catalogue(images, tags, parents)
 
 
 def _corrupted(path: Path, words: str) -> StoreCorrupted:

@@ -1,16 +1,17 @@
-"""Dockerfile instructions that `import --change` applies to an image's configuration. Pure.
+"""Dockerfile instructions that `--change` applies to an image's configuration. Pure.
 
-CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, each in the
-forms of the Dockerfile reference: JSON or shell form, quotes, backslashes, and variables set by ENV
-before.
+CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and
+WORKDIR, each in the forms of the Dockerfile reference: JSON or shell form, quotes, backslashes, and
+variables set by ENV before.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runtime.images import healthcheck
@@ -21,26 +22,28 @@ _SHELL = ["/bin/sh", "-c"]
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _SIGNAL = re.compile(r"\d{1,2}|(?:SIG)?[A-Z]+\d?(?:[+-]\d{1,2})?", re.ASCII | re.IGNORECASE)
 _LINE_JOINT = re.compile(r"\\[ \t]*\n")
-_NOT_YET = frozenset({"ONBUILD"})
+_NO_TRIGGERS = frozenset({"FROM", "MAINTAINER"})
 
 Config = dict[str, Any]
 
 
-def apply_changes(changes: Iterable[str]) -> Config:
-    """The configuration that the instructions make of an empty one.
+def apply_changes(changes: Iterable[str], before: Mapping[str, Any] | None = None) -> Config:
+    """The configuration that the instructions, one a line, make of another one.
+
+    Args:
+        before: That other one, which stays as it is; None for an empty one.
 
     Raises:
         InvalidChange: Names the instruction.
     """
-    config: Config = {}
-    for change in changes:
-        line = _LINE_JOINT.sub(" ", change).strip()
+    config: Config = copy.deepcopy(dict(before or {}))
+    has_command = False
+    for change in _LINE_JOINT.sub(" ", "\n".join(changes)).split("\n"):
+        line = change.strip()
         if not line or line.startswith("#"):
             continue
-        word, _, rest = line.replace("\n", " ").partition(" ")
+        word, _, rest = line.partition(" ")
         instruction = word.upper()
-        if instruction in _NOT_YET:
-            raise InvalidChange(f"{instruction} in a change is not supported yet: {line}")
         apply = _INSTRUCTIONS.get(instruction)
         if apply is None:
             known = ", ".join(sorted(_INSTRUCTIONS))
@@ -50,12 +53,16 @@ def apply_changes(changes: Iterable[str]) -> Config:
         try:
             apply(config, rest.strip())
         except ValueError as error:
-            raise InvalidChange(f"{instruction} {rest.strip()}: {error}") from None
+            raise InvalidChange(f"{instruction} {error} (in the change: {line})") from None
+        has_command |= instruction == "CMD"
+        if instruction == "ENTRYPOINT" and not has_command:
+            # The command that was there are words for another program.
+            config.pop("Cmd", None)
     return config
 
 
 def _environment(config: Config) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in config.get("Env", ()))
+    return dict(entry.split("=", 1) for entry in config.get("Env") or ())
 
 
 def _expanded(config: Config, text: str) -> str:
@@ -75,14 +82,35 @@ def _json_strings(text: str) -> list[str] | None:
     return words
 
 
-def _command(config: Config, text: str) -> None:
+def _words_or_shell(config: Config, text: str) -> list[str]:
     words = _json_strings(text)
-    config["Cmd"] = [*_SHELL, text] if words is None else words
+    return [*(config.get("Shell") or _SHELL), text] if words is None else words
+
+
+def _command(config: Config, text: str) -> None:
+    config["Cmd"] = _words_or_shell(config, text)
 
 
 def _entrypoint(config: Config, text: str) -> None:
+    config["Entrypoint"] = _words_or_shell(config, text)
+
+
+def _shell(config: Config, text: str) -> None:
     words = _json_strings(text)
-    config["Entrypoint"] = [*_SHELL, text] if words is None else words
+    if words is None:
+        raise ValueError("requires the arguments to be in JSON form")
+    if not words:
+        raise ValueError("requires at least one argument")
+    config["Shell"] = words
+
+
+def _on_build(config: Config, text: str) -> None:
+    trigger = text.partition(" ")[0].upper()
+    if trigger == "ONBUILD":
+        raise ValueError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if trigger in _NO_TRIGGERS:
+        raise ValueError(f"{trigger} isn't allowed as an ONBUILD trigger")
+    config["OnBuild"] = [*(config.get("OnBuild") or ()), text]
 
 
 def _env(config: Config, text: str) -> None:
@@ -94,13 +122,13 @@ def _env(config: Config, text: str) -> None:
 
 def _label(config: Config, text: str) -> None:
     environment = _environment(config)
-    labels = config.setdefault("Labels", {})
+    labels = config["Labels"] = config.get("Labels") or {}
     for key, value in pairs(text):
         labels[substituted(key, environment)] = substituted(value, environment)
 
 
 def _expose(config: Config, text: str) -> None:
-    ports = config.setdefault("ExposedPorts", {})
+    ports = config["ExposedPorts"] = config.get("ExposedPorts") or {}
     for word in split(_expanded(config, text)):
         match = _PORT.fullmatch(word)
         if match is None:
@@ -132,7 +160,7 @@ def _health_check(config: Config, text: str) -> None:
 def _volume(config: Config, text: str) -> None:
     words = _json_strings(text)
     paths = split(_expanded(config, text)) if words is None else words
-    volumes = config.setdefault("Volumes", {})
+    volumes = config["Volumes"] = config.get("Volumes") or {}
     for path in paths:
         if not path:
             raise ValueError("specified volume can not be an empty string")
@@ -141,7 +169,7 @@ def _volume(config: Config, text: str) -> None:
 
 def _working_directory(config: Config, text: str) -> None:
     path = _expanded(config, text)
-    base = config.get("WorkingDir", "/")
+    base = config.get("WorkingDir") or "/"
     config["WorkingDir"] = posixpath.normpath(posixpath.join("/", base, path))
 
 
@@ -159,6 +187,8 @@ _INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
     "EXPOSE": _expose,
     "HEALTHCHECK": _health_check,
     "LABEL": _label,
+    "ONBUILD": _on_build,
+    "SHELL": _shell,
     "STOPSIGNAL": _stop_signal,
     "USER": _user,
     "VOLUME": _volume,

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.images.model import Image
 
@@ -27,6 +27,10 @@ _ARCHITECTURES = {
     "armv8l": "arm",
     "loongarch64": "loong64",
 }
+BUILT_IN = "host"
+"""What `Image.base` says of images whose layers lie on this machine's own files."""
+# OCI leaves unknown fields to who put them there.
+_BASE = "mdocker.base"
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -36,20 +40,63 @@ def architecture() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
+class Step(NamedTuple):
+    """What is said of the step that made an image.
+
+    Attributes:
+        author: Of the image, too.
+        created_by: The command that has changed its files.
+        empty_layer: It has changed none.
+    """
+
+    comment: str
+    author: str = ""
+    created_by: str = ""
+    empty_layer: bool = False
+
+
 def encode(
-    inherited: Mapping[str, Any], created_ns: int, diff_ids: Iterable[str], comment: str
+    inherited: Mapping[str, Any],
+    created_ns: int,
+    diff_ids: Iterable[str],
+    step: Step,
+    parent: Image | None = None,
 ) -> bytes:
-    """The blob of a new image with one step of history. The same input gives the same bytes."""
+    """The blob of a new image. The same input gives the same bytes.
+
+    Args:
+        diff_ids: All of its layers, the lowest first; those of the parent are among them.
+        parent: What it was made of: its history goes on.
+    """
     created = format_time(created_ns)
-    document = {
-        "architecture": architecture(),
+    told: dict[str, Any] = {"created": created}
+    if step.created_by:
+        told["created_by"] = step.created_by
+    if step.author:
+        told["author"] = step.author
+    told["comment"] = step.comment
+    if step.empty_layer:
+        told["empty_layer"] = True
+    document: dict[str, Any] = {
+        "architecture": parent.architecture if parent else architecture(),
         "os": "linux",
         "created": created,
         "config": dict(inherited),
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
-        "history": [{"created": created, "comment": comment}],
+        "history": [*(parent.history if parent else ()), told],
     }
+    if step.author:
+        document["author"] = step.author
+    base = _base(parent)
+    if base:
+        document[_BASE] = base
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _base(parent: Image | None) -> str:
+    if parent is None:
+        return ""
+    return BUILT_IN if parent.built_in else parent.base
 
 
 def decode(
@@ -58,6 +105,7 @@ def decode(
     tags: tuple[str, ...],
     size: int,
     built_in: bool = False,
+    parent: str = "",
 ) -> Image:
     """An image from its blob.
 
@@ -78,6 +126,9 @@ def decode(
         comment=history[-1].get("comment", "") if history else "",
         built_in=built_in,
         history=history,
+        author=document.get("author") or "",
+        parent=parent,
+        base=document.get(_BASE) or "",
     )
 
 

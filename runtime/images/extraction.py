@@ -33,6 +33,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRAFT_DIRECTORY = 0o700
 _WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
 
 _T = TypeVar("_T")
 
@@ -44,12 +45,23 @@ class Extraction:
         size: Bytes of file content, holes of sparse files included.
         entries: How many were made.
         warnings: What could not be kept, counted, such as attributes of another file system.
+        opaque: Names of directories that hide all that the layers below have in their place.
+            Nobody but CAP_SYS_ADMIN can mark them as such: that is left to who reads this.
     """
 
-    def __init__(self, source: TarSource) -> None:
+    def __init__(self, source: TarSource, *, is_layer: bool = False) -> None:
+        """Begin one.
+
+        Args:
+            is_layer: It lies above others: whiteouts (https://github.com/opencontainers/image-spec/
+                blob/main/layer.md) hide what those have, and a link may lead where it likes, as
+                there is more in the image than is known here.
+        """
         self.size = 0
         self.entries = 0
         self.warnings: Counter[str] = Counter()
+        self.opaque: list[str] = []
+        self._is_layer = is_layer
         self._source = source
         self._links = Links()
         self._directories: dict[str, tarfile.TarInfo] = {}
@@ -81,8 +93,11 @@ class Extraction:
         check_numbers(entry)
         parent, slash, base = name.rpartition("/")
         if base.startswith(_WHITEOUT):
-            # It hides a file of a layer below: there is none.
-            self.warnings["whiteouts hide nothing here and are left out"] += 1
+            if self._is_layer:
+                self._whiteout(entry, self._links.resolve_directory(parent), base)
+            else:
+                # It hides a file of a layer below: there is none.
+                self.warnings["whiteouts hide nothing here and are left out"] += 1
             return
         place = f"{self._links.resolve_directory(parent)}/{base}".lstrip("/") if slash else base
         if entry.isdir():
@@ -102,6 +117,28 @@ class Extraction:
             kind = entry.type.decode("ascii", "backslashreplace")
             raise Refusal(f"{shown(entry.name)}: unknown entry type '{shown(kind)}'")
 
+    def _whiteout(self, entry: tarfile.TarInfo, directory: str, base: str) -> None:
+        """What is below is not to be seen: overlayfs has a device 0:0 for that (overlayfs.rst)."""
+        if base == _OPAQUE:
+            if directory:
+                with contextlib.suppress(FileExistsError):
+                    self._make_parents(f"{directory}/")
+            self.opaque.append(directory)
+            return
+        hidden = base.removeprefix(_WHITEOUT)
+        if hidden in ("", ".", "..") or hidden.startswith(_WHITEOUT):
+            raise Refusal(f"{shown(entry.name)}: a whiteout of nothing")
+        place = f"{directory}/{hidden}".lstrip("/")
+        try:
+            os.mknod(f"/{place}", stat.S_IFCHR, 0)
+        except FileNotFoundError:
+            self._make_parents(place)
+            os.mknod(f"/{place}", stat.S_IFCHR, 0)
+        except FileExistsError:
+            # What the layer has in its place hides what is below, if it is told to.
+            if stat.S_ISDIR(os.lstat(f"/{place}").st_mode):
+                self.opaque.append(place)
+
     def _directory(self, place: str, entry: tarfile.TarInfo) -> None:
         if place:
             path = f"/{place}"
@@ -111,9 +148,12 @@ class Extraction:
                 self._make_parents(place)
                 os.mkdir(path, _DRAFT_DIRECTORY)
             except FileExistsError:
-                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                found = os.lstat(path)
+                if not stat.S_ISDIR(found.st_mode):
                     self._clear(place)
                     os.mkdir(path, _DRAFT_DIRECTORY)
+                    if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+                        self.opaque.append(place)
         # Of two entries for one directory the later one counts.
         self._directories[place] = entry
 
@@ -158,7 +198,8 @@ class Extraction:
         os.ftruncate(fd, entry.size)
 
     def _symlink(self, place: str, entry: tarfile.TarInfo) -> None:
-        check_symlink(place, entry.linkname)
+        if not self._is_layer:
+            check_symlink(place, entry.linkname)
         self._make(place, lambda: os.symlink(entry.linkname, f"/{place}"))
         self._links.add(place, entry.linkname)
         self._finish_unopened(f"/{place}", entry)
@@ -178,7 +219,7 @@ class Extraction:
         if source == place:
             return
         target = self._links.get(source)
-        if target is not None:
+        if target is not None and not self._is_layer:
             check_symlink(place, target)
         self._make(place, lambda: os.link(f"/{source}", f"/{place}", follow_symlinks=False))
         if target is not None:

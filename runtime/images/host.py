@@ -170,7 +170,8 @@ def _boot_id() -> str:
 def _describe(generation: _Generation) -> Image:
     inherited = {"Env": [f"PATH={configuration.DEFAULT_PATH}"], "Cmd": [shell()]}
     comment = "this machine's /usr, read-only"
-    blob = configuration.encode(inherited, generation.created_ns, (), comment)
+    step = configuration.Step(comment)
+    blob = configuration.encode(inherited, generation.created_ns, (), step)
     return configuration.decode(
         image_id=f"sha256:{hashlib.sha256(blob).hexdigest()}",
         document=json.loads(blob),

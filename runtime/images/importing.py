@@ -19,22 +19,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime import flags
 from runtime.images.errors import ImportFailed, ImportRefused
 from runtime.images.model import Image
 from runtime.images.trees import remove_tree
+from runtime.kernel import DOOR
 
 _PIPE_SIZE = 1 << 20
+_INSIDE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_SYMLINKS
 _CHECKOUT = str(Path(__file__).resolve().parents[2])
 # Appended, not put first: the standard library must win over whatever lies beside us.
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]);"
     " from runtime.images.unpacker import main;"
-    " main(sys.argv[2], int(sys.argv[3]))"
+    " main(sys.argv[2], int(sys.argv[3]), sys.argv[4])"
 )
 
 
@@ -46,11 +49,13 @@ class Unpacked:
         directory: Holds `fs`.
         diff_id: Hex digest of the uncompressed archive.
         size: Bytes of file content.
+        is_empty: There was not one entry in the archive.
     """
 
     directory: Path
     diff_id: str
     size: int
+    is_empty: bool
 
 
 class ImportJob:
@@ -66,8 +71,13 @@ class ImportJob:
         directory: Path,
         commit: Callable[[Unpacked], Image],
         forget: Callable[[Path], None],
+        *,
+        is_layer: bool = False,
     ) -> None:
         """Starts the child; it unpacks into `directory`/fs, which it makes.
+
+        Args:
+            is_layer: What comes lies above other layers, and says what of them it hides.
 
         Raises:
             OSError: No descriptors, no disk, no process; nothing is left.
@@ -85,7 +95,8 @@ class ImportJob:
                 fcntl.fcntl(stdin_w, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             result_r, result_w = os.pipe2(os.O_CLOEXEC)
             try:
-                self._process = _spawn(directory / "fs", stdin_r, result_w)
+                kind = "layer" if is_layer else "root"
+                self._process = _spawn(directory / "fs", stdin_r, result_w, kind)
             finally:
                 os.close(result_w)
         except BaseException:
@@ -137,7 +148,11 @@ class ImportJob:
                 refused = report.get("kind") == "refused"
                 raise (ImportRefused if refused else ImportFailed)(str(report["error"]))
             self.warnings = dict(report["warnings"])
-            return self._commit(Unpacked(self._directory, report["diff_id"], report["size"]))
+            _mark_opaque(self._directory / "fs", report["opaque"])
+            unpacked = Unpacked(
+                self._directory, report["diff_id"], report["size"], not report["entries"]
+            )
+            return self._commit(unpacked)
         except OSError as error:
             raise ImportFailed(f"cannot store the image: {_words(error)}") from error
         finally:
@@ -193,12 +208,30 @@ def _make_layer_directory(directory: Path) -> None:
     layer.chmod(0o755)
 
 
-def _spawn(layer: Path, stdin_fd: int, result_fd: int) -> subprocess.Popen[bytes]:
+def _mark_opaque(layer: Path, names: Iterable[str]) -> None:
+    """Marks directories that hide all below them (overlayfs.rst, "whiteouts and opaque ...").
+
+    An archive made the tree, so no name is followed out of it, nor through a link.
+    """
+    root = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            bits = os.O_RDONLY | os.O_DIRECTORY
+            fd = DOOR.openat2(root, os.fsencode(name) or b".", bits, _INSIDE)
+            try:
+                os.setxattr(fd, "trusted.overlay.opaque", b"y")
+            finally:
+                os.close(fd)
+    finally:
+        os.close(root)
+
+
+def _spawn(layer: Path, stdin_fd: int, result_fd: int, kind: str) -> subprocess.Popen[bytes]:
     """-S -E -I: no site-packages, no environment, so that nothing of the user's is run as root.
 
     No descriptors but the two pipes. The child ends when the read end of its result does.
     """
-    words = [_CHECKOUT, str(layer), str(result_fd)]
+    words = [_CHECKOUT, str(layer), str(result_fd), kind]
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT, *words],
         stdin=stdin_fd,

@@ -22,9 +22,12 @@ class Image:
         architecture: Go's word, such as amd64.
         os: linux.
         diff_ids: `sha256:…` of each layer's uncompressed tar, lowest first; none for `host`.
-        comment: From `import --message`.
+        comment: Of the last step of its history: `import --message`, `commit --message`.
         built_in: True for `host` alone.
         history: As in the configuration blob, oldest first.
+        author: Who is said to have made it.
+        parent: Id of the image whose container it was made of; empty for an imported one.
+        base: `host` where its layers lie on the built-in image, whose files are this machine's.
     """
 
     id: str
@@ -38,6 +41,9 @@ class Image:
     comment: str = ""
     built_in: bool = False
     history: tuple[dict[str, Any], ...] = field(default=())
+    author: str = ""
+    parent: str = ""
+    base: str = ""
 
     @property
     def hex(self) -> str:

@@ -10,7 +10,7 @@ specification of distribution references (https://github.com/distribution/refere
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.images.errors import InvalidReference
 
@@ -106,6 +106,18 @@ def parse(text: str) -> Reference:
     if len(f"{domain}/{path}") > LONGEST_NAME:
         raise InvalidReference(f"repository name must not be more than {LONGEST_NAME} characters")
     return Reference(domain, path, tag or "", digest or "")
+
+
+def with_tag(text: str, tag: str) -> str:
+    """A name with a tag in place of the one it has, if any.
+
+    Raises:
+        InvalidReference: One of them can't be; Docker's texts.
+    """
+    reference = parse(text)
+    if not _TAG.fullmatch(tag):
+        raise InvalidReference("invalid tag format")
+    return replace(reference, tag=tag).familiar
 
 
 def id_prefix(text: str) -> str | None:

@@ -2,7 +2,7 @@
 
 By name: takes that name away; the last name takes the image with it.
 By id:   takes the image with its one name; several names, or a stopped container that uses it,
-         need force; a running container can't be overruled.
+         need force; a running container can't be overruled, nor can images that were made of it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,28 @@ def is_id_of(image: Image, reference: str) -> bool:
     return digits is not None and image.hex.startswith(digits)
 
 
-def plan(image: Image, reference: str, force: bool, users: Iterable[ImageUser]) -> Plan:
+def plan(
+    image: Image,
+    reference: str,
+    force: bool,
+    users: Iterable[ImageUser],
+    has_children: bool = False,
+) -> Plan:
     """What deleting `reference`, which resolved to `image`, does.
+
+    Args:
+        has_children: Images were made of its containers, and are there.
 
     Raises:
         ImageConflict: With Docker's text.
     """
     users = list(users)
     if is_id_of(image, reference):
+        if has_children:
+            raise ImageConflict(
+                f"conflict: unable to delete {image.short_id} (cannot be forced) - image has "
+                "dependent child images"
+            )
         _check_by_id(image, force, users)
         return Plan(image.tags, delete=True)
     tag = references.parse(reference).tagged()
@@ -47,8 +61,8 @@ def plan(image: Image, reference: str, force: bool, users: Iterable[ImageUser]) 
             f"container {users[0].container_id[:12]} is using its referenced image "
             f"{image.short_id}"
         )
-    # A forced untag of an image in use leaves it there without a name.
-    return Plan((tag,), delete=not any(user.running for user in users))
+    # An image that others were made of, or a forced untag of one in use, leaves it without a name.
+    return Plan((tag,), delete=not has_children and not any(user.running for user in users))
 
 
 def _check_by_id(image: Image, force: bool, users: list[ImageUser]) -> None:

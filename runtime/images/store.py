@@ -26,7 +26,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ from runtime.images.changes import apply_changes
 from runtime.images.durable import sync_directory, write_durably
 from runtime.images.errors import (
     BuiltInImage,
+    ImageNotFound,
     ImportFailed,
     InvalidReference,
+    StoreCorrupted,
 )
 from runtime.images.host import HostImage
 from runtime.images.importing import ImportJob, Unpacked
@@ -45,6 +47,21 @@ from runtime.images.model import Deleted, Image, ImageUser, Removal, RootfsLayer
 from runtime.images.trees import remove_tree
 
 _COPY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What an image will be, beside its files.
+
+    Attributes:
+        tag: `name:tag`, or empty.
+        parent: What it is made of; None where its layer is all of it.
+    """
+
+    tag: str
+    step: configuration.Step
+    inherited: dict[str, Any] = field(default_factory=dict)
+    parent: Image | None = None
 
 
 def nobody(image_id: str) -> Iterable[ImageUser]:
@@ -84,7 +101,7 @@ class ImageStore:
         broken: dict[str, str] = {}
         for image_id in listed.images:
             try:
-                images[image_id] = self._read(image_id, listed.tags_of(image_id))
+                images[image_id] = self._read(image_id, listed)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 broken[image_id] = f"{type(error).__name__}: {error}"
         self._known = Known(listed, images, broken)
@@ -127,7 +144,30 @@ class ImageStore:
         if image.built_in:
             return self._host.layers()
         lower = tuple(str(self._layer(diff_id) / "fs") for diff_id in reversed(image.diff_ids))
+        if image.base:
+            machine = self._host.layers()
+            return RootfsLayers(lower + machine.lower, machine.binds)
         return RootfsLayers(lower)
+
+    def layer_sizes(self, image: Image) -> list[int]:
+        """Bytes of file content in each of its layers, the lowest first. Reads files.
+
+        Raises:
+            StoreCorrupted: A layer's record can't be read.
+        """
+        if image.built_in:
+            return [image.size]
+        try:
+            return [self._layer_size(diff_id) for diff_id in image.diff_ids]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreCorrupted(f"image {image.short_id} is damaged: {error}") from error
+
+    def ancestors(self, image: Image) -> list[Image]:
+        """What it was made of, the nearest first, as far as that is here."""
+        found: list[Image] = []
+        while (parent := self._known.images.get((found or [image])[-1].parent)) is not None:
+            found.append(parent)
+        return found
 
     # --- changing ---
 
@@ -145,17 +185,42 @@ class ImageStore:
             InvalidReference, InvalidChange, BuiltInImage: Before anything is started.
             ImportFailed: The child can't be started.
         """
-        tag = self._importable(name)
-        inherited = apply_changes(changes)
-        comment = message or "Imported from -"
+        step = configuration.Step(message or "Imported from -")
+        return self._begin(_New(self.checked_name(name), step, apply_changes(changes)))
+
+    def begin_commit(
+        self,
+        parent: Image,
+        inherited: Mapping[str, Any],
+        step: configuration.Step,
+        name: str = "",
+    ) -> ImportJob:
+        """Starts an image that is another one with one more layer, in the way of an import.
+
+        What is written to it is a layer as OCI has it, with whiteouts. One that is empty becomes
+        none.
+
+        Args:
+            inherited: The whole configuration (`Image.config`).
+            step: Who and what; `empty_layer` is found out.
+            name: `name[:tag]`, or empty for an untagged image.
+
+        Raises:
+            InvalidReference, BuiltInImage: Before anything is started.
+            ImportFailed: The child can't be started.
+        """
+        return self._begin(_New(self.checked_name(name), step, dict(inherited), parent))
+
+    def _begin(self, new: _New) -> ImportJob:
         directory = self._staging / f"import-{secrets.token_hex(8)}"
         self._jobs.add(directory)
-
-        def commit(unpacked: Unpacked) -> Image:
-            return self._commit(unpacked, tag, inherited, comment)
-
         try:
-            return ImportJob(directory, commit, self._jobs.discard)
+            return ImportJob(
+                directory,
+                lambda unpacked: self._commit(unpacked, new),
+                self._jobs.discard,
+                is_layer=new.parent is not None,
+            )
         except OSError as error:
             raise ImportFailed(f"cannot start the import: {error}") from error
 
@@ -191,16 +256,43 @@ class ImageStore:
             finally:
                 job.abort()
 
+    def tag(self, reference: str, name: str) -> Image:
+        """Gives an image a name more; one that another image has moves to it.
+
+        Args:
+            reference: As `resolve` takes it.
+            name: `name[:tag]`.
+
+        Raises:
+            ImageNotFound, AmbiguousImage, InvalidReference: As `resolve`.
+            InvalidReference: The name can't be one.
+            BuiltInImage: It is that of `host`, or the image is.
+        """
+        if references.parse(name).digest:
+            raise InvalidReference("refusing to create a tag with a digest reference")
+        tag = self.checked_name(name)
+        with self._writing:
+            image = self.resolve(reference)
+            if image.built_in:
+                raise BuiltInImage(
+                    f"{HOST_NAME} can have no other name: it is the image of this machine, and "
+                    "becomes another one when the machine changes"
+                )
+            self._save(self._known.catalogue.with_image(image.id, image.created_ns, tag))
+            return self._known.images[image.id]
+
     def delete(
         self,
         reference: str,
         force: bool = False,
         in_use: Callable[[str], Iterable[ImageUser]] = nobody,
+        parents: bool = True,
     ) -> list[Removal]:
         """Removes a name, and the image with its last name; see `removal` for the rules.
 
         Args:
             in_use: Tells, for an image id, which containers use it.
+            parents: Also images that it was made of, those without a name that nobody uses.
 
         Raises:
             ImageConflict: Docker's text; BuiltInImage for `host`.
@@ -213,15 +305,24 @@ class ImageStore:
                     f"conflict: unable to delete {HOST_NAME} (cannot be forced) - "
                     "it is the image of this machine that the engine brings along"
                 )
-            plan = removal.plan(image, reference, force, in_use(image.id))
+            children = self._known.catalogue.children_of(image.id)
+            plan = removal.plan(image, reference, force, in_use(image.id), bool(children))
             done: list[Removal] = [Untagged(tag) for tag in plan.untag]
             if not plan.delete:
                 self._save(self._known.catalogue.without_tags(plan.untag))
                 return done
-            self._save(self._known.catalogue.without_image(image.id))
-            (self._blobs / image.hex).unlink(missing_ok=True)
-            done.append(Deleted(image.id))
-            garbage = self._take_layers(image.diff_ids)
+            gone = [image]
+            if parents:
+                gone += self._unnamed_parents(image, in_use)
+            listed = self._known.catalogue
+            for one in gone:
+                listed = listed.without_image(one.id)
+            self._save(listed)
+            garbage = []
+            for one in gone:
+                (self._blobs / one.hex).unlink(missing_ok=True)
+                done.append(Deleted(one.id))
+                garbage += self._take_layers(one.diff_ids)
         done.extend(Deleted(f"sha256:{diff_id}") for diff_id, _ in garbage)
         for _, directory in garbage:
             self._discard(directory)
@@ -248,6 +349,9 @@ class ImageStore:
 
     # --- inside ---
 
+    def _layer_size(self, diff_id: str) -> int:
+        return int(json.loads((self._layer(diff_id) / "layer.json").read_bytes())["size"])
+
     def _layer(self, diff_id: str) -> Path:
         return self._layers / diff_id.removeprefix("sha256:")
 
@@ -260,7 +364,21 @@ class ImageStore:
             else:
                 path.unlink(missing_ok=True)
 
-    def _read(self, image_id: str, tags: tuple[str, ...] = ()) -> Image:
+    def _unnamed_parents(
+        self, image: Image, in_use: Callable[[str], Iterable[ImageUser]]
+    ) -> list[Image]:
+        """What an image was made of and that is of no more use to anybody, the nearest first."""
+        found: list[Image] = []
+        child = image
+        while (parent := self._known.images.get(child.parent)) is not None:
+            others = set(self._known.catalogue.children_of(parent.id)) - {child.id}
+            if parent.tags or others or list(in_use(parent.id)):
+                break
+            found.append(parent)
+            child = parent
+        return found
+
+    def _read(self, image_id: str, listed: catalogue.Catalogue) -> Image:
         """An image from its blob and layers, checked against their digests and names."""
         digits = image_id.removeprefix("sha256:")
         blob = (self._blobs / digits).read_bytes()
@@ -269,10 +387,22 @@ class ImageStore:
         document: dict[str, Any] = json.loads(blob)
         size = 0
         for diff_id in document["rootfs"]["diff_ids"]:
-            size += json.loads((self._layer(diff_id) / "layer.json").read_bytes())["size"]
-        return configuration.decode(image_id, document, tags, size)
+            size += self._layer_size(diff_id)
+        return configuration.decode(
+            image_id,
+            document,
+            listed.tags_of(image_id),
+            size,
+            parent=listed.parents.get(image_id, ""),
+        )
 
-    def _importable(self, name: str) -> str:
+    @staticmethod
+    def checked_name(name: str) -> str:
+        """The whole `name:tag` that a new image may have; empty for none.
+
+        Raises:
+            InvalidReference, BuiltInImage: It may not; Docker's texts.
+        """
         if not name:
             return ""
         reference = references.parse(name)
@@ -285,33 +415,44 @@ class ImageStore:
             )
         return tag
 
-    def _commit(
-        self, unpacked: Unpacked, tag: str, inherited: dict[str, Any], comment: str
-    ) -> Image:
+    def _commit(self, unpacked: Unpacked, new: _New) -> Image:
         """Layer, blob, catalogue; undone in case of an error, so that nothing half is left."""
         diff_id = f"sha256:{unpacked.diff_id}"
         created_ns = time.time_ns()
-        blob = configuration.encode(inherited, created_ns, (diff_id,), comment)
+        below = new.parent.diff_ids if new.parent else ()
+        is_empty = new.parent is not None and unpacked.is_empty
+        step = new.step._replace(empty_layer=is_empty)
+        diff_ids = below if is_empty else (*below, diff_id)
+        blob = configuration.encode(new.inherited, created_ns, diff_ids, step, new.parent)
         digits = hashlib.sha256(blob).hexdigest()
         image_id = f"sha256:{digits}"
         layer_record = {"diff_id": diff_id, "size": unpacked.size}
         write_durably(unpacked.directory / "layer.json", json.dumps(layer_record).encode())
         with self._writing:
+            parent_id = self._parent_of(new)
             # Two archives with the same bytes are one layer.
-            new_layer = not self._layer(diff_id).exists()
+            new_layer = not is_empty and not self._layer(diff_id).exists()
             try:
                 if new_layer:
                     unpacked.directory.rename(self._layer(diff_id))
                     sync_directory(self._layers)
                 write_durably(self._blobs / digits, blob)
-                image = self._read(image_id)
-                self._save(self._known.catalogue.with_image(image_id, created_ns, tag), image)
+                listed = self._known.catalogue.with_image(image_id, created_ns, new.tag, parent_id)
+                self._save(listed, self._read(image_id, listed))
             except BaseException:
                 (self._blobs / digits).unlink(missing_ok=True)
                 if new_layer and self._layer(diff_id).exists():
                     self._layer(diff_id).rename(unpacked.directory)
                 raise
             return self._known.images[image_id]
+
+    def _parent_of(self, new: _New) -> str:
+        """Its parent's id; that must be there still, since its layers go with it."""
+        if new.parent is None:
+            return ""
+        if not new.parent.built_in and new.parent.id not in self._known.images:
+            raise ImageNotFound(new.parent.id)
+        return new.parent.id
 
     def _save(self, changed: catalogue.Catalogue, new: Image | None = None) -> None:
         """Commits: first on disk, then in memory."""

@@ -1,8 +1,9 @@
 """The unpacking child: confined to its layer before it parses a byte.
 
-    argv     LAYER_DIRECTORY RESULT_FD
+    argv     LAYER_DIRECTORY RESULT_FD KIND     `root` of an image, or a `layer` above others
     stdin    the archive
-    result   one line of JSON: {"diff_id", "size", "entries", "warnings": {text: count}}
+    result   one line of JSON:
+             {"diff_id", "size", "entries", "opaque": [name, …], "warnings": {text: count}}
              or {"error": text, "kind": "refused" | "failed"}; nothing if it was killed
 
 It ends with its input, or with whoever reads its result.
@@ -25,12 +26,12 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _INPUT = 0
 
 
-def main(layer: str, result_fd: int) -> None:
-    """Unpacks stdin into `layer` and reports. Never raises: the report is the answer."""
+def main(directory: str, result_fd: int, kind: str) -> None:
+    """Unpacks stdin into `directory` and reports. Never raises: the report is the answer."""
     try:
-        confine(layer)
+        confine(directory)
         die_with_reader(result_fd)
-        report = _unpack()
+        report = _unpack(is_layer=kind == "layer")
     except Refusal as refusal:
         report = {"error": str(refusal), "kind": "refused"}
     except OSError as error:
@@ -45,14 +46,15 @@ def main(layer: str, result_fd: int) -> None:
     os._exit(0)
 
 
-def _unpack() -> dict[str, Any]:
+def _unpack(*, is_layer: bool) -> dict[str, Any]:
     source = TarSource(_INPUT)
-    extraction = Extraction(source)
+    extraction = Extraction(source, is_layer=is_layer)
     extraction.run()
     return {
         "diff_id": source.diff_id(),
         "size": extraction.size,
         "entries": extraction.entries,
+        "opaque": extraction.opaque,
         "warnings": dict(extraction.warnings),
     }
 

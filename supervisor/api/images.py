@@ -66,7 +66,7 @@ def _summary(image: Image, containers: int) -> dict[str, Any]:
         "Created": image.created_ns // 10**9,
         "Id": image.id,
         "Labels": image.config.get("Labels") or {},
-        "ParentId": "",
+        "ParentId": image.parent,
         "RepoDigests": [],
         "RepoTags": list(image.tags),
         "SharedSize": -1,
@@ -83,11 +83,11 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         "Id": image.id,
         "RepoTags": list(image.tags),
         "RepoDigests": [],
-        "Parent": "",
+        "Parent": image.parent,
         "Comment": image.comment,
         "Created": rfc3339_nano(image.created_ns),
         "DockerVersion": "",
-        "Author": "",
+        "Author": image.author,
         "Config": image.config,
         # Docker's API has it no more since 1.45, which docker-compose 1.29 knows nothing of: it
         # asks in the newest version, and breaks off where it should make a container anew.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from runtime.images.errors import ImageError
 from runtime.images.importing import ImportJob
 from runtime.images.model import Image
+from supervisor import image_making
 from supervisor.api import pulls
 from supervisor.api.create import architecture
 from supervisor.api.messages import Reply, Request
@@ -20,8 +21,6 @@ from supervisor.errors import BadParameter, Unsupported
 
 PROGRESS_EVERY = 16 * 1024 * 1024
 """Bytes between two progress lines."""
-
-ABORT_SECONDS = 10.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,19 +67,11 @@ class _Upload:
 
     async def run(self, name: str, message: str, changes: list[str]) -> None:
         """Import, or leave nothing behind."""
-        limiter = self._engine.limits.removals
+        begin = functools.partial(self._engine.images.begin_import, name, message, changes)
         try:
-            job = await anyio.to_thread.run_sync(
-                self._engine.images.begin_import, name, message, changes, limiter=limiter
-            )
-            try:
+            async with image_making.making(self._engine, begin) as job:
                 await self._feed(job)
-                await anyio.wait_readable(job.result_fd)
-                image = await anyio.to_thread.run_sync(job.finish, limiter=limiter)
-            except BaseException:
-                with anyio.move_on_after(ABORT_SECONDS, shield=True):
-                    await anyio.to_thread.run_sync(job.abort, limiter=limiter)
-                raise
+                image = await image_making.finish(self._engine, job)
         except ImageError as error:
             if not self._streaming:
                 raise

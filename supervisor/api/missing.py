@@ -18,7 +18,6 @@ _NOT_DONE = {
     "attaching by WebSocket": ("GET /containers/{id}/attach/ws",),
     "builds": ("POST /build", "POST /build/prune", "POST /session"),
     "checking of registry credentials": ("POST /auth",),
-    "commit": ("POST /commit",),
     "creating and changing networks": (
         "POST /networks/create",
         "POST /networks/{id}/connect",

@@ -158,7 +158,7 @@ async def json_object(request: Request, optional: bool = False) -> dict[str, Any
     """Return the body, which must be one JSON object.
 
     Args:
-        optional: A missing body is an empty object.
+        optional: A missing body, or null, is an empty object.
 
     Raises:
         BadParameter: Another Content-Type (Docker's text), no JSON, no object, or more behind it.
@@ -177,6 +177,8 @@ async def json_object(request: Request, optional: bool = False) -> dict[str, Any
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadParameter(f"invalid JSON: {error}") from error
+    if value is None and optional:
+        return {}
     if not isinstance(value, dict):
         raise BadParameter(f"invalid JSON: the body must be an object, not {_kind(value)}")
     return value

@@ -63,6 +63,13 @@ from runtime.images.errors import InvalidChange
             {"Healthcheck": {"Test": ["CMD-SHELL", "up"], "StartInterval": 5 * 10**6}},
         ),
         (["STOPSIGNAL 15"], {"StopSignal": "15"}),
+        (["ONBUILD RUN a b", "onbuild add x y"], {"OnBuild": ["RUN a b", "add x y"]}),
+        (
+            ["CMD a", 'SHELL ["/b", "-e"]', "CMD c"],
+            {"Cmd": ["/b", "-e", "c"], "Shell": ["/b", "-e"]},
+        ),
+        (["CMD a\nENV B=1 \\\n C=2\n"], {"Cmd": ["/bin/sh", "-c", "a"], "Env": ["B=1", "C=2"]}),
+        (["CMD a", 'ENTRYPOINT ["e"]'], {"Cmd": ["/bin/sh", "-c", "a"], "Entrypoint": ["e"]}),
         (["STOPSIGNAL SIGRTMIN+3"], {"StopSignal": "SIGRTMIN+3"}),
         (["ENV A=1 \\\n  B=2"], {"Env": ["A=1", "B=2"]}),
     ],
@@ -87,10 +94,13 @@ def test_applied(changes, config):
         ("HEALTHCHECK --timeout=1us CMD x", "--timeout '1us' cannot be less than 1ms"),
         ("HEALTHCHECK --retries=-1 CMD x", "invalid --retries: '-1'"),
         ("HEALTHCHECK --colour=red CMD x", "Unknown flag: colour"),
-        ("ONBUILD RUN x", "ONBUILD in a change is not supported yet"),
+        ("ONBUILD ONBUILD x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+        ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
+        ("SHELL /bin/sh", "SHELL requires the arguments to be in JSON form"),
+        ("SHELL []", "SHELL requires at least one argument"),
         ("CMD", "CMD requires at least one argument"),
         ("ENV", "ENV requires at least one argument"),
-        ("ENV A", "must have two arguments"),
+        ("ENV A", "ENV must have two arguments (in the change: ENV A)"),
         ("ENV A=1 B", "can't find = in 'B'"),
         ("ENV =1", "names can not be blank"),
         ('ENV A="x', 'while looking for matching "'),
@@ -100,7 +110,7 @@ def test_applied(changes, config):
         ("EXPOSE 9-8", "invalid port: 9-8"),
         ("EXPOSE http", "invalid port: http"),
         ("EXPOSE 80/foo", "invalid port: 80/foo"),
-        ("USER a b", "requires exactly one argument"),
+        ("USER a b", "USER requires exactly one argument"),
         ("STOPSIGNAL no!", "invalid signal: no!"),
         ('VOLUME [""]', "can not be an empty string"),
     ],
@@ -110,6 +120,31 @@ def test_refused(change, words):
         apply_changes([change])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_changes_of_what_there_is():
+    before = {
+        "Cmd": ["old"],
+        "Env": ["A=1"],
+        "Labels": {"a": "1"},
+        "Volumes": None,
+        "WorkingDir": "/w",
+        "OnBuild": ["RUN x"],
+    }
+    kept = repr(before)
+    made = apply_changes(
+        ["ENTRYPOINT /e", "ENV B=$A", "LABEL b=2", "VOLUME /v", "WORKDIR d", "ONBUILD RUN y"],
+        before,
+    )
+    assert repr(before) == kept
+    assert made == {
+        "Entrypoint": ["/bin/sh", "-c", "/e"],
+        "Env": ["A=1", "B=1"],
+        "Labels": {"a": "1", "b": "2"},
+        "Volumes": {"/v": {}},
+        "WorkingDir": "/w/d",
+        "OnBuild": ["RUN x", "RUN y"],
+    }
 
 
 @given(st.text(max_size=60))

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.images import configuration
+from runtime.images.configuration import Step
 
 
 def test_the_same_input_gives_the_same_bytes():
-    made = [configuration.encode({"Cmd": ["/ä"]}, 5, ("sha256:1",), "c") for _ in range(2)]
+    made = [configuration.encode({"Cmd": ["/ä"]}, 5, ("sha256:1",), Step("c")) for _ in range(2)]
     assert made[0] == made[1]
     document = json.loads(made[0])
     assert document["rootfs"] == {"type": "layers", "diff_ids": ["sha256:1"]}
@@ -21,7 +22,9 @@ def test_the_same_input_gives_the_same_bytes():
 
 
 def test_read_back():
-    blob = configuration.encode({"Env": ["A=1"], "User": ""}, 7, ("sha256:1", "sha256:2"), "hi")
+    blob = configuration.encode(
+        {"Env": ["A=1"], "User": ""}, 7, ("sha256:1", "sha256:2"), Step("hi")
+    )
     image = configuration.decode("sha256:ff", json.loads(blob), ("a:1",), 9)
     assert (image.created_ns, image.size, image.comment) == (7, 9, "hi")
     assert image.diff_ids == ("sha256:1", "sha256:2")
