@@ -6,12 +6,12 @@ import contextlib
 import os
 import stat
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from runtime import copy_up, flags
 from runtime.spec import Bind, Tmpfs
+from tests.real.conftest import our_mounts
 
 
 def test_a_tmpfs_has_its_options_and_no_devices(driver):
@@ -95,9 +95,11 @@ def shared(tmp_path):
 @pytest.mark.parametrize(
     ("propagation", "optional"), [("slave", "master:"), ("shared", "shared:"), ("", "-")]
 )
-def test_propagation(driver, shared, propagation, optional):
+def test_propagation(driver, shared, tmp_path, propagation, optional):
     (shared / "later").mkdir()
-    mounts_before = Path("/proc/self/mountinfo").read_text()
+    # Those of the test's own worker: others mount and unmount meanwhile.
+    place = str(tmp_path.parent)
+    mounts_before = our_mounts(place)
     bind = Bind(str(shared), "/b", directory=True, propagation=propagation)
     go = shared / "go"
     os.mkfifo(go)
@@ -105,7 +107,7 @@ def test_propagation(driver, shared, propagation, optional):
     started = driver.start("sh", "-c", script, binds=(bind,))
     assert started.failure() is None
     assert started.readline().startswith(optional)
-    assert Path("/proc/self/mountinfo").read_text() == mounts_before
+    assert our_mounts(place) == mounts_before
     with mounted(shared / "later"):
         (shared / "later/mark").touch()
         go.write_text("go\n")
