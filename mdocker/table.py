@@ -233,6 +233,20 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
     ),
     Command(
+        "tag",
+        "mdocker.commands.images:tag",
+        "Give an image one more name",
+        IMAGES,
+        "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+    ),
+    Command(
+        "history",
+        "mdocker.commands.image_history:history",
+        "Show what an image was made of",
+        IMAGES,
+        "[OPTIONS] IMAGE",
+    ),
+    Command(
         "rmi",
         "mdocker.commands.images:rmi",
         "Remove images",

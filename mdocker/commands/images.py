@@ -1,4 +1,4 @@
-"""`images`, `import` and `rmi`."""
+"""`images`, `import`, `tag` and `rmi`."""
 
 from __future__ import annotations
 
@@ -93,6 +93,21 @@ def import_(
     from mdocker.upload import import_image
 
     say(import_image(engine, source, name, message, change))
+    return 0
+
+
+def tag(
+    source: str,
+    target: str,
+    /,
+    *,
+    engine: Annotated[Engine, injected()],
+) -> int:
+    """Give an image a name more; an image that has it already loses it.
+
+    SOURCE is a name or an id. The image goes with its last name: see 'mdocker rmi'.
+    """
+    engine.call("POST", f"/images/{quote(source, b'/:@')}/tag", {"repo": target})
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from runtime.images import references
 from runtime.images.model import Deleted, Image, ImageUser
 from supervisor.api import filters as filtering
 from supervisor.api.durations import rfc3339_nano
@@ -15,7 +16,7 @@ from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag
 from supervisor.engine import Engine
-from supervisor.errors import Unsupported
+from supervisor.errors import BadParameter, Unsupported
 from supervisor.states import ACTIVE
 
 _KNOWN = frozenset({"before", "dangling", "label", "reference", "since"})
@@ -106,6 +107,20 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     if request.version >= (1, 44):
         del shown["VirtualSize"]
     return Reply(body=_encode(shown))
+
+
+async def tag(engine: Engine, request: Request) -> Reply:
+    """POST /images/{name}/tag"""
+    name, word = request.parameter("repo"), request.parameter("tag")
+    if not name:
+        raise BadParameter("a name is missing: give it in repo, and perhaps tag")
+    if word:
+        name = references.with_tag(name, word)
+    image = await anyio.to_thread.run_sync(
+        engine.images.tag, request.names[0], name, limiter=engine.limits.removals
+    )
+    engine.events.publish("image", "tag", image.id, {"name": references.parse(name).tagged()})
+    return Reply(201)
 
 
 async def remove(engine: Engine, request: Request) -> Reply:

@@ -23,7 +23,6 @@ _NOT_DONE = {
         "POST /networks/{id}/connect",
         "POST /networks/{id}/disconnect",
     ),
-    "image history": ("GET /images/{name}/history",),
     "loading of images": ("POST /images/load",),
     "plugins": (
         "GET /plugins/privileges",
@@ -40,7 +39,6 @@ _NOT_DONE = {
     "pushing": ("POST /images/{name}/push",),
     "registries": ("GET /distribution/{name}/json", "GET /images/search"),
     "saving of images": ("GET /images/{name}/get", "GET /images/get"),
-    "tagging": ("POST /images/{name}/tag",),
 }
 
 _INSTEAD = {

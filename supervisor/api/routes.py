@@ -12,6 +12,7 @@ from supervisor.api import (
     events,
     execs,
     export,
+    image_history,
     images,
     imports,
     metrics,
@@ -81,6 +82,8 @@ _ROUTES: list[Route] = [
     ("GET", "/images/json", images.list_images),
     ("POST", "/images/create", imports.create),
     ("GET", "/images/{name}/json", images.inspect),
+    ("GET", "/images/{name}/history", image_history.history),
+    ("POST", "/images/{name}/tag", images.tag),
     ("DELETE", "/images/{name}", images.remove),
 ]
 

@@ -126,7 +126,6 @@ REFUSED = {
     "diff": ["diff", "bird"],
     "exec": ["exec", "bird", "true"],
     "export": ["export", "bird"],
-    "image history": ["history", "box:1"],
     "loading of images": ["load"],
     "pausing": ["pause", "bird"],
     "plugins": ["plugin", "enable", "nosuch"],
@@ -135,7 +134,6 @@ REFUSED = {
     "registries": ["search", "box"],
     "saving of images": ["save", "box:1"],
     "statistics": ["stats", "--no-stream", "bird"],
-    "tagging": ["tag", "box:1", "other"],
     "top": ["top", "bird"],
     "volumes": ["volume", "create", "nest"],
 }

@@ -135,6 +135,16 @@ class FakeImages:
         self.deleted_with = (reference, force, users)
         return [Untagged(reference), Deleted(image.id)]
 
+    def tag(self, reference, name):
+        self.tagged_with = (reference, name)
+        return self.resolve(reference)
+
+    def layer_sizes(self, image):
+        return [image.size] if image.built_in else list(range(10, 10 * len(image.diff_ids) + 1, 10))
+
+    def ancestors(self, image):
+        return [other for other in self.known if other.id == image.parent]
+
     def begin_import(self, name, message, changes):
         job = FakeJob(self, name)
         job.asked = (name, message, changes)

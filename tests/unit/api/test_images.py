@@ -78,6 +78,18 @@ async def test_delete_tells_the_store_who_uses_the_image(engine_and_client):
         assert [tuple(user) for user in users] == [(running.id, True), (ended.id, False)]
 
 
+async def test_a_name_more(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        answer = await client.request("POST", "/images/host/tag?repo=docker.io%2Fmine&tag=1.0")
+        assert (answer.status, answer.body) == (201, b"")
+        assert engine.images.tagged_with == ("host", "mine:1.0")
+        event = engine.events.past()[-1]
+        assert (event.type, event.action, event.id) == ("image", "tag", "sha256:" + "a" * 64)
+        assert event.attributes == {"name": "mine:1.0"}
+        answer = await client.request("POST", "/images/host/tag")
+        assert (answer.status, answer.message[:17]) == (400, "a name is missing")
+
+
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 async def test_an_import_streams_the_body_into_the_store(engine_and_client, framing):
     data = [b"tar" * 10_000] * 20
@@ -147,8 +159,6 @@ async def test_a_client_that_hangs_up_half_way_leaves_no_image(engine_and_client
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "text"),
-@pytest.mark.parametrize(
     "query",
     [
         *("fromImage=host&tag=latest", "fromImage=docker.io%2Flibrary%2Fhost%3Alatest"),
@@ -165,6 +175,8 @@ async def test_an_image_that_is_here_is_told_and_that_no_registry_was_asked(
         assert answer.json["status"].startswith("Status: Image host:latest is here and is used")
 
 
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
     [
         (
             "fromImage=docker.io%2Flibrary%2Fbusybox&tag=latest",
@@ -172,8 +184,6 @@ async def test_an_image_that_is_here_is_told_and_that_no_registry_was_asked(
             "pull access denied for busybox:latest, repository does not exist: mdocker cannot pull "
             "from registries yet; use `mdocker import`",
         ),
-        ("fromSrc=http%3A%2F%2Fx%2Fy.tar", 501, "mdocker does not fetch archives from URLs yet"),
-        ("", 400, "nothing to create an image from"),
         ("fromImage=host&tag=1.0", 404, "pull access denied for host:1.0, repository does not"),
         ("fromImage=host%401.0", 400, "invalid reference format"),
         ("fromImage=box", 404, "pull access denied for box, repository does not exist"),
@@ -186,6 +196,8 @@ async def test_an_image_that_is_here_is_told_and_that_no_registry_was_asked(
             404,
             "image host:latest is for linux/amd64, not for the platform asked: linux/s390x",
         ),
+        ("fromSrc=http%3A%2F%2Fx%2Fy.tar", 501, "mdocker does not fetch archives from URLs yet"),
+        ("", 400, "nothing to create an image from"),
         ("fromSrc=-&platform=linux%2Fs390x", 400, "invalid platform 'linux/s390x'"),
     ],
 )

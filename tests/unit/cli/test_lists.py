@@ -234,6 +234,36 @@ def test_rmi(engine, mdocker):
     assert result == (1, "Untagged: a:1\nDeleted: sha256:1\n", "mdocker: No such image: b:latest\n")
 
 
+def test_tag(engine, mdocker):
+    engine.on("POST", "/images/lib/b:1/tag", lambda call: call.answer(201))
+    assert mdocker("tag", "lib/b:1", "here:5000/mine:2") == (0, "", "")
+    assert engine.requests[-1][2] == {"repo": "here:5000/mine:2"}
+
+
+def test_history(engine, mdocker):
+    steps = [
+        {
+            "Id": "sha256:" + "ab" * 32, "Created": 1_704_164_645, "CreatedBy": "sh -c " + "x" * 60,
+            "Tags": ["a:1"], "Size": 1_500_000, "Comment": "mine",
+        },
+        {
+            "Id": "<missing>", "Created": 1_704_164_640, "CreatedBy": "ADD  /\n x", "Tags": None,
+            "Size": 0, "Comment": "",
+        },
+    ]  # fmt: skip
+    engine.json("GET", "/images/a:1/history", steps)
+    head, first, second = mdocker("history", "a:1").out.splitlines()
+    assert head.split() == ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert first.startswith("abababababab   ")
+    assert f"ago   sh -c {'x' * 38}…   1.5MB   mine" in first.replace("     ", "   ")
+    assert second.startswith("<missing>      ") and " ADD / x " in second
+    assert mdocker("history", "-q", "--no-trunc", "a:1").out == f"sha256:{'ab' * 32}\n<missing>\n"
+    form = "{{.Size}} {{.CreatedSince}} {{.CreatedBy}}"
+    told = mdocker("history", "--human=false", "--no-trunc", "--format", form, "a:1").out
+    assert told.splitlines()[0].startswith("1500000 2024-01-0")
+    assert told.splitlines()[0].endswith("x" * 60)
+
+
 class TestImport:
     def test_a_file(self, engine, mdocker, tmp_path):
         data = os.urandom(3_000_000)

@@ -1,0 +1,66 @@
+"""Images get names, and tell what they weigh layer by layer."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.images.errors import BuiltInImage, ImageNotFound, InvalidReference
+from runtime.images.model import Deleted, Untagged
+from runtime.images.store import ImageStore
+from tests.real.image_store import archive, clean_store, entry
+
+
+@pytest.fixture
+def store(tmp_path):
+    with clean_store(tmp_path / "store") as store:
+        yield store
+
+
+@pytest.fixture
+def image(store, tmp_path):
+    """What is called `x:1`."""
+    path = tmp_path / "archive"
+    path.write_bytes(archive((entry("file"), b"12345")))
+    return store.import_file(path, "x:1")
+
+
+def test_a_name_more_is_kept_and_goes_alone(store, image):
+    assert store.tag("x:1", "docker.io/library/y").tags == ("x:1", "y:latest")
+    assert store.tag(image.id[:20], "z:1").tags == ("x:1", "y:latest", "z:1")
+    again = ImageStore(store.root)
+    assert again.resolve("y").tags == ("x:1", "y:latest", "z:1")
+    assert again.resolve("z:1").id == image.id
+    assert store.delete("x:1") == [Untagged("x:1")]
+    assert store.delete("y") == [Untagged("y:latest")]
+    assert Deleted(image.id) in store.delete("z:1")
+
+
+def test_a_name_moves_to_the_image_that_gets_it(store, image, tmp_path):
+    path = tmp_path / "other"
+    path.write_bytes(archive((entry("other"), b"1")))
+    other = store.import_file(path, "y:1")
+    store.tag("y:1", "x:1")
+    assert store.resolve("x:1").id == other.id
+    assert store.resolve(image.id).tags == ()
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "error", "text"),
+    [
+        ("nosuch", "y", ImageNotFound, "No such image: nosuch:latest"),
+        ("x:1", "Y", InvalidReference, "must be lowercase"),
+        ("x:1", f"y@sha256:{'a' * 64}", InvalidReference, "refusing to create a tag with a digest"),
+        ("x:1", "host", BuiltInImage, "the name host:latest is taken"),
+        ("host", "y", BuiltInImage, "host:latest can have no other name"),
+    ],
+)
+def test_names_that_can_not_be(store, image, reference, name, error, text):
+    with pytest.raises(error, match=text):
+        store.tag(reference, name)
+    assert store.resolve("x:1").tags == ("x:1",)
+
+
+def test_sizes(store, image):
+    assert store.layer_sizes(image) == [5]
+    assert store.layer_sizes(store.host()) == [store.host().size]
+    assert store.ancestors(image) == []
