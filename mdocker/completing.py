@@ -181,6 +181,9 @@ _EVENTS = ("create", "start", "die", "stop", "kill", "restart", "pause", "unpaus
 
 _OPTION_VALUES = {
     "network": ("none", "host"),
+    "pid": ("private", "host"),
+    "ipc": ("private", "shareable", "host", "none"),
+    "uts": ("host",),
     "log_driver": ("json-file", "k8s-file", "none"),
     "restart": ("no", "always", "unless-stopped", "on-failure", "on-failure:"),
     "health_on_failure": ("none", "kill", "restart", "stop"),
@@ -189,6 +192,9 @@ _OPTION_VALUES = {
     "format": ("json", "table"),
     "pull": ("missing", "always", "never"),
 }
+_SHARED = frozenset({"network", "pid", "ipc"})
+"""Options that name another container, too."""
+
 _PLACES = frozenset({"host", "root", "run_dir"})
 _OPTION_FILES = _PLACES | {"env_file", "label_file", "cidfile", "output", "input"}
 
@@ -301,7 +307,10 @@ def _value(command: Command, option: Option, spot: Spot, engine: _Engine) -> Off
         return _fitting([(name, "") for name in names], spot)
     if option.field == "filter":
         return _filter(command, spot, engine)
-    return _fitting([(value, "") for value in _OPTION_VALUES.get(option.field, ())], spot)
+    found = [(value, "") for value in _OPTION_VALUES.get(option.field, ())]
+    if option.field in _SHARED:
+        found += [(f"container:{name}", about) for name, about in engine.containers(runs)]
+    return _fitting(found, spot)
 
 
 def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:

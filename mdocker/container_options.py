@@ -60,9 +60,37 @@ class ContainerOptions:
     network: Annotated[
         tuple[str, ...],
         flag(
-            "--network", "--net", help="none (default, only a loopback) or host; bridges come later"
+            "--network",
+            "--net",
+            help="none (default, only a loopback), host, or container:NAME (another's, with its "
+            "host name and /etc/hosts); bridges come later",
         ),
     ] = ()
+    pid: Annotated[
+        str,
+        flag(
+            "--pid",
+            help="Whose processes it sees: private (default, its own), host, or container:NAME "
+            "(it is killed when that one ends)",
+        ),
+    ] = ""
+    ipc: Annotated[
+        str,
+        flag(
+            "--ipc",
+            help="Shared memory and queues: private (default), shareable (others may join), "
+            "container:NAME (of one that is shareable), host, or none (without /dev/shm)",
+        ),
+    ] = ""
+    uts: Annotated[str, flag("--uts", help="host: the machine's host name, not one of its own")] = ""
+    init: Annotated[
+        bool,
+        flag(
+            "--init",
+            help="Run it by a small init as PID 1 that passes signals on and reaps zombies: "
+            "this machine's tini or catatonit (statically linked)",
+        ),
+    ] = False
     volume: Annotated[
         tuple[str, ...],
         flag(

@@ -83,6 +83,10 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     host: dict[str, Any] = {key: value for key, value in limits.items() if value}
     # Asked for by name, so that the engine need not warn of what --help says: no network yet.
     host["NetworkMode"] = options.network[0] if options.network else "none"
+    modes = {"PidMode": options.pid, "IpcMode": options.ipc, "UTSMode": options.uts}
+    host |= {key: mode for key, mode in modes.items() if mode}
+    if options.init:
+        host["Init"] = True
     policy = restart_policy(options.restart, options.restart_delay, options.restart_max_delay)
     if policy:
         host["RestartPolicy"] = policy

@@ -14,7 +14,6 @@ _PRIVILEGES = "changing capabilities, devices and namespaces comes later"
 _LIMITS = "this limit is not done; there are those of memory, CPUs, processes and --blkio-weight"
 
 _RUN = {
-    "--init": "an init inside the container comes later; the payload is PID 1",
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
     **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
     **dict.fromkeys(("--dns", "--dns-option", "--dns-search", "--add-host"), _PORTS),
@@ -22,7 +21,7 @@ _RUN = {
     **dict.fromkeys(
         (
             *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
-            *("--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--gpus"),
+            *("--userns", "--cgroupns", "--gpus"),
         ),
         _PRIVILEGES,
     ),

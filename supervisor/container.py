@@ -125,6 +125,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         isolation: "" or "default", as it was asked: there is one kind.
         network_mode: "default", "none" or "host", as it was asked, or `container:ID`.
         init: A real init is PID 1 and runs the payload; None where nobody has said.
+        exposed_ports: `80/tcp`; nothing but told until there are networks.
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
         security_options: Docker's words, such as "no-new-privileges".
@@ -146,6 +147,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     hostname: str = ""
     domainname: str = ""
     labels: dict[str, str] = {}
+    exposed_ports: tuple[str, ...] = ()
     stop_signal: str = ""
     stop_timeout: int | None = None
     runtime: str = "mdocker"

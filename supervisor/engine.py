@@ -56,6 +56,7 @@ from supervisor.errors import (
     EngineFault,
     NoSuchContainer,
     NoSuchImage,
+    NotJoined,
     StartFailed,
 )
 from supervisor.events import IN_A_FILE, EngineEvent, EventBus
@@ -204,6 +205,7 @@ class Engine:
             StartFailed: The payload can't be executed (Docker's words and code).
             Conflict: It is paused, or is being removed.
             EngineFault: The machine refused.
+            NotJoined: A container whose namespace it shares does not run, or is gone.
         """
         try:
             async with container.phase_lock:
@@ -218,16 +220,18 @@ class Engine:
                     )
                 try:
                     await start.start(self, container)
-                except (StartFailed, EngineFault) as error:
+                except (StartFailed, EngineFault, NotJoined) as error:
                     self._note_failed_start(container, error)
                     raise
-        except (StartFailed, EngineFault):
+        except (StartFailed, EngineFault, NotJoined):
             if container.config.auto_remove:
                 await self.remove_quietly(container)
             raise
         return True
 
-    def _note_failed_start(self, container: Container, error: StartFailed | EngineFault) -> None:
+    def _note_failed_start(
+        self, container: Container, error: StartFailed | EngineFault | NotJoined
+    ) -> None:
         code = error.exit_code if isinstance(error, StartFailed) else 128
         container.life = lifecycle.with_failure(container.life, code, str(error))
         log.warning("container.start_failed", container=container.short_id, error=str(error))

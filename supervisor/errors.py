@@ -8,6 +8,8 @@
     │   └── NoSuchImage
     ├── Conflict                409     right request, wrong moment
     │   └── NameInUse
+    ├── NotJoined               a container whose namespace is to be shared: DonorMissing (404),
+    │                           DonorNotRunning (409), DonorNotShareable (400)
     ├── Unsupported             501     a Docker option that this engine does not do yet
     └── EngineFault             500     the machine failed us (disk, kernel, descriptors)
 
@@ -70,6 +72,22 @@ class Conflict(EngineError):
     """The thing is in a state that does not allow this now."""
 
     status = 409
+
+
+class NotJoined(EngineError):
+    """A start could not join a namespace of another container."""
+
+
+class DonorMissing(NotJoined, NoSuchContainer):
+    """That container is gone."""
+
+
+class DonorNotRunning(NotJoined, Conflict):
+    """That container does not run now."""
+
+
+class DonorNotShareable(NotJoined, BadParameter):
+    """That container has not said that its namespace may be shared."""
 
 
 class NameInUse(Conflict):

@@ -30,7 +30,14 @@ _LOCAL_HOSTS = (
 
 
 def hostname(container: Container) -> str:
+    """The name that it has: that of the one whose network it shares, or its own."""
+    return container.life.hostname or own_hostname(container)
+
+
+def own_hostname(container: Container) -> str:
     """The name asked for; else the host's in the host's network, else the short id."""
+    if container.config.namespaces.uts == "host":
+        return socket.gethostname()
     if container.config.hostname:
         return container.config.hostname
     if container.config.network_mode == "host":

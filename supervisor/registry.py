@@ -67,6 +67,10 @@ class Registry:
         container.name = name
         self._by_name[name] = container
 
+    def get(self, container_id: str) -> Container | None:
+        """Return the one with this full id, None where there is none."""
+        return self._by_id.get(container_id)
+
     def find(self, reference: str) -> Container:
         """Return the one container that a person means.
 

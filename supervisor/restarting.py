@@ -23,7 +23,7 @@ import structlog
 
 from supervisor import disk, lifecycle, restart_policy, start
 from supervisor.container import Container
-from supervisor.errors import EngineFault, StartFailed
+from supervisor.errors import EngineError, StartFailed
 from supervisor.restart_policy import MS
 from supervisor.states import Event, State
 from supervisor.waiting import ExitResult, tell_exit
@@ -97,13 +97,13 @@ async def _attempt(engine: Engine, container: Container, pause: Pause) -> None:
             return
         try:
             await start.start(engine, container, again=True)
-        except (StartFailed, EngineFault) as error:
+        except EngineError as error:
             _attempt_failed(engine, container, error)
         else:
             engine.counts.restarts += 1
 
 
-def _attempt_failed(engine: Engine, container: Container, error: StartFailed | EngineFault) -> None:
+def _attempt_failed(engine: Engine, container: Container, error: EngineError) -> None:
     """An attempt that fails is an end like any other: the policy says what follows.
 
     What the machine refused may be there the next time, and so may a payload that was being

@@ -22,7 +22,9 @@ from supervisor.phases import closed, ended
 from supervisor.pumping import Lane
 from supervisor.remove import remove
 from supervisor.running import Run
+from supervisor.shared_namespaces import shares_pids
 from supervisor.states import State
+from supervisor.strays import end_left_over
 from supervisor.waiting import ExitResult, tell_exit
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ async def live(
         if lane is not None and not await lane.close(STALLED_LIMIT_S):
             log_trouble.tell_unfinished(engine, container)
         ending = await engine.shim.ending(container.id, run.pidfd)
+        if shares_pids(container):
+            await end_left_over(engine.cgroups, container.id)
         record_end(engine, container, run, ending)
     except Exception:
         log.exception("container.task_failed")

@@ -7,6 +7,7 @@ nothing ran.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -57,12 +58,14 @@ async def spawn(
     container_id: str,
     descriptors: tuple[int, ...],
     stdin: tuple[int, ...] = (),
+    apart: bool = True,
 ) -> Spawned:
     """Have an init cloned, by another shim where one dies over it.
 
     Args:
         descriptors: As for `ShimLink.spawn`.
         stdin: The same.
+        apart: It is the first process of a pid namespace of its own.
 
     Raises:
         OSError: The kernel refused, or what was cloned has ended unseen, or each shim dies.
@@ -71,7 +74,7 @@ async def spawn(
         try:
             return await shim.spawn(container_id, descriptors, stdin)
         except ShimDied:
-            found = find_init(cgroups, container_id)
+            found = find_init(cgroups, container_id, apart)
             log.warning("start.shim_died", container=container_id[:12], found=found is not None)
             if found is not None:
                 await shim.take(container_id, found, *descriptors[-2:], stdin[1] if stdin else -1)
@@ -85,20 +88,35 @@ async def spawn(
     raise OSError(errno.ECONNRESET, f"{MOST_ATTEMPTS} shims died while they started it")
 
 
-def find_init(cgroups: Cgroups, container_id: str) -> Spawned | None:
-    """The init in a container's cgroup, whoever cloned it: the first of its pid namespace."""
-    for pid in cgroups.pids(container_id):
+def find_init(cgroups: Cgroups, container_id: str, apart: bool = True) -> Spawned | None:
+    """The init in a container's cgroup, whoever cloned it: the first of its pid namespace.
+
+    Args:
+        apart: It has one of its own. Otherwise it is the oldest one there.
+    """
+    pids = cgroups.pids(container_id)
+    for pid in pids if apart else _oldest(pids):
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
         try:
-            if _is_first(pid):
+            if not apart or _is_first(pid):
                 return Spawned(pid, start_ticks(pid), pidfd)
         except (FileNotFoundError, ProcessLookupError):
             pass  # it has ended meanwhile
         os.close(pidfd)
     return None
+
+
+def _oldest(pids: set[int]) -> list[int]:
+    """The one of them that began first, if there is any. Of those that began in the same 10 ms the
+    lowest number: what it has forked has come after it."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append((start_ticks(pid), pid))
+    return [pid for _, pid in sorted(found)[:1]]
 
 
 def _is_first(pid: int) -> bool:

@@ -173,6 +173,7 @@ async def _spawn(
     engine: Engine,
     container: Container,
     mounted: list[Bind | Tmpfs],
+    init: str,
     undo: Undo,
     laps: Laps,
     again: bool,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from pathlib import Path
 
@@ -58,15 +59,17 @@ async def clear_below(cgroups: Cgroups, place: str) -> None:
     cgroups.remove_below(place)
 
 
-async def kill_strays(cgroups: Cgroups, place: str) -> None:
+async def kill_strays(cgroups: Cgroups, place: str, *, expected: bool = False) -> None:
     """Kill all that is in a cgroup, and wait (bounded) for its end.
 
     Args:
         place: A container's id, or `ID/NAME` for a cgroup below its.
+        expected: That there is something is nothing to warn of.
     """
+    level = logging.DEBUG if expected else logging.WARNING
     with anyio.move_on_after(LIMIT_S, shield=True):
         while pids := cgroups.pids(place):
-            log.warning("cgroup.strays_killed", container=place[:12], pids=sorted(pids))
+            log.log(level, "cgroup.strays_killed", container=place[:12], pids=sorted(pids))
             with contextlib.ExitStack() as stack:
                 pidfds = []
                 for pid in pids:
@@ -80,16 +83,33 @@ async def kill_strays(cgroups: Cgroups, place: str) -> None:
                         kernel.wait_pidfd(pidfd)  # a dead shim's inits are our children
 
 
+async def end_left_over(cgroups: Cgroups, container_id: str) -> None:
+    """End what a container leaves behind whose first process was the first of no pid namespace:
+    only its cgroup still says what is its own.
+
+    What nobody adopted becomes ours, as we are the shim's subreaper, and is buried.
+    """
+    try:
+        await kill_strays(cgroups, container_id, expected=True)
+    except OSError as error:
+        log.error("cgroup.not_killed", container=container_id[:12], error=str(error))
+    bury_orphans(cgroups, container_id)
+
+
 def bury_orphans(cgroups: Cgroups, place: str) -> None:
     """Reap our children that died in a cgroup before anybody told us of them.
 
     A dead shim's become ours, as we are its subreaper. A zombie is still where it died
     (cgroups(7), /proc/PID/cgroup), and while one is left its pid namespace can't end.
+
+    Args:
+        place: `ID/NAME`, or a container's id for all that are in or below its cgroup.
     """
     theirs = f"/{cgroups.parent}/{place}"
     for tasks in Path("/proc/self/task").iterdir():
         for pid in (tasks / "children").read_text().split():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
                 where = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-                if any(line.startswith("0::") and line.endswith(theirs) for line in where):
+                lines = [line for line in where if line.startswith("0::")]
+                if any(line.endswith(theirs) or f"{theirs}/" in line for line in lines):
                     os.waitpid(int(pid), os.WNOHANG)

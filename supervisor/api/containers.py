@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
+import anyio.to_thread
 import msgspec
 
 from runtime.images.errors import ImageError
-from supervisor import waiting
+from supervisor import init_program, shared_namespaces, waiting
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
-from supervisor.api import links, mount_options, selection, views, wire
+from supervisor.api import links, mount_options, namespace_options, selection, views, wire
 from supervisor.api.disk_usage import sizes_of
 from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
@@ -70,7 +71,10 @@ async def create(engine: Engine, request: Request) -> Reply:
     warnings += links.checked(linked, config.network_mode, engine.containers.find)
     mounts = mount_options.resolve(asked, image.config, engine.containers.find)
     await mount_options.check_sources(engine, mounts)
+    config = namespace_options.by_id(config, engine.containers.find)
     config = msgspec.structs.replace(config, mounts=mounts)
+    if config.init:
+        await anyio.to_thread.run_sync(init_program.find, limiter=engine.limits.sources)
     container = await engine.create(request.parameter("name") or None, config)
     return Reply(201, _encode(wire.Created(container.id, warnings)))
 
@@ -85,6 +89,7 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     inspection = views.inspection(
         container,
         engine.directory(container),
+        shared_namespaces.files(engine, container),
         engine.settings.rootfs,
         lower,
         mount_points(engine, container),

@@ -12,14 +12,16 @@ import msgspec
 from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
 from supervisor import signals
-from supervisor.api import wire
+from supervisor.api import exposed_ports, namespace_options, wire
 from supervisor.api.health_options import checked_health
 from supervisor.api.limits import checked_resources, checked_shm_size
+from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
 from supervisor.api.options import refuse_unsupported, security_options
 from supervisor.api.parameters import checked_seconds
 from supervisor.api.restart_options import checked_policy
 from supervisor.container import ContainerConfig, RestartPolicy
 from supervisor.errors import BadParameter, NotFound, Unsupported
+from supervisor.shared_namespaces import donor_id
 
 NO_NETWORKS = (
     "networks are not supported yet: this container has only a loopback interface (--network none)"
@@ -41,6 +43,7 @@ def read(body: Mapping[str, Any]) -> wire.Asked:
         BadParameter: An option has a value of the wrong type, or no image is named.
         Unsupported: An option that we don't do yet is in use; the text names it.
     """
+    refuse_conflicts(body)
     refuse_unsupported(body)
     try:
         asked = msgspec.convert(body, wire.Asked)
@@ -80,6 +83,8 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
     entrypoint, cmd = _command(asked, defaults)
     driver, log_options = _log(host.LogConfig)
     network_mode, warnings = _network(host.NetworkMode or "default", asked.NetworkingConfig)
+    namespaces = checked_namespaces(host)
+    warnings += namespace_options.warnings(host, namespaces)
     stop_signal = asked.StopSignal or defaults.get("StopSignal") or ""
     if stop_signal:
         signals.parse(stop_signal)
@@ -96,11 +101,16 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         hostname=_host_word("Hostname", asked.Hostname or ""),
         domainname=_host_word("Domainname", asked.Domainname or ""),
         labels=labels,
+        exposed_ports=exposed_ports.merged(
+            defaults.get("ExposedPorts") or (), asked.ExposedPorts or ()
+        ),
         stop_signal=stop_signal,
         stop_timeout=checked_seconds(asked.StopTimeout, "StopTimeout"),
         runtime=host.Runtime or asked.Runtime or "mdocker",
         isolation=host.Isolation or "",
         network_mode=network_mode,
+        namespaces=namespaces,
+        init=host.Init,
         resources=checked_resources(host),
         log_driver=driver,
         log_options=log_options,
@@ -220,11 +230,7 @@ def _network(mode: str, networking: wire.AskedNetworking | None) -> tuple[str, l
         raise Unsupported(
             "mdocker does not support HostConfig.NetworkMode bridge yet: use none or host"
         )
-    if mode.startswith("container:"):
-        raise Unsupported(
-            f"mdocker does not support HostConfig.NetworkMode {mode} yet: use none or host"
-        )
-    if mode not in ("default", "none", "host"):
+    if mode not in ("default", "none", "host") and not donor_id(mode):
         raise _no_network(mode)
     endpoints = (networking.EndpointsConfig if networking else None) or {}
     for name, settings in endpoints.items():

@@ -13,6 +13,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from supervisor import init_program
 from supervisor.api.create import architecture
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.limits import cpus
@@ -20,6 +21,7 @@ from supervisor.api.messages import Reply, Request
 from supervisor.api.release import VERSION
 from supervisor.api.router import NEWEST, OLDEST, version_text
 from supervisor.engine import Engine
+from supervisor.errors import Unsupported
 from supervisor.states import State
 
 _encode = msgspec.json.Encoder().encode
@@ -92,6 +94,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
     running = states.count(State.RUNNING) + states.count(State.RESTARTING)
     paused = states.count(State.PAUSED)
     descriptors = await anyio.to_thread.run_sync(_descriptors, limiter=engine.limits.readers)
+    init = await anyio.to_thread.run_sync(_init_binary, limiter=engine.limits.readers)
     shown: dict[str, Any] = {
         "ID": engine.engine_id,
         "Containers": len(containers),
@@ -143,7 +146,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
             "RemoteManagers": None,
         },
         "Isolation": "",
-        "InitBinary": "",
+        "InitBinary": init,
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
@@ -171,6 +174,13 @@ _KERNEL_ABILITIES = {
     "BridgeNfIp6tables": False,
 }
 """Which limits can be asked for; those that we don't do are said to be absent."""
+
+
+def _init_binary() -> str:
+    try:
+        return os.path.basename(init_program.find())
+    except Unsupported:
+        return ""
 
 
 def _descriptors() -> int:

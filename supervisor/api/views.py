@@ -12,15 +12,25 @@ from supervisor.api import wire
 from supervisor.api.durations import human, rfc3339_nano
 from supervisor.api.wire_mounts import MountPoint
 from supervisor.container import Container, RestartPolicy
+from supervisor.shared_namespaces import donor_id
 from supervisor.states import ACTIVE, State
 
-_NONE = wire.SummaryNetworks({"none": wire.Network()})
-_HOST = wire.SummaryNetworks({"host": wire.Network()})
+_NETWORKS = {
+    "": wire.SummaryNetworks({}),
+    "none": wire.SummaryNetworks({"none": wire.Network()}),
+    "host": wire.SummaryNetworks({"host": wire.Network()}),
+}
 
 
 def network_name(container: Container) -> str:
-    """Return the network it is really in: `default` means none until networks come."""
-    return "host" if container.config.network_mode == "host" else "none"
+    """Return the network it is really in: `default` means none until networks come.
+
+    Empty where it shares another container's: then it is that one which is in networks.
+    """
+    mode = container.config.network_mode
+    if donor_id(mode):
+        return ""
+    return "host" if mode == "host" else "none"
 
 
 _HEALTH_WORDS = {"starting": "health: starting", "healthy": "healthy", "unhealthy": "unhealthy"}
@@ -86,7 +96,7 @@ def summary(
         State=container.life.state.value,
         Status=status_words(container, now_ns),
         HostConfig=wire.SummaryHostConfig(config.network_mode),
-        NetworkSettings=_HOST if config.network_mode == "host" else _NONE,
+        NetworkSettings=_NETWORKS[network_name(container)],
         Mounts=mounts,
     )
 
@@ -94,6 +104,7 @@ def summary(
 def inspection(
     container: Container,
     directory: Path,
+    files: Path,
     rootfs: Path,
     lower: tuple[str, ...],
     mounts: list[MountPoint],
@@ -103,6 +114,7 @@ def inspection(
 
     Args:
         directory: The container's own directory.
+        files: The one with its hostname, hosts and resolv.conf.
         rootfs: Where it mounts its root, in its own namespace.
         lower: The image's lower directories, topmost first.
         mounts: What is mounted in it, as clients see it.
@@ -116,9 +128,9 @@ def inspection(
         Args=args,
         State=_state(container),
         Image=container.config.image_id,
-        ResolvConfPath=f"{directory}/resolv.conf",
-        HostnamePath=f"{directory}/hostname",
-        HostsPath=f"{directory}/hosts",
+        ResolvConfPath=f"{files}/resolv.conf",
+        HostnamePath=f"{files}/hostname",
+        HostsPath=f"{files}/hosts",
         LogPath=container.log_path,
         LogState=wire.LogState(dropped_bytes(container), log_trouble),
         Name=f"/{container.name}",
@@ -134,7 +146,9 @@ def inspection(
         ),
         Mounts=mounts,
         Config=config_of(container),
-        NetworkSettings=wire.NetworkSettings(Networks={network_name(container): wire.Network()}),
+        NetworkSettings=wire.NetworkSettings(
+            Networks={name: wire.Network()} if (name := network_name(container)) else {}
+        ),
     )
 
 
@@ -200,6 +214,10 @@ def _host_config(container: Container) -> wire.HostConfig:
         ReadonlyRootfs=mounts.readonly_root,
         LogConfig=wire.LogConfig(config.log_driver, config.log_options),
         NetworkMode=config.network_mode,
+        PidMode=config.namespaces.pid,
+        IpcMode=config.namespaces.ipc,
+        UTSMode=config.namespaces.uts,
+        Init=msgspec.UNSET if config.init is None else config.init,
         Runtime=config.runtime,
         Isolation=config.isolation,
         RestartPolicy=_restart_policy(config.restart),
@@ -228,7 +246,7 @@ def config_of(container: Container) -> wire.Config:
     """Return what of a container would be the same on any host."""
     config = container.config
     shown = wire.Config(
-        Hostname=config.hostname or container.short_id,
+        Hostname=container.life.hostname or config.hostname or container.short_id,
         Domainname=config.domainname,
         User=config.user,
         AttachStdin=config.attach_stdin,
@@ -241,6 +259,7 @@ def config_of(container: Container) -> wire.Config:
         Cmd=list(config.cmd) or None,
         Image=config.image,
         Volumes={path: {} for path in config.mounts.volumes} or None,
+        ExposedPorts={port: {} for port in config.exposed_ports} or msgspec.UNSET,
         WorkingDir=config.working_dir,
         Entrypoint=list(config.entrypoint) or None,
         Labels=config.labels,

@@ -197,6 +197,7 @@ class HostConfig(msgspec.Struct, kw_only=True):
     IOMaximumBandwidth: int = 0
     MaskedPaths: list[str]
     ReadonlyPaths: list[str]
+    Init: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Config(msgspec.Struct, kw_only=True):
@@ -222,6 +223,7 @@ class Config(msgspec.Struct, kw_only=True):
     StopSignal: str | msgspec.UnsetType = msgspec.UNSET
     StopTimeout: int | msgspec.UnsetType = msgspec.UNSET
     Healthcheck: HealthConfig | msgspec.UnsetType = msgspec.UNSET
+    ExposedPorts: dict[str, dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class GraphDriverData(msgspec.Struct):
@@ -401,6 +403,7 @@ class AskedHostConfig(msgspec.Struct):
     CpusetCpus: str | None = None
     CpusetMems: str | None = None
     Isolation: str | None = None
+    Init: bool | None = None
     IpcMode: str | None = None
     Links: list[str] | None = None
     LogConfig: AskedLogConfig | None = None
@@ -412,6 +415,7 @@ class AskedHostConfig(msgspec.Struct):
     Mounts: list[AskedMount] | None = None
     NanoCpus: int | None = None
     NetworkMode: str | None = None
+    PidMode: str | None = None
     PidsLimit: int | None = None
     ReadonlyPaths: list[str] | None = None
     ReadonlyRootfs: bool | None = None
@@ -420,6 +424,7 @@ class AskedHostConfig(msgspec.Struct):
     SecurityOpt: list[str] | None = None
     ShmSize: int | None = None
     Tmpfs: dict[str, str] | None = None
+    UTSMode: str | None = None
     UsernsMode: str | None = None
     VolumeDriver: str | None = None
     VolumesFrom: list[str] | None = None
@@ -445,6 +450,7 @@ class Asked(msgspec.Struct):
     Domainname: str | None = None
     Entrypoint: list[str] | str | None = None
     Env: list[str] | None = None
+    ExposedPorts: dict[str, Any] | None = None
     Healthcheck: AskedHealth | None = None
     HostConfig: AskedHostConfig | None = None
     Hostname: str | None = None

@@ -77,6 +77,7 @@ def tab(flock):
         ("port crow ", ""),
         ("run ", "host box:1"),
         ("run -d --network h", "host"),
+        ("run --pid cont", "container:bird container:bee"),
         ("run --restart=on-f", "--restart=on-failure --restart=on-failure:"),
         ("run --env-file ", "files:"),
         ("run host ", "files:"),

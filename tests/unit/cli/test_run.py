@@ -95,6 +95,7 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
         *("--memory-swap", "-1", "--cpus", "1.5", "-c", "512", "--cpu-period", "100000"),
         *("--cpu-quota", "50000", "--pids-limit", "9", "--stop-signal", "INT"),
         *("--stop-timeout", "3", "--log-driver", "k8s-file", "--log-opt", "a=b"),
+        *("--pid", "host", "--ipc", "container:a", "--uts", "host", "--init"),
         *("--security-opt", "no-new-privileges", "--shm-size", "1m", "--rm", "host", "cmd"),
     )
     assert result.code == 0, result
@@ -114,6 +115,10 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
         "StopTimeout": 3,
         "HostConfig": {
             "NetworkMode": "host",
+            "PidMode": "host",
+            "IpcMode": "container:a",
+            "UTSMode": "host",
+            "Init": True,
             "Memory": 512 << 20,
             "MemorySwap": -1,
             "NanoCpus": 1_500_000_000,
@@ -201,7 +206,7 @@ def test_name_in_use(engine, mdocker):
     "words",
     [
         ("-p", "80:80"),
-        ("--init",),
+        ("--userns", "host"),
         ("--privileged",),
         ("--ulimit", "nofile=1"),
     ],

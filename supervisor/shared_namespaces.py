@@ -1,0 +1,135 @@
+"""Whose namespaces a container shares. Asked for by id, joined at each start, and held to that run.
+
+A donor must run when the container starts. What becomes of it later harms nobody: a network or IPC
+namespace stays as long as one process is in it. A pid namespace ends with its first process, and
+the kernel then kills all that are in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from runtime.spec import Bind, Donor
+from supervisor import network_files
+from supervisor.container import Container
+from supervisor.errors import DonorMissing, DonorNotRunning, DonorNotShareable
+from supervisor.states import ALIVE, State
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+OF = "container:"
+"""What stands before the id of a container whose namespace is shared."""
+
+HOST_SHM = Bind("/dev/shm", "/dev/shm", directory=True, recursive=False)
+_SHAREABLE = ("host", "shareable")
+_LONGEST_CHAIN = 64
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What a start is to share; the fields but one are those of `runtime.spec.Spec`.
+
+    Attributes:
+        files: The directory with its hostname, hosts and resolv.conf.
+    """
+
+    network: str | Donor
+    pid: str | Donor
+    ipc: str | Donor
+    uts: str
+    hostname: str
+    domainname: str
+    files: Path
+
+
+def donor_id(mode: str) -> str:
+    """The id in a mode such as `container:ID`; empty where it names no container."""
+    return mode.removeprefix(OF) if mode.startswith(OF) else ""
+
+
+def shares_pids(container: Container) -> bool:
+    """Whether its first process is the first of no pid namespace: what it leaves behind at its end
+    is not killed by the kernel, but through its cgroup."""
+    mode = container.config.namespaces.pid
+    return mode == "host" or mode.startswith(OF)
+
+
+def resolve(engine: Engine, container: Container) -> Shared:
+    """Find what a container that starts now shares, and with which runs.
+
+    Raises:
+        DonorMissing: A container that it names is gone.
+        DonorNotRunning: One does not run.
+        DonorNotShareable: One has not said that its IPC namespace may be shared.
+    """
+    config = container.config
+    modes = config.namespaces
+    network: str | Donor = "host" if config.network_mode == "host" else "none"
+    hostname, domainname = network_files.own_hostname(container), config.domainname
+    if named := donor_id(config.network_mode):
+        words = "cannot join network of a non running container: "
+        donor = _running(engine, named, words + named)
+        network = _of(donor)
+        hostname, domainname = network_files.hostname(donor), donor.config.domainname
+    pid: str | Donor = "host" if modes.pid == "host" else "private"
+    if named := donor_id(modes.pid):
+        words = f"can't join PID namespace of container {named}"
+        donor = _running(engine, named, f"{words}: container {named} is not running")
+        # In the machine's nobody else adopts its orphans.
+        pid = "host" if _in_hosts_pids(engine, donor) else _of(donor)
+    ipc: str | Donor = modes.ipc if modes.ipc in ("host", "none") else "private"
+    if named := donor_id(modes.ipc):
+        words = f"can't join IPC of container {named}"
+        donor = _running(engine, named, f"{words}: container {named} is not running")
+        theirs = donor.config.namespaces.ipc
+        if theirs not in _SHAREABLE and not theirs.startswith(OF):
+            raise DonorNotShareable(
+                f"{words}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            )
+        ipc = _of(donor)
+    if modes.uts == "host":
+        hostname = domainname = ""
+    return Shared(
+        network, pid, ipc, modes.uts or "private", hostname, domainname, files(engine, container)
+    )
+
+
+def files(engine: Engine, container: Container) -> Path:
+    """The directory of the one whose hostname, hosts and resolv.conf it has: as a rule its own."""
+    for _ in range(_LONGEST_CHAIN):
+        donor = engine.containers.get(donor_id(container.config.network_mode))
+        if donor is None:
+            break
+        container = donor
+    return engine.directory(container)
+
+
+def _in_hosts_pids(engine: Engine, container: Container | None) -> bool:
+    for _ in range(_LONGEST_CHAIN):
+        if container is None:
+            return False
+        if container.config.namespaces.pid == "host":
+            return True
+        container = engine.containers.get(donor_id(container.config.namespaces.pid))
+    return False
+
+
+def _running(engine: Engine, named: str, words: str) -> Container:
+    donor = engine.containers.get(named)
+    if donor is None:
+        raise DonorMissing(named)
+    if donor.state is State.RESTARTING:
+        raise DonorNotRunning(
+            f"Container {named} is restarting, wait until the container is running"
+        )
+    if donor.state not in ALIVE or donor.run is None:
+        raise DonorNotRunning(words)
+    return donor
+
+
+def _of(donor: Container) -> Donor:
+    assert donor.run is not None
+    return Donor(donor.id, donor.run.pid, donor.run.start_ticks)
