@@ -125,7 +125,18 @@ async def tag(engine: Engine, request: Request) -> Reply:
 
 async def remove(engine: Engine, request: Request) -> Reply:
     """DELETE /images/{name}"""
-    reference, force = request.names[0], flag(request, "force")
+    return Reply(body=_encode(await removed(engine, request.names[0], flag(request, "force"))))
+
+
+async def removed(engine: Engine, reference: str, force: bool = False) -> list[dict[str, str]]:
+    """Take a name of an image away, and the image with its last one; tell of it by events.
+
+    Returns:
+        Each step as clients see it.
+
+    Raises:
+        ImageError: As `ImageStore.delete`.
+    """
     image = engine.images.resolve(reference)
     users: dict[str, list[ImageUser]] = {}
     for container in engine.containers.all():
@@ -145,4 +156,4 @@ async def remove(engine: Engine, request: Request) -> Reply:
         else:
             shown.append({"Untagged": removal.reference})
             engine.events.publish("image", "untag", image.id, {"name": name})
-    return Reply(body=_encode(shown))
+    return shown

@@ -16,7 +16,7 @@ class NoSwarm(EngineError):
 
 _NOT_DONE = {
     "attaching by WebSocket": ("GET /containers/{id}/attach/ws",),
-    "builds": ("POST /build", "POST /build/prune", "POST /session"),
+    "builds": ("POST /build", "POST /session"),
     "checking of registry credentials": ("POST /auth",),
     "creating and changing networks": (
         "POST /networks/create",
@@ -35,7 +35,6 @@ _NOT_DONE = {
         "POST /plugins/{name}/push",
         "POST /plugins/{name}/set",
     ),
-    "pruning of images": ("POST /images/prune",),
     "pushing": ("POST /images/{name}/push",),
     "registries": ("GET /distribution/{name}/json", "GET /images/search"),
     "saving of images": ("GET /images/{name}/get", "GET /images/get"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from supervisor.api import filters as filtering
+from supervisor.api import prune_filters, views
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
 from supervisor.api.views import network_name
@@ -20,7 +21,6 @@ from supervisor.errors import EngineError, NotFound
 from supervisor.states import ACTIVE
 
 _KNOWN = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
-_PRUNE_KNOWN = frozenset({"label", "label!", "until"})
 _KINDS = ("builtin", "custom")
 _encode = msgspec.json.Encoder().encode
 
@@ -146,5 +146,5 @@ async def remove(_engine: Engine, request: Request) -> Reply:
 
 async def prune(_engine: Engine, request: Request) -> Reply:
     """POST /networks/prune: of the two that there are, none."""
-    filtering.parse(request, _PRUNE_KNOWN)
+    prune_filters.fits(filtering.parse(request, prune_filters.LABELS_AND_TIME), views.now())
     return Reply(body=b'{"NetworksDeleted":null}')

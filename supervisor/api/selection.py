@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 from collections.abc import Callable, Iterable
 
 from runtime.images.errors import ImageError
 from supervisor.api import filters as filtering
+from supervisor.api import prune_filters
 from supervisor.api.filters import Filters
-from supervisor.api.parameters import parse_moment
 from supervisor.api.views import health_status, network_name
 from supervisor.container import Container
 from supervisor.engine import Engine
-from supervisor.errors import BadParameter
 from supervisor.states import ALIVE, State
 
 KNOWN = frozenset(
@@ -35,14 +32,11 @@ KNOWN = frozenset(
         "volume",
     ]
 )
-PRUNE_KNOWN = frozenset({"label", "label!", "until"})
+PRUNE_KNOWN = prune_filters.LABELS_AND_TIME
 
 # Both in the order in which Docker's message names them.
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 _HEALTHS = ("none", "starting", "healthy", "unhealthy")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9,
-          "h": 3600 * 10**9}  # fmt: skip
 
 Test = Callable[[Container], bool]
 
@@ -186,31 +180,5 @@ def prunable(filters: Filters, now_ns: int) -> Test:
     Raises:
         BadParameter: `until` is no time.
     """
-    wanted = filters.get("label", [])
-    unwanted = filters.get("label!", [])
-    until = _until(filters["until"], now_ns) if "until" in filters else None
-
-    def chosen(container: Container) -> bool:
-        labels = container.config.labels
-        return (
-            filtering.labels_match(wanted, labels)
-            and not (unwanted and filtering.labels_match(unwanted, labels))
-            and (until is None or container.created_ns < until)
-        )
-
-    return chosen
-
-
-def _until(values: list[str], now_ns: int) -> int:
-    """A moment, or how long ago ("24h", "1h30m"), as Go writes durations."""
-    if len(values) > 1:
-        raise BadParameter("more than one until filter specified")
-    text = values[0]
-    if _DURATION.sub("", text) == "" and text:
-        ago = sum(float(n) * _UNITS[unit] for n, unit in _DURATION.findall(text))
-        return now_ns - int(ago)
-    try:
-        day = datetime.date.fromisoformat(text)
-    except ValueError:
-        return parse_moment(text, "until filter") or 0
-    return int(datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()) * 10**9
+    fits = prune_filters.fits(filters, now_ns)
+    return lambda c: fits(c.config.labels, c.created_ns)

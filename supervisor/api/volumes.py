@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from supervisor.api import filters as filtering
-from supervisor.api import wire_mounts
+from supervisor.api import prune_filters, wire_mounts
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
@@ -20,7 +20,7 @@ from supervisor.volumes import ANONYMOUS, DRIVER, check_driver
 from supervisor.volumes_store import Volume
 
 _KNOWN = frozenset({"dangling", "driver", "label", "name"})
-_PRUNE_KNOWN = frozenset({"all", "label", "label!"})
+_PRUNE_KNOWN = prune_filters.LABELS | {"all"}
 _ALL_BY_DEFAULT_BEFORE = (1, 42)
 _encode = msgspec.json.Encoder().encode
 
@@ -103,7 +103,7 @@ async def prune(engine: Engine, request: Request) -> Reply:
     everything = filtering.single_flag(filters, "all")
     if everything is None:
         everything = request.version < _ALL_BY_DEFAULT_BEFORE
-    wanted, unwanted = filters.get("label", []), filters.get("label!", [])
+    fits = prune_filters.fits(filters, 0)
 
     def chosen(volume: Volume) -> bool:
         labels = volume.labels or {}
