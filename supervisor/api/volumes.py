@@ -107,11 +107,7 @@ async def prune(engine: Engine, request: Request) -> Reply:
 
     def chosen(volume: Volume) -> bool:
         labels = volume.labels or {}
-        return (
-            (everything or ANONYMOUS in labels)
-            and filtering.labels_match(wanted, labels)
-            and not (unwanted and filtering.labels_match(unwanted, labels))
-        )
+        return (everything or ANONYMOUS in labels) and fits(labels, volume.created_ns)
 
     names, freed = await engine.volumes.prune(chosen, engine.limits.readers)
     return Reply(body=_encode(wire_mounts.PrunedVolumes(names, freed)))
