@@ -13,9 +13,6 @@ NO_EFFECT = (
 )
 
 
-_WITHOUT_LINKS = {"host": "host type networking", "container": "container type network"}
-
-
 def checked(links: Sequence[str], network_mode: str, find: Callable[[str], Container]) -> list[str]:
     """Take links where Docker takes them and does nothing, as docker-compose counts on.
 
@@ -32,11 +29,10 @@ def checked(links: Sequence[str], network_mode: str, find: Callable[[str], Conta
     """
     if not links:
         return []
-    kind = _WITHOUT_LINKS.get(network_mode.partition(":")[0])
-    if kind:
+    if network_mode == "host":
         raise BadParameter(
-            f"conflicting options: {kind} can't be used with links. This would result in "
-            "undefined behavior"
+            "conflicting options: host type networking can't be used with links. This would "
+            "result in undefined behavior"
         )
     if network_mode != "none":
         raise Unsupported(

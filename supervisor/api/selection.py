@@ -94,7 +94,7 @@ def _tests(engine: Engine, filters: Filters) -> list[Test]:
                 if filtering.single_flag(filters, name):
                     tests.append(_never)
             case "expose":
-                tests.append(_exposing(engine, filtering.ports(filters, name)))
+                tests.append(_exposing(filtering.ports(filters, name)))
             case "publish":
                 # No container has published ports yet; what is no port is refused all the same.
                 filtering.ports(filters, name)
@@ -149,15 +149,8 @@ def _since(other: Container) -> Test:
     return lambda c: c.created_ns > other.created_ns
 
 
-def _exposing(engine: Engine, wanted: list[filtering.Ports]) -> Test:
-    """Return the test for containers whose image exposes one of the ports."""
-    ids = frozenset(
-        image.id
-        for image in engine.images.images()
-        for port in image.config.get("ExposedPorts") or ()
-        if any(ports.include(port) for ports in wanted)
-    )
-    return lambda c: c.config.image_id in ids
+def _exposing(wanted: list[filtering.Ports]) -> Test:
+    return lambda c: any(ports.include(port) for port in c.config.exposed_ports for ports in wanted)
 
 
 def _in_network(values: list[str]) -> Test:

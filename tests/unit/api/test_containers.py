@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from supervisor.api.durations import human, rfc3339_nano
 from supervisor.container import Container, ContainerConfig, Life
 from supervisor.states import State
-from tests.unit.api.fakes import HOST
 
 pytestmark = pytest.mark.anyio
 
@@ -247,9 +245,7 @@ async def test_filters(engine_and_client, filters, names):
         add(engine, "exited", State.EXITED, exit_code=3)
         add(engine, "created", State.CREATED)
         if "expose" in filters:
-            serving = replace(HOST, id="sha256:5", config={"ExposedPorts": {"8080/tcp": {}}})
-            engine.images.known.append(serving)
-            add(engine, "served", config={"image_id": "sha256:5"})
+            add(engine, "served", config={"exposed_ports": ("8080/tcp",)})
         answer = await client.request("GET", f"/containers/json?filters={quoted(filters)}")
         assert " ".join(one["Names"][0][1:] for one in answer.json) == names
 
