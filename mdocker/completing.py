@@ -275,8 +275,6 @@ def _word(command: Command, spot: Spot, engine: _Engine) -> Offer:
         return Offer(mode=_FILES) if first else Offer()
     if command.name == "completion":
         found = [(shell, "") for shell in _SHELLS] if first else []
-    elif command.name == "system":
-        found = [("df", "")] if first else []
     else:
         many = command.name not in _ONE and not command.payload
         if command.payload and not first:
@@ -330,6 +328,8 @@ def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
     elif command.name == "images":
         keys = {"before": engine.images, "dangling": fixed("true", "false"), "label": fixed(),
                 "reference": engine.images, "since": engine.images}  # fmt: skip
+    elif command.name.endswith(" prune"):
+        keys = {"label": fixed(), "label!": fixed(), "until": fixed("24h")}
     elif command.name.startswith("volume "):
         keys = {"dangling": fixed("true", "false"), "driver": fixed("local"), "label": fixed(),
                 "name": engine.volumes}  # fmt: skip

@@ -77,11 +77,13 @@ def _find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
         count = command.name.count(" ") + 1
         if command.name == " ".join(words[:count]):
             return command, words[count:]
-    if _below(typed):
-        known = ", ".join(_below(typed))
-        raise UsageError(f"unknown command: {' '.join(words[:2])}: there are {known}", FAILED)
     from mdocker.later import COMMANDS as LATER
 
+    if _below(typed):
+        known = ", ".join(_below(typed))
+        there = f"there {'are' if ', ' in known else 'is'} {known}"
+        more = f"; {LATER[typed]}" if typed in LATER else ""
+        raise UsageError(f"unknown command: {' '.join(words[:2])}: {there}{more}", FAILED)
     if typed in LATER:
         raise UsageError(f"'{typed}' is not supported yet: {LATER[typed]}", FAILED)
     raise UsageError(f"unknown command: {typed}", FAILED)

@@ -133,6 +133,13 @@ COMMANDS: tuple[Command, ...] = (
         f"[OPTIONS] {_C}",
     ),
     Command(
+        "container prune",
+        "mdocker.commands.prune:container",
+        "Remove all containers that do not run",
+        CONTAINERS,
+        "[OPTIONS]",
+    ),
+    Command(
         "cp",
         "mdocker.commands.copy:copy",
         "Copy files between a container and this machine",
@@ -254,6 +261,20 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] IMAGE [IMAGE...]",
     ),
     Command(
+        "image prune",
+        "mdocker.commands.prune:image",
+        "Remove images that no container uses",
+        IMAGES,
+        "[OPTIONS]",
+    ),
+    Command(
+        "network prune",
+        "mdocker.commands.prune:network",
+        "Remove networks that no container uses",
+        ENGINE,
+        "[OPTIONS]",
+    ),
+    Command(
         "volume create",
         "mdocker.commands.volumes:create",
         "Create a volume",
@@ -290,11 +311,18 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS]",
     ),
     Command(
-        "system",
-        "mdocker.commands.disk_usage:system",
+        "system df",
+        "mdocker.commands.disk_usage:disk_usage",
         "Show what images, containers, logs and volumes weigh",
         ENGINE,
-        "df [OPTIONS]",
+        "[OPTIONS]",
+    ),
+    Command(
+        "system prune",
+        "mdocker.commands.prune:system",
+        "Remove all that is not used",
+        ENGINE,
+        "[OPTIONS]",
     ),
     Command("info", "mdocker.commands.system:info", "Show the engine's state", ENGINE, "[OPTIONS]"),
     Command(

@@ -29,9 +29,7 @@ _OF_VOLUMES: Row = {"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}
 _ALIVE = ("running", "paused", "restarting")
 
 
-def system(
-    what: str,
-    /,
+def disk_usage(
     *,
     verbose: Annotated[
         bool, flag("--verbose", "-v", help="Each container and volume, too")
@@ -41,10 +39,8 @@ def system(
 ) -> int:
     """Show what images, containers, logs and volumes weigh, and what removing the unused frees.
 
-    WHAT is df. The logs of containers that do not run go with them at `mdocker rm`.
+    The logs of containers that do not run go with them at `mdocker rm`.
     """
-    if what != "df":
-        raise UsageError(f"unknown command: system {what}: use `mdocker system df`", FAILED)
     if verbose and format:
         raise UsageError("the verbose and the format options conflict", FAILED)
     told: dict[str, Any] = engine.json("GET", "/system/df")

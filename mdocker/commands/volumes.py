@@ -7,8 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from mdocker.agreement import agreed
 from mdocker.client import Engine
-from mdocker.errors import FAILED, CliError, EngineRefused, UsageError
+from mdocker.commands.prune import prune_volumes
+from mdocker.errors import FAILED, CliError, EngineRefused
 from mdocker.listing import Row, label_field, labels_text, parse_filters, show
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
@@ -158,30 +160,13 @@ def prune(
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Remove the volumes that no container has: the anonymous ones; with --all all of them."""
-    if not force and not _agreed(all):
+    which = "all" if all else "anonymous"
+    warning = f"This will remove {which} local volumes not used by at least one container."
+    if not force and not agreed("volume prune", warning):
         return 0
-    words = (*filter, "all=1") if all else filter
-    told = engine.json("POST", "/volumes/prune", {"filters": parse_filters(words)})
-    names: list[str] = told.get("VolumesDeleted") or []
-    if names:
-        say("Deleted Volumes:")
-        for name in names:
-            say(name)
-        say("")
-    say(f"Total reclaimed space: {human_size(told.get('SpaceReclaimed', 0))}")
+    freed = prune_volumes(engine, (*filter, "all=1") if all else filter)
+    say(f"Total reclaimed space: {human_size(freed)}")
     return 0
-
-
-def _agreed(everything: bool) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("'mdocker volume prune' asks before it deletes: give --force", FAILED)
-    which = "all volumes" if everything else "anonymous volumes"
-    sys.stderr.write(
-        f"WARNING! This will remove {which} not used by at least one container.\n"
-        "Are you sure you want to continue? [y/N] "
-    )
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _path(name: str) -> str:

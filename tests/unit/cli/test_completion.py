@@ -97,7 +97,9 @@ def tab(flock):
         ("events -f event=health", "event=health_status"),
         ("images -f dangling=", "dangling=true dangling=false"),
         ("completion f", "fish"),
-        ("system ", "df"),
+        ("system ", "df prune"),
+        ("container ", "prune"),
+        ("image prune --filter u", "open: until="),
         ("ps b", ""),
     ],
 )
