@@ -6,24 +6,31 @@ import contextlib
 import os
 from pathlib import Path
 
+from runtime.images.trees import walk
+
 
 def disk_bytes(directory: Path | str) -> int:
     """Bytes that the files below a directory take on disk (st_blocks, in 512-byte units).
 
-    A file with several names counts once. What is gone or can't be looked at (paths beyond
-    PATH_MAX) counts nothing. Not os.walk: it recurses, and a container makes a thousand levels in
-    no time.
+    A file with several names counts once. What is gone, can't be looked at, or is moved away
+    meanwhile counts nothing, and nothing outside is looked at, whatever a container does.
     """
     total = 0
     linked: set[tuple[int, int]] = set()
-    pending = [os.fspath(directory)]
-    while pending:
-        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+
+    def enter(fd: int) -> list[str]:
+        nonlocal total
+        directories = []
+        with contextlib.suppress(OSError), os.scandir(fd) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+                    directories.append(entry.name)
                 else:
                     total += _weight(entry, linked)
+        return directories
+
+    with contextlib.suppress(OSError):
+        walk(directory, enter)
     return total
 
 
