@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_FILE = 1024 * 1024
 
 
@@ -30,38 +31,46 @@ def read_etc(layers: Sequence[bytes], name: bytes) -> bytes:
         Unusual: a link, a device, a file that overlayfs keeps apart from its content, a huge one.
     """
     for layer in layers:
-        etc = layer + b"/etc"
         try:
-            mode = os.lstat(etc).st_mode
+            etc = os.open(layer + b"/etc", _DIRECTORY)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise Unusual from error
-        if not stat.S_ISDIR(mode):
-            raise Unusual
         try:
-            fd = os.open(etc + b"/" + name, _OPEN)
-        except FileNotFoundError:
-            if _has_attribute(etc, "trusted.overlay.redirect"):
-                raise Unusual from None
-            if _has_attribute(etc, "trusted.overlay.opaque"):
-                return b""
-            continue
-        except OSError as error:
-            raise Unusual from error
-        try:
-            about = os.fstat(fd)
-            if not stat.S_ISREG(about.st_mode) or about.st_size > _LONGEST_FILE:
-                raise Unusual
-            if _has_attribute(fd, "trusted.overlay.metacopy"):
-                raise Unusual
-            return os.read(fd, about.st_size)
+            content = _read(etc, name)
         finally:
-            os.close(fd)
+            os.close(etc)
+        if content is not None:
+            return content
     return b""
 
 
-def _has_attribute(file: bytes | int, name: str) -> bool:
+def _read(etc: int, name: bytes) -> bytes | None:
+    """The content in this layer; None where the layers below it are asked.
+
+    By descriptor: a container that runs may put a link in the directory's place meanwhile.
+    """
+    try:
+        fd = os.open(name, _OPEN, dir_fd=etc)
+    except FileNotFoundError:
+        if _has_attribute(etc, "trusted.overlay.redirect"):
+            raise Unusual from None
+        return b"" if _has_attribute(etc, "trusted.overlay.opaque") else None
+    except OSError as error:
+        raise Unusual from error
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LONGEST_FILE:
+            raise Unusual
+        if _has_attribute(fd, "trusted.overlay.metacopy"):
+            raise Unusual
+        return os.read(fd, about.st_size)
+    finally:
+        os.close(fd)
+
+
+def _has_attribute(file: int, name: str) -> bool:
     try:
         os.getxattr(file, name)
     except OSError as error:
