@@ -88,7 +88,14 @@ async def commit(engine: Engine, container: Container, asked: Asked) -> Image:
     """
     check_there(container, "commit")
     parent = engine.images.resolve(container.config.image_id)
-    step = Step(asked.comment, asked.author, " ".join(container.config.cmd))
+    config = container.config
+    step = Step(
+        asked.comment,
+        asked.author,
+        " ".join(config.cmd),
+        container=container.id,
+        container_image=config.image,
+    )
     begin = functools.partial(engine.images.begin_commit, parent, asked.inherited, step, asked.name)
     async with image_making.making(engine, begin) as job:
         await _pack(engine, container, job, pause=asked.pause)

@@ -47,12 +47,16 @@ class Step(NamedTuple):
         author: Of the image, too.
         created_by: The command that has changed its files.
         empty_layer: It has changed none.
+        container: Id of the container that the image was made of.
+        container_image: What that container's image was called.
     """
 
     comment: str
     author: str = ""
     created_by: str = ""
     empty_layer: bool = False
+    container: str = ""
+    container_image: str = ""
 
 
 def encode(
@@ -87,6 +91,9 @@ def encode(
     }
     if step.author:
         document["author"] = step.author
+    if step.container:
+        document["container"] = step.container
+        document["container_config"] = {"Image": step.container_image}
     base = _base(parent)
     if base:
         document[_BASE] = base
@@ -114,6 +121,7 @@ def decode(
     """
     history = tuple(document.get("history") or ())
     inherited = document.get("config") or {}
+    container_config = document.get("container_config") or {}
     return Image(
         id=image_id,
         tags=tags,
@@ -129,6 +137,8 @@ def decode(
         author=document.get("author") or "",
         parent=parent,
         base=document.get(_BASE) or "",
+        container=document.get("container") or "",
+        container_image=container_config.get("Image") or "",
     )
 
 

@@ -27,6 +27,8 @@ class Image:
         history: As in the configuration blob, oldest first.
         author: Who is said to have made it.
         parent: Id of the image whose container it was made of; empty for an imported one.
+        container: Id of the container that it was made of; empty for an imported one.
+        container_image: What that container's image was called.
         base: `host` where its layers lie on the built-in image, whose files are this machine's.
     """
 
@@ -44,6 +46,8 @@ class Image:
     author: str = ""
     parent: str = ""
     base: str = ""
+    container: str = ""
+    container_image: str = ""
 
     @property
     def hex(self) -> str:

@@ -90,9 +90,12 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         "DockerVersion": "",
         "Author": image.author,
         "Config": image.config,
-        # Docker's API has it no more since 1.45, which docker-compose 1.29 knows nothing of: it
-        # asks in the newest version, and breaks off where it should make a container anew.
-        "ContainerConfig": image.config,
+        # Docker's API has them no more since 1.45, which docker-compose 1.29 and docker-py 7.0 know
+        # nothing of: they ask in the newest version. Compose breaks off where it should make a
+        # container anew.
+        "Container": image.container,
+        "ContainerConfig": image.config
+        | ({"Image": image.container_image} if image.container_image else {}),
         "Architecture": image.architecture,
         "Os": image.os,
         "Size": image.size,

@@ -71,10 +71,8 @@ def _platform(asked: str) -> str:
     if not asked or (len(parts) in (2, 3) and all(map(_PART.fullmatch, parts))):
         return asked
     if len(parts) > 1:
-        raise BadParameter(f"invalid platform {asked!r}: give one such as linux/amd64")
+        raise BadParameter(f'"{asked}": cannot parse platform specifier: invalid argument')
     if parts[0] not in _SYSTEMS | _MACHINES:
-        raise BadParameter(
-            f"invalid platform {asked!r}: unknown operating system or architecture; give one such "
-            "as linux/amd64"
-        )
+        # Docker's words, to the letter: clients compare them.
+        raise BadParameter(f'"{asked}": unknown operating system or architecture: invalid argument')
     return f"linux/{asked}" if parts[0] in _MACHINES else asked

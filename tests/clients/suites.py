@@ -157,7 +157,7 @@ SUITES = (
         (
             "aiodocker==0.27.0",
             *("pytest<9.1", "pytest-asyncio==1.3.0", "pytest-timeout", "testcontainers"),
-            *("async-timeout", "packaging", "paramiko"),
+            *("async-timeout", "asyncssh", "packaging", "paramiko"),
         ),
         ("tests",),
         {"python:3.13-alpine": python_tar},
@@ -208,6 +208,21 @@ def _engine(suite: Suite) -> Iterator[EngineProcess]:
         shutil.rmtree(base)
 
 
+@contextmanager
+def _shared_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder that is a shared mount, as all of a machine is that systemd has booted.
+
+    Tests bind their temporary folders with the propagation rshared.
+    """
+    folder.mkdir()
+    _call("mount", "--bind", folder, folder)
+    try:
+        _call("mount", "--make-shared", folder)
+        yield folder
+    finally:
+        _call("umount", "--lazy", folder)
+
+
 def _environment(suite: Suite) -> Path:
     """Return the interpreter of the suite's environment, which is made if need be."""
     where = CACHE / f"{suite.name}-python"
@@ -250,10 +265,15 @@ def run(suite: Suite, listed: Collection[str]) -> Outcomes:
 def _pytest(suite: Suite, source: Path, python: Path, tests: Sequence[str]) -> Outcomes:
     report = CACHE / f"{suite.name}.xml"
     report.unlink(missing_ok=True)
-    with _engine(suite) as engine, (CACHE / f"{suite.name}.log").open("ab") as log:
+    with (
+        _engine(suite) as engine,
+        _shared_folder(engine.base / "tmp") as temporary,
+        (CACHE / f"{suite.name}.log").open("ab") as log,
+    ):
         environment = {
             **engine.environment,
             "DOCKER_CONFIG": str(engine.base),
+            "TMPDIR": str(temporary),
             "PATH": f"{python.parent}:{os.environ['PATH']}",
             "COMPOSE_HTTP_TIMEOUT": str(_TEST_S),
         }

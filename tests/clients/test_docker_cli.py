@@ -117,6 +117,19 @@ def test_port(docker, flock):
     assert (code, "no public port '80" in err.lower()) == (1, True)
 
 
+def test_names_and_history_of_images(docker, engine):
+    code, out, err = docker("pull", "box:1")
+    assert (code, err, "box:1 is here and is used as it is" in out) == (0, "", True)
+    assert docker("tag", "box:1", "here:5000/crate:3") == (0, "", "")
+    template = "{{.ID}} {{.Size}} {{.Comment}}"
+    code, out, err = docker("history", "--no-trunc", "--human=false", "--format", template, "box:1")
+    about = engine.get("/images/box:1/json").json
+    assert (code, out) == (0, f"{about['Id']} {about['Size']} Imported from -\n")
+    assert docker("rmi", "here:5000/crate:3") == (0, "Untagged: here:5000/crate:3\n", "")
+    code, _, err = docker("tag", "host", "mine")
+    assert (code, "host:latest can have no other name" in err) == (1, True)
+
+
 REFUSED = {
     "builds": ["build", "-"],
     "checking of registry credentials": ["login", "-u", "me", "-p", "word", "here:5000"],

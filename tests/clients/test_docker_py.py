@@ -210,6 +210,29 @@ def test_prune(client, bird):
     assert client.containers.list(all=True) == [bird]
 
 
+def test_names_and_history_of_images(client, bird):
+    image = client.images.pull("box", tag="1")
+    with pytest.raises(docker.errors.ImageNotFound, match="cannot pull from registries yet"):
+        client.images.pull("box", tag="2")
+    assert image.tag("here:5000/crate", "3")
+    made = bird.commit("nest", "1")
+    assert [step["Tags"] for step in made.history()] == [["nest:1"], ["box:1", "here:5000/crate:3"]]
+    assert (made.attrs["Container"], made.attrs["ContainerConfig"]["Image"]) == (bird.id, "box:1")
+    for name in ("here:5000/crate:3", "nest:1"):
+        client.images.remove(name)
+    assert client.images.get("box:1").id == image.id
+
+
+def test_groups_a_runtime_and_a_driver_by_their_docker_names(client):
+    words = {"group_add": ["1000", 37], "runtime": "runc", "isolation": "default"}
+    container = client.containers.run("box:1", ["id", "-G"], detach=True, **words)
+    container.wait()
+    assert container.logs() == b"0 37 1000\n"
+    with pytest.raises(docker.errors.APIError) as refused:
+        client.containers.create("box:1", log_config={"type": "asdf"})
+    assert refused.value.explanation == "logger: no log driver named 'asdf' is registered"
+
+
 def test_images(client, box):
     imported = client.api.import_image_from_data(
         box, repository="nest", tag="2", changes=["ENV A=B", "LABEL k=v", "EXPOSE 80"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.clients import suites
 
 REPORT = """<testsuites><testsuite>
@@ -42,6 +44,17 @@ def test_names_as_pytest_takes_them(tmp_path):
         ("tests.gone_test.test_x", ""),
     ):
         assert suites._node(tmp_path, name) == node
+
+
+def test_a_shared_folder_is_one_and_goes_with_its_block(tmp_path):
+    def mounted():
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line for line in lines if f" {folder} " in line]
+
+    folder = tmp_path / "shared"
+    with suites._shared_folder(folder):
+        assert [" shared:" in line for line in mounted()] == [True]
+    assert mounted() == []
 
 
 def test_each_suite_has_its_list():

@@ -1,12 +1,14 @@
 """The images resource and imports, with a scripted store."""
 
 import json
+from dataclasses import replace
 
 import anyio
 import pytest
 
 from supervisor.api import imports
 from supervisor.states import State
+from tests.unit.api.fakes import HOST
 from tests.unit.api.test_containers import add, quoted
 from tests.unit.api.test_streams import hangup_is_seen as gone
 
@@ -43,6 +45,14 @@ async def test_list_and_inspect(engine_and_client):
         assert older["VirtualSize"] == 1234
         missing = await client.request("GET", "/images/nosuch/json")
         assert (missing.status, missing.message) == (404, "No such image: nosuch:latest")
+
+
+async def test_an_image_of_a_container_tells_of_it_as_old_clients_ask(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        engine.images.known = [replace(HOST, container="c1", container_image="box:1")]
+        shown = (await client.request("GET", "/images/host/json")).json
+        assert shown["Container"] == "c1"
+        assert shown["ContainerConfig"] == {**HOST.config, "Image": "box:1"}
 
 
 async def test_disk_usage_says_what_is_shared(engine_and_client):
@@ -188,9 +198,17 @@ async def test_an_image_that_is_here_is_told_and_that_no_registry_was_asked(
         ("fromImage=host%401.0", 400, "invalid reference format"),
         ("fromImage=box", 404, "pull access denied for box, repository does not exist"),
         (f"fromImage=host&tag=sha256%3A{'a' * 64}", 404, "pull access denied for host@sha256:aa"),
-        ("fromImage=host&tag=latest&platform=foobar", 400, "invalid platform 'foobar': unknown"),
-        ("fromImage=host&tag=latest&platform=a%2Fb%2Fc%2Fd", 400, "invalid platform 'a/b/c/d'"),
-        ("fromImage=host&tag=latest&platform=linux%2Fa+b", 400, "invalid platform 'linux/a b'"),
+        ("fromImage=host&tag=latest&platform=foobar", 400, '"foobar": unknown operating system'),
+        (
+            "fromImage=host&tag=latest&platform=a%2Fb%2Fc%2Fd",
+            400,
+            '"a/b/c/d": cannot parse platform',
+        ),
+        (
+            "fromImage=host&tag=latest&platform=linux%2Fa+b",
+            400,
+            '"linux/a b": cannot parse platform',
+        ),
         (
             "fromImage=host&tag=latest&platform=s390x",
             404,

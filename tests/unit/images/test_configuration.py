@@ -32,6 +32,13 @@ def test_read_back():
     assert image.os == "linux"
 
 
+def test_what_a_container_made_tells_of_it():
+    step = Step("", container="c1", container_image="box:1")
+    blob = configuration.encode({}, 7, (), step)
+    image = configuration.decode("sha256:ff", json.loads(blob), (), 9)
+    assert (image.container, image.container_image) == ("c1", "box:1")
+
+
 @given(st.integers(0, 4_000_000_000_000_000_000))
 def test_times_keep_their_nanoseconds(ns):
     assert configuration.parse_time(configuration.format_time(ns)) == ns
