@@ -457,21 +457,20 @@ class Engine:
         return attachment, joined
 
     async def resize(self, container: Container, height: int, width: int) -> None:
-        """Tell a container's terminal its size, in lines and columns.
+        """Tell a container's terminal its size, in lines and columns; none is told nothing.
 
         Raises:
-            Conflict: It does not run.
-            BadParameter: It has no terminal.
+            Conflict: It does not run, or not yet as far as that it has made its terminal.
         """
-        run = container.run
-        if run is None:
+        run, tty = container.run, container.config.tty
+        if run is not None and tty:
+            with anyio.move_on_after(TERMINAL_DUE_S):
+                await run.opened.wait()
+        if run is None or (tty and run.terminal < 0):
             raise Conflict(f"container {container.id} is not running")
-        if not container.config.tty:
-            raise BadParameter(f"container {container.name} has no terminal: it has no size")
-        with anyio.fail_after(TERMINAL_DUE_S):
-            await run.opened.wait()
-        with contextlib.suppress(OSError):  # it has just ended
-            terminal.resize(run.terminal, height, width)
+        if tty:
+            with contextlib.suppress(OSError):  # it has just ended
+                terminal.resize(run.terminal, height, width)
         self.events.publish(
             "container",
             "resize",

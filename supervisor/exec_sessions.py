@@ -25,7 +25,7 @@ import structlog
 from runtime import terminal
 from runtime.cgroups import Cgroups
 from supervisor.container import Container
-from supervisor.errors import BadParameter, Conflict, EngineError, EngineFault, NotFound
+from supervisor.errors import Conflict, EngineError, EngineFault, NotFound
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exec_output import Patience, drop, pass_on
 from supervisor.execs import Command, Execution, NotExecuted, entered
@@ -335,15 +335,16 @@ def begin(
 
 
 async def resize(session: Session, height: int, width: int) -> None:
-    """Tell a command's terminal its size, in lines and columns; waits for one that is starting.
+    """Tell a command's terminal its size, in lines and columns; none is told nothing.
+
+    Waits for one that is starting.
 
     Raises:
-        BadParameter: It has no terminal.
         Conflict: It does not run.
     """
     check_running(session.container)
     if session.command.terminal is None:
-        raise BadParameter(f"exec {session.id} has no terminal: it has no size")
+        return
     await session.started()
     if session.terminal_fd < 0:
         raise Conflict(f"exec {session.id} is not running")

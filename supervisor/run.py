@@ -88,6 +88,7 @@ async def live(
         log.exception("container.task_failed")
     finally:
         engine.shim.let_go(container.id)
+        run.opened.set()  # who waits for it finds nothing open, and need not wait for that
         if run.stdin is not None:
             run.stdin.close()  # in the loop, where somebody may wait to write to it
         if lane is None or lane.closed:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from logs.framing import Stream, frame
 from logs.history import parts_of
@@ -17,7 +17,7 @@ from logs.spots import START, Spot, spot_at
 from supervisor import escape_keys, lifecycle
 from supervisor.api import hijacked, places, typed
 from supervisor.api.containers import found
-from supervisor.api.http import Connection
+from supervisor.api.hijacked import Channel
 from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, resumed
 from supervisor.api.streams import (
@@ -34,8 +34,6 @@ from supervisor.errors import Conflict
 from supervisor.feeds import Fed, place_word
 from supervisor.states import State
 
-Send = Callable[[Sequence[bytes]], Awaitable[None]]
-
 _frame_head = struct.Struct(">BxxxL").pack
 
 
@@ -46,61 +44,77 @@ async def attach(engine: Engine, request: Request) -> None:
     behind a place before the live output (`supervisor/api/places.py`). Each byte comes once.
     """
     container = found(engine, request)
-    begin = resumed(request, places.read_place)
-    if begin is None:
-        _check_state(container)
-    streams = asked_streams(request)
-    keys = escape_keys.parse(request.parameter("detachKeys"))
+    place = resumed(request, places.read_place)
     telling = places.are_wanted(request)
+    asked = Asked(
+        streams=asked_streams(request),
+        stdin=flag(request, "stdin"),
+        live=flag(request, "stream"),
+        begin=START if place is None and flag(request, "logs") else place,
+        resuming=place is not None,
+        telling=telling,
+        keys=escape_keys.parse(request.parameter("detachKeys")),
+    )
     # A terminal's output is raw bytes to Docker's clients; these have no room for places.
-    raw = container.config.tty and not telling
+    channel = hijacked.Channel(request, raw=container.config.tty and not telling)
+    await attend(engine, container, asked, channel)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a client wants of a container's streams.
+
+    Attributes:
+        streams: Those that it is shown.
+        stdin: Whether it types.
+        live: Whether it stays, for what is printed from now on.
+        begin: Where in the log to begin; None for now.
+        resuming: It goes on where another engine has died.
+        telling: It is told places.
+        keys: Those by which it leaves a terminal.
+    """
+
+    streams: frozenset[Stream]
+    stdin: bool
+    live: bool
+    keys: bytes
+    begin: Spot | None = None
+    resuming: bool = False
+    telling: bool = False
+
+
+async def attend(engine: Engine, container: Container, asked: Asked, channel: Channel) -> None:
+    """Be a container's streams for a client, until they end or it leaves.
+
+    Raises:
+        Conflict: It is paused, or between two runs.
+    """
+    if not asked.resuming:
+        _check_state(container)
     keeps_log = container.config.log_driver != "none"
     attachment: Attachment | None = None
     fed: Fed | None = None
-    if flag(request, "stream") and (begin is None or container.run is not None):
-        out, err = Stream.STDOUT in streams, Stream.STDERR in streams
-        attachment, fed = engine.attach(container, out, err, telling=telling and keeps_log)
-    if begin is None and flag(request, "logs"):
-        begin = START
-    connection = request.connection
+    if asked.live and (not asked.resuming or container.run is not None):
+        out, err = Stream.STDOUT in asked.streams, Stream.STDERR in asked.streams
+        attachment, fed = engine.attach(container, out, err, telling=asked.telling and keeps_log)
     headers: list[tuple[bytes, bytes]] = []
     try:
         past = None
-        if begin is not None and keeps_log:
+        if asked.begin is not None and keeps_log:
             upto = None if fed is None else (fed.file, fed.size)
-            asked = LogRequest(streams, begin=begin, framed=not raw)
-            past = await open_history(engine, container, asked, upto)
+            wish = LogRequest(asked.streams, begin=asked.begin, framed=not channel.raw)
+            past = await open_history(engine, container, wish, upto)
             if past is not None and past.missed:
                 headers.append(places.MISSED)
-        if telling:
+        if asked.telling:
             headers.append(places.header(await _place(engine, container, fed)))
-        await connection.hijack(hijacked.head(request, headers, raw=raw))
-        engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
-
-        kind = _Kind(raw, telling, streams)
         target = None
-        if container.config.open_stdin and flag(request, "stdin") and attachment is not None:
-            target = typed.into(container, attachment, keys)
-        left = False
-
-        async def show() -> None:
-            nonlocal left
-            with connection.hangups.cancelling(connection.stream) as scope:
-                await _show(engine, connection, past, fed, attachment, kind)
-                if telling:
-                    await connection.stream.send(places.frame(places.END))
-            left = scope.cancelled_caught
-            if left and attachment is not None and target is not None:
-                # What it had sent before it left (`docker run -a stdin`) is to arrive.
-                engine.detach(container, attachment)
-                with anyio.move_on_after(typed.REST_S):
-                    await target.ended.wait()
-                target.end()
-
-        if target is None:
-            await show()
-        elif await typed.beside(show, connection, target):
-            left = True
+        if container.config.open_stdin and asked.stdin and attachment is not None:
+            target = typed.into(container, attachment, asked.keys)
+        await channel.begin(headers, typing=target is not None)
+        engine.events.publish("container", "attach", container.id, lifecycle.attributes(container))
+        shown = _Shown(past, fed, attachment)
+        async with channel.attended():
+            left = await _be_there(engine, container, asked, channel, shown, target)
         if left:
             what = lifecycle.attributes(container)
             engine.events.publish("container", "detach", container.id, what)
@@ -109,38 +123,61 @@ async def attach(engine: Engine, request: Request) -> None:
             engine.detach(container, attachment)
 
 
-class _Kind(NamedTuple):
-    """How a client gets what it gets.
+class _Shown(NamedTuple):
+    """What a client is shown, one behind the other."""
 
-    Attributes:
-        raw: Without frames.
-        telling: With places.
-    """
-
-    raw: bool
-    telling: bool
-    streams: frozenset[Stream]
+    past: Chunks | None
+    fed: Fed | None
+    attachment: Attachment | None
 
 
-async def _show(
+async def _be_there(
     engine: Engine,
-    connection: Connection,
-    past: Chunks | None,
-    fed: Fed | None,
-    attachment: Attachment | None,
-    kind: _Kind,
-) -> None:
+    container: Container,
+    asked: Asked,
+    channel: Channel,
+    shown: _Shown,
+    target: typed.Target | None,
+) -> bool:
+    """Both directions; returns whether the client has left before the end."""
+    attachment = shown.attachment
+    left = False
+
+    async def show() -> None:
+        nonlocal left
+        with channel.until_left() as scope:
+            await _show(engine, channel, asked, shown)
+            if asked.telling:
+                await channel.send([places.frame(places.END)])
+            await channel.end(attachment.lost if attachment is not None else "")
+        left = scope.cancelled_caught
+        if left and attachment is not None and target is not None:
+            # What it had sent before it left (`docker run -a stdin`) is to arrive.
+            engine.detach(container, attachment)
+            with anyio.move_on_after(typed.REST_S):
+                await target.ended.wait()
+            target.end()
+
+    if target is None:
+        await show()
+    elif await typed.beside(show, channel.typed(), target):
+        await channel.end("")
+        return True
+    return left
+
+
+async def _show(engine: Engine, channel: Channel, asked: Asked, shown: _Shown) -> None:
     """Send what was printed before, if that is wanted, and what is printed now."""
-    send = connection.stream.send_all
+    past, fed, attachment = shown
     if past is not None:
         pieces = history(engine, past)
         async with closed_after(pieces):
             async for piece in pieces:
-                await send((piece,))
+                await channel.send((piece,))
         if fed is not None:
-            await send((fed.out,) if kind.raw else _begun(fed, kind.streams, kind.telling))
+            await channel.send(_begun(fed, asked, raw=channel.raw))
     if attachment is not None:
-        await _send_live(attachment, send, raw=kind.raw)
+        await _send_live(attachment, channel)
 
 
 def _check_state(container: Container) -> None:
@@ -175,22 +212,23 @@ def _end_of_log(path: str) -> Spot | None:
     return spot_at(parts, last, parts[last].end)
 
 
-def _begun(fed: Fed, streams: frozenset[Stream], telling: bool) -> list[bytes]:
-    """The lines that have begun at a place, as frames."""
+def _begun(fed: Fed, asked: Asked, *, raw: bool) -> list[bytes]:
+    """The lines that have begun at a place, as frames unless they are wanted raw."""
     pieces = []
     for stream, text in ((Stream.STDOUT, fed.out), (Stream.STDERR, fed.err)):
-        if text and stream in streams:
-            pieces += [_frame_head(stream, len(text)), text]
-    if telling:
+        if text and stream in asked.streams:
+            pieces += [text] if raw else [_frame_head(stream, len(text)), text]
+    if asked.telling:
         pieces.append(places.frame(fed.word()))
-    return pieces or [b""]
+    return pieces
 
 
-async def _send_live(attachment: Attachment, send: Send, *, raw: bool) -> None:
+async def _send_live(attachment: Attachment, channel: Channel) -> None:
+    raw = channel.raw
     live = aiter(attachment)
     async with closed_after(live):
         async for number, data in live:
-            await send((data,) if raw else (_frame_head(number, len(data)), data))
+            await channel.send((data,) if raw else (_frame_head(number, len(data)), data))
     if attachment.lost:
         words = attachment.lost.encode()
-        await send((words if raw else frame(Stream.SYSTEMERR, words),))
+        await channel.send((words if raw else frame(Stream.SYSTEMERR, words),))

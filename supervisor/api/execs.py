@@ -164,7 +164,7 @@ async def _attend(engine: Engine, request: Request, session: Session, *, raw: bo
             await take(1, f"{session.refusal}\r\n".encode())
         elif not session.command.stdin:
             await show()
-        elif await typed.beside(show, connection, target):
+        elif await typed.beside(show, hijacked.typed(connection), target):
             exec_sessions.detached(engine, session)
     if scope.cancelled_caught:
         connection.abandon()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
@@ -120,6 +120,11 @@ class Request:
         """Return a query parameter's first value."""
         values = self.query.get(name)
         return values[0] if values else default
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """All of them, their names in lower case."""
+        return list(self._headers)
 
     def header(self, name: bytes) -> str:
         """Return a header's value, or "" (`name` in lower case)."""

@@ -15,7 +15,6 @@ class NoSwarm(EngineError):
 
 
 _NOT_DONE = {
-    "attaching by WebSocket": ("GET /containers/{id}/attach/ws",),
     "builds": ("POST /build", "POST /session"),
     "checking of registry credentials": ("POST /auth",),
     "creating and changing networks": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from supervisor.api import (
     archive,
     attach,
+    attach_ws,
     changes,
     commit,
     containers,
@@ -49,6 +50,7 @@ _ROUTES: list[Route] = [
     ("GET", "/mdocker/stats", stats.all_stats),
     ("GET", "/containers/{id}/logs", streams.logs),
     ("POST", "/containers/{id}/attach", attach.attach),
+    ("GET", "/containers/{id}/attach/ws", attach_ws.attach),
     ("HEAD", "/containers/{id}/archive", archive.stat),
     ("GET", "/containers/{id}/archive", archive.read),
     ("PUT", "/containers/{id}/archive", archive.write),

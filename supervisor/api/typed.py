@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import anyio
 
-from supervisor.api.http import Connection
+from supervisor.api.accompanied import accompanied
 from supervisor.api.sockets import ClientGone
 from supervisor.attachments import Attachment
 from supervisor.container import Container
@@ -58,9 +59,12 @@ def into(container: Container, attachment: Attachment, keys: bytes) -> Target:
 
 
 async def beside(
-    show: Callable[[], Awaitable[None]], connection: Connection, target: Target
+    show: Callable[[], Awaitable[None]], pieces: AsyncGenerator[bytes, None], target: Target
 ) -> bool:
     """Pass on what is typed while `show` shows the output; the end of that ends it.
+
+    Args:
+        pieces: What is typed, as it comes; it ends when the client types no more.
 
     Returns:
         Whether the client has detached by its keys.
@@ -68,31 +72,24 @@ async def beside(
     Raises:
         What `show` raises.
     """
-    trouble: Exception | None = None
     detached = False
-    async with anyio.create_task_group() as tasks:
 
-        async def type_on() -> None:
-            nonlocal detached
-            detached = await _pass_on(connection, target)
-            target.ended.set()
-            if detached:
-                tasks.cancel_scope.cancel()
-            else:
-                target.end()
+    async def type_on() -> None:
+        nonlocal detached
+        async with contextlib.aclosing(pieces):
+            detached = await _pass_on(pieces, target)
+        target.ended.set()
+        if detached:
+            both.cancel()
+        else:
+            target.end()
 
-        tasks.start_soon(type_on)
-        try:
-            await show()
-        except Exception as error:  # noqa: BLE001 - raised below, not in a group
-            trouble = error
-        tasks.cancel_scope.cancel()
-    if trouble is not None:
-        raise trouble
+    async with accompanied(type_on) as both:
+        await show()
     return detached
 
 
-async def _pass_on(connection: Connection, target: Target) -> bool:
+async def _pass_on(pieces: AsyncIterator[bytes], target: Target) -> bool:
     """Returns True once the keys were pressed; False when the client types no more."""
     stdin = await target.opened()
     if stdin is None:
@@ -100,17 +97,12 @@ async def _pass_on(connection: Connection, target: Target) -> bool:
     watch = EscapeKeys(target.keys) if target.keys is not None else None
     wanted = True
     try:
-        piece = connection.leftover()
-        while True:
-            if watch is not None:
-                piece = watch.feed(piece)
+        async for typed in pieces:
+            piece = typed if watch is None else watch.feed(typed)
             # What nobody will read is thrown away: the client must not wait for its output's sake.
             wanted = wanted and await stdin.write(piece)
             if watch is not None and watch.detached:
                 return True
-            piece = await connection.stream.receive()
-            if not piece:
-                break
     except ClientGone:
         pass
     return False

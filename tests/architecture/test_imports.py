@@ -20,6 +20,7 @@ ALLOWED = {
         "msgspec",
         "prometheus_client",
         "uvloop",
+        "wsproto",
     },
     "mdocker": {"cyclopts", "h11", "rich"},
 }

@@ -161,4 +161,4 @@ def test_what_is_not_done_is_refused_by_name(docker, flock, what):
 
 def test_whatever_is_refused_is_asked_for_here():
     """But what the CLI never asks for by itself."""
-    assert set(untold(REFUSED)) <= {"attaching by WebSocket", "terminals"}
+    assert set(untold(REFUSED)) <= {"terminals"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import socket
 import tarfile
 import threading
 import warnings
@@ -14,6 +15,7 @@ import pytest
 from tests.clients.not_done import still_refused, untold, words
 
 docker = pytest.importorskip("docker", reason="needs docker-py (pip install docker)")
+websocket = pytest.importorskip("websocket", reason="needs pip install docker[websockets]")
 
 SLEEP = ["sleep", "600"]
 
@@ -366,6 +368,54 @@ def test_a_terminal_and_its_input(client):
     assert container.wait()["StatusCode"] == 0
 
 
+def test_a_web_socket(engine):
+    """Over TCP: docker-py speaks WebSocket to no unix socket."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ends = [listener]
+
+    def pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def relay():
+        with contextlib.suppress(OSError):
+            while True:
+                ours, theirs = listener.accept()[0], socket.socket(socket.AF_UNIX)
+                ends.extend((ours, theirs))
+                theirs.connect(str(engine.socket))
+                for pair in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=pass_on, args=pair, daemon=True).start()
+
+    threading.Thread(target=relay, daemon=True).start()
+    url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    with contextlib.closing(docker.DockerClient(base_url=url, timeout=20)) as client:
+        command = ["sh", "-c", "read x; echo got $x; echo err >&2; exit 3"]
+        container = client.containers.create("box:1", command, stdin_open=True)
+        wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        sock = container.attach_socket(params=wanted, ws=True)
+        container.start()
+        sock.ping("still there?")
+        opcode, frame = sock.recv_data_frame(True)
+        assert (opcode, frame.data) == (websocket.ABNF.OPCODE_PONG, b"still there?")
+        sock.send(b"tweet\n")
+        said = {}
+        while (frame := sock.recv_frame()).opcode != websocket.ABNF.OPCODE_CLOSE:
+            assert frame.opcode == websocket.ABNF.OPCODE_BINARY
+            said[frame.data] = True
+        assert said.keys() == {b"got tweet\n", b"err\n"}
+        assert frame.data == (1000).to_bytes(2, "big")
+        sock.close()
+        assert container.wait()["StatusCode"] == 3
+        with pytest.raises(websocket.WebSocketBadStatusException, match="404"):
+            client.api.attach_socket("nosuch", ws=True)
+    for one in ends:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+
 def tar_of(name, text):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -376,9 +426,6 @@ def tar_of(name, text):
 
 
 REFUSED = {
-    "attaching by WebSocket": lambda c: c.api._result(
-        c.api._get(c.api._url("/containers/{0}/attach/ws", "bird"))
-    ),
     "builds": lambda c: c.images.build(fileobj=io.BytesIO(b"FROM host\n")),
     "checking of registry credentials": lambda c: c.login("user", "word", registry="here:5000"),
     "commit": lambda c: c.containers.get("bird").commit("nest"),

@@ -331,7 +331,6 @@ def test_ended_input_stays_ended_over_a_death(kept, attached):
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("resize?h=24&w=80", 400, "has no terminal"),
         ("resize?h=x&w=80", 400, "invalid resize"),
         ("attach?stream=1&stdin=1&detachKeys=nosuch", 400, "invalid detach keys"),
     ],

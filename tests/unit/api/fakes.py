@@ -157,6 +157,7 @@ class FakeAttachment:
         self.send, self.receive = anyio.create_memory_object_stream(1000)
         self.closed = False
         self.lost = ""
+        self.begun = anyio.Event()
 
     async def __aiter__(self):
         async for piece in self.receive:

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from supervisor.api import typed
+from supervisor.api import hijacked, typed
 from supervisor.api.sockets import ClientGone
 from supervisor.stdin import Stdin
 
@@ -38,6 +38,10 @@ class FakeConnection:
 
     def leftover(self):
         return self.early
+
+
+def beside(show, connection, target):
+    return typed.beside(show, hijacked.typed(connection), target)
 
 
 class Taking:
@@ -88,20 +92,20 @@ async def until_ended(one):
 async def test_all_of_it_arrives_and_then_its_end(taking):
     one = taking()
     connection = FakeConnection(b"two", b"three", b"", early=b"one")
-    assert not await typed.beside(lambda: until_ended(one), connection, one.target)
+    assert not await beside(lambda: until_ended(one), connection, one.target)
     assert (one.got, one.ends) == (b"onetwothree", 1)
 
 
 async def test_a_broken_connection_is_an_end_too(taking):
     one = taking()
-    assert not await typed.beside(lambda: until_ended(one), FakeConnection(b"x", None), one.target)
+    assert not await beside(lambda: until_ended(one), FakeConnection(b"x", None), one.target)
     assert (one.got, one.ends) == (b"x", 1)
 
 
 async def test_the_keys_leave_and_end_nothing(taking):
     one = taking(b"\x10\x11")
     connection = FakeConnection(b"a\x10", b"b\x10", b"\x11c", b"never")
-    assert await typed.beside(anyio.sleep_forever, connection, one.target)
+    assert await beside(anyio.sleep_forever, connection, one.target)
     assert (one.got, one.ends) == (b"a\x10b", 0)
     assert connection.stream.pieces == [b"never"]
 
@@ -112,7 +116,7 @@ async def test_the_end_of_the_output_ends_the_typing(taking):
     async def show():
         await anyio.wait_all_tasks_blocked()
 
-    assert not await typed.beside(show, FakeConnection(b"x"), one.target)
+    assert not await beside(show, FakeConnection(b"x"), one.target)
     assert (one.got, one.ends) == (b"x", 0)
 
 
@@ -121,7 +125,7 @@ async def test_what_goes_wrong_with_the_output_is_raised_as_it_is(taking):
         raise ClientGone
 
     with pytest.raises(ClientGone):
-        await typed.beside(show, FakeConnection(), taking().target)
+        await beside(show, FakeConnection(), taking().target)
 
 
 async def test_what_nobody_reads_is_thrown_away(taking):
@@ -129,7 +133,7 @@ async def test_what_nobody_reads_is_thrown_away(taking):
     one = taking()
     one.stdin.close()
     connection = FakeConnection(*[b"x" * 65536] * 50, b"")
-    assert not await typed.beside(lambda: until_ended(one), connection, one.target)
+    assert not await beside(lambda: until_ended(one), connection, one.target)
     assert connection.stream.pieces == []
 
 
@@ -139,7 +143,7 @@ async def test_who_ended_before_anybody_could_type():
 
     connection = FakeConnection(b"x")
     target = typed.Target(opened, None, lambda: None)
-    assert not await typed.beside(target.ended.wait, connection, target)
+    assert not await beside(target.ended.wait, connection, target)
     assert connection.stream.pieces == [b"x"]
 
 
@@ -147,7 +151,7 @@ async def test_a_slow_one_holds_nothing_but_its_last_piece(taking):
     one = taking()
     connection = FakeConnection(*[b"x" * 65536] * 50)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(typed.beside, anyio.sleep_forever, connection, one.target)
+        tasks.start_soon(beside, anyio.sleep_forever, connection, one.target)
         await anyio.wait_all_tasks_blocked()
         assert len(connection.stream.pieces) == 48  # one in the pipe, one in hand
         tasks.cancel_scope.cancel()
