@@ -71,18 +71,16 @@ async def live(
                 for (source, stream), event in zip(sources, drained, strict=True):
                     group.start_soon(_pump, lane, source, run.log.stream(stream), event)
                 _open(container, run)
-                await _exit(run)
+                await _exit(engine, container, run)
                 await _drained(lane, drained)
                 group.cancel_scope.cancel()
         except Exception:
             # Its output is lost from here on, its end must not be.
             log.exception("container.pump_failed")
-            await _exit(run)
+            await _exit(engine, container, run)
         if lane is not None and not await lane.close(STALLED_LIMIT_S):
             log_trouble.tell_unfinished(engine, container)
         ending = await engine.shim.ending(container.id, run.pidfd)
-        if shares_pids(container):
-            await end_left_over(engine.cgroups, container.id)
         record_end(engine, container, run, ending)
     except Exception:
         log.exception("container.task_failed")
@@ -138,10 +136,12 @@ async def _drained(lane: Lane, drained: Iterable[anyio.Event]) -> None:
             return
 
 
-async def _exit(run: Run) -> None:
+async def _exit(engine: Engine, container: Container, run: Run) -> None:
     if run.pidfd >= 0 and not run.exited.is_set():
         await anyio.wait_readable(run.pidfd)
     run.exited.set()
+    if shares_pids(container):
+        await end_left_over(engine.cgroups, container.id, run.pid)  # it holds our pipes open
 
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:

@@ -83,17 +83,36 @@ async def kill_strays(cgroups: Cgroups, place: str, *, expected: bool = False) -
                         kernel.wait_pidfd(pidfd)  # a dead shim's inits are our children
 
 
-async def end_left_over(cgroups: Cgroups, container_id: str) -> None:
+async def end_left_over(cgroups: Cgroups, container_id: str, first: int) -> None:
     """End what a container leaves behind whose first process was the first of no pid namespace:
     only its cgroup still says what is its own.
 
     What nobody adopted becomes ours, as we are the shim's subreaper, and is buried.
+
+    Args:
+        first: The pid of its first process, which has ended. If its shim has died it is ours, too,
+            and not to be buried before its end is on record.
     """
     try:
         await kill_strays(cgroups, container_id, expected=True)
+        with anyio.move_on_after(LIMIT_S, shield=True):
+            # A process that ends leaves its cgroup before it leaves its children to us.
+            while orphans := set(_orphans(cgroups, container_id)) - {first}:
+                for pid in orphans:
+                    await _bury(pid)
     except OSError as error:
         log.error("cgroup.not_killed", container=container_id[:12], error=str(error))
-    bury_orphans(cgroups, container_id)
+
+
+async def _bury(pid: int) -> None:
+    """Wait for the end of a child of ours that was killed, and reap it."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            await anyio.wait_readable(pidfd)
+            kernel.wait_pidfd(pidfd)
+        finally:
+            os.close(pidfd)
 
 
 def bury_orphans(cgroups: Cgroups, place: str) -> None:
@@ -105,11 +124,20 @@ def bury_orphans(cgroups: Cgroups, place: str) -> None:
     Args:
         place: `ID/NAME`, or a container's id for all that are in or below its cgroup.
     """
+    for pid in _orphans(cgroups, place):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _orphans(cgroups: Cgroups, place: str) -> list[int]:
+    """Our children that are, or died, in this cgroup or below it."""
     theirs = f"/{cgroups.parent}/{place}"
+    found = []
     for tasks in Path("/proc/self/task").iterdir():
         for pid in (tasks / "children").read_text().split():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 where = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
                 lines = [line for line in where if line.startswith("0::")]
                 if any(line.endswith(theirs) or f"{theirs}/" in line for line in lines):
-                    os.waitpid(int(pid), os.WNOHANG)
+                    found.append(int(pid))
+    return found

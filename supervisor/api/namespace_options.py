@@ -78,7 +78,9 @@ def warnings(host: wire.AskedHostConfig, modes: Namespaces) -> list[str]:
     if host.Init and (modes.pid == "host" or donor_id(modes.pid)):
         told.append("an init is run in a PID namespace of its own only: --init changes nothing")
     if host.ShmSize and (modes.ipc in ("host", "none") or donor_id(modes.ipc)):
-        told.append(f"--shm-size changes nothing: with IPC mode {modes.ipc} it has no /dev/shm")
+        told.append(
+            f"--shm-size changes nothing: with IPC mode {modes.ipc} it has no /dev/shm of its own"
+        )
     return told
 
 
