@@ -25,6 +25,7 @@ from supervisor import disk, tmpfs_options
 from supervisor.container import Container
 from supervisor.errors import BadParameter, Conflict, EngineFault, NotFound, Unsupported
 from supervisor.events import EventBus
+from supervisor.states import State
 from supervisor.tree_sizes import disk_bytes
 from supervisor.volumes_store import (
     DATA,
@@ -140,12 +141,17 @@ class Volumes:
         """Where a volume's files are."""
         return self.folder / name / DATA
 
-    def users(self, name: str) -> list[str]:
-        """The ids of the containers that have it among their mounts."""
+    def users(self, name: str, staying: bool = False) -> list[str]:
+        """The ids of the containers that have it among their mounts.
+
+        Args:
+            staying: Only those that are not being removed.
+        """
         return [
             container.id
             for container in self._containers()
             if any(point.volume == name for point in container.config.mounts.points)
+            and not (staying and container.state is State.REMOVING)
         ]
 
     def use(self) -> collections.Counter[str]:
@@ -212,7 +218,8 @@ class Volumes:
         """Delete a volume.
 
         Args:
-            of: The id of a container that is being removed: its use does not count.
+            of: The id of a container that is being removed: its use does not count, nor that of
+                others that are going as well, or two would leave it to each other.
 
         Raises:
             NoSuchVolume: There is none.
@@ -221,7 +228,7 @@ class Volumes:
         """
         async with self._lock:
             self.find(name)
-            users = [user for user in self.users(name) if user != of]
+            users = [user for user in self.users(name, staying=bool(of)) if user != of]
             if users:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             doomed, place = doomed_place(self.folder), self.folder / name

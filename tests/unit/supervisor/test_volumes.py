@@ -1,5 +1,6 @@
 """Volumes on a disk that refuses, hangs or was cut; tmpfs options; shared mounts."""
 
+import contextlib
 import os
 
 import anyio
@@ -8,10 +9,13 @@ import pytest
 from runtime import flags
 from supervisor import tmpfs_options, volumes_store
 from supervisor import volumes as volumes_module
-from supervisor.errors import BadParameter, EngineFault, Unsupported
+from supervisor.container import Container, ContainerConfig, Life
+from supervisor.errors import BadParameter, Conflict, EngineFault, Unsupported
 from supervisor.events import EventBus
+from supervisor.mount_points import MountPoint, Mounts
 from supervisor.shared_mounts import refusal
 from supervisor.state_version import VERSION, NewerState
+from supervisor.states import State
 from supervisor.tree_sizes import disk_bytes
 from supervisor.volumes import NoSuchVolume, Volumes
 
@@ -28,6 +32,14 @@ def store(folder):
     made = Volumes(folder, events, list, anyio.CapacityLimiter(1))
     made.recover()
     return made, events
+
+
+def container(name, volume, state):
+    mounts = Mounts(points=(MountPoint(kind="volume", target="/v", volume=volume),))
+    config = ContainerConfig(image="host", image_id="sha256:0", mounts=mounts)
+    made = Container(name * 64, name, config, 1)
+    made.life = Life(state=state)
+    return made
 
 
 def refusing(*_args, **_kwargs):
@@ -67,6 +79,21 @@ async def test_a_disk_that_refuses_a_removal_keeps_it_whole(folder, monkeypatch)
     assert again.all() == []
     await again.sweep(again.recover())
     assert not left.exists()
+
+
+@pytest.mark.anyio
+async def test_two_that_go_at_once_do_not_leave_it_to_each_other(folder):
+    """Found by docker-compose down -v, where a service has the volumes of another."""
+    for other, goes in ((State.REMOVING, True), (State.EXITED, False)):
+        containers = [container("a", "shared", State.REMOVING), container("b", "shared", other)]
+        volumes = Volumes(folder, EventBus(), containers.copy, anyio.CapacityLimiter(1))
+        await volumes.create("shared")
+        with contextlib.nullcontext() if goes else pytest.raises(Conflict, match="in use"):
+            await volumes.remove("shared", of="a" * 64)
+        # Who asks for the volume itself is told of everybody.
+        if not goes:
+            with pytest.raises(Conflict, match=r"a{64}, b{64}"):
+                await volumes.remove("shared")
 
 
 @pytest.mark.anyio
