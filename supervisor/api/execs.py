@@ -152,14 +152,14 @@ async def _attend(engine: Engine, request: Request, session: Session, *, raw: bo
     refusing = flag(request, "refusing")
     head = hijacked.head(request, raw=raw)
     with connection.hangups.cancelling(connection.stream) as scope:
-        if not refusing:
-            # As in Docker before it runs; and while the client reads it, the command gets ready.
-            await connection.hijack(head)
-        await session.ready.wait()
         if refusing:
+            await session.ready.wait()
             if session.refusal is not None:
                 raise session.refusal
             await connection.hijack(head)
+        else:
+            # As in Docker before it runs; and while the client reads it, the command gets ready.
+            await connection.hijack(head, session.ready.wait)
         if session.refusal is not None:
             await take(1, f"{session.refusal}\r\n".encode())
         elif not session.command.stdin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 import http
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import h11
@@ -222,17 +222,24 @@ class Connection:
         """The client is gone in the middle of an answer: there is no next request."""
         self.abandoned = True
 
-    async def hijack(self, head: bytes) -> None:
+    async def hijack(
+        self, head: bytes, meanwhile: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
         """Send a hand-made head and leave HTTP: from here on the connection is a byte stream.
 
         Returns once the client has read the head. docker-py reads it through a buffer that it
         forgets: what had come together with it would be lost (an exec's only line, say).
+
+        Args:
+            meanwhile: Waits for what is to follow, while the client reads.
 
         Raises:
             ClientGone: Nobody will read it.
         """
         self.hijacked = True
         await self.stream.send(head)
+        if meanwhile is not None:
+            await meanwhile()
         await self.stream.taken(TAKING_SECONDS)
 
     def leftover(self) -> bytes:
