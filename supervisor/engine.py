@@ -54,6 +54,7 @@ from supervisor.errors import (
     BadParameter,
     Conflict,
     EngineFault,
+    NameInUse,
     NoSuchContainer,
     NoSuchImage,
     NotJoined,
@@ -370,15 +371,21 @@ class Engine:
 
         Raises:
             BadParameter: The name is not allowed, or is the one it has.
-            NameInUse: Another container has it.
+            Conflict: Another container has it.
             EngineFault: The disk refused; the old name stays.
         """
         if container.state in (State.REMOVING, State.GONE):
             raise NoSuchContainer(container.name)
-        old, new = container.name, names.check(name)
-        if new == old:
+        old = container.name
+        if not name:
+            raise BadParameter("Neither old nor new names may be empty")
+        if name.removeprefix("/") == old:
             raise BadParameter("Renaming a container with the same name as its current name")
-        self.containers.rename(container, new)
+        try:
+            self.containers.rename(container, names.check(name))
+        except (BadParameter, NameInUse) as error:
+            kind = BadParameter if isinstance(error, BadParameter) else Conflict
+            raise kind(f"Error when allocating new name: {error}") from error
         try:
             store.save(self.directory(container), container)
         except OSError as error:

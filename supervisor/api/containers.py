@@ -153,9 +153,11 @@ async def rename(engine: Engine, request: Request) -> Reply:
 
 async def remove(engine: Engine, request: Request) -> Reply:
     """DELETE /containers/{id}"""
-    container = found(engine, request)
     if flag(request, "link"):
-        raise Unsupported("mdocker does not support links: there is none to remove")
+        raise Unsupported(
+            f"mdocker does not support removing links: remove {request.names[0]!r} without link"
+        )
+    container = found(engine, request)
     await engine.remove(container, flag(request, "force"), flag(request, "v"))
     return _DONE
 

@@ -17,7 +17,10 @@ log = structlog.get_logger()
 
 _KNOWN = prune_filters.LABELS_AND_TIME | {"dangling"}
 _KNOWN_OF_BUILDS = frozenset(
-    {"description", "id", "inuse", "parent", "private", "shared", "type", "until"}
+    {
+        *("description", "id", "inuse", "label", "label!", "parent", "private", "shared"),
+        *("type", "until"),
+    }
 )
 _encode = msgspec.json.Encoder().encode
 

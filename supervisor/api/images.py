@@ -43,7 +43,7 @@ def _fits(engine: Engine, image: Image, filters: Filters) -> bool:
     dangling = filtering.single_flag(filters, "dangling")
     if dangling is not None and dangling == bool(image.tags):
         return False
-    if not filtering.labels_match(filters.get("label", []), image.config.get("Labels") or {}):
+    if not filtering.labels_match(filters.get("label", []), _labels(image)):
         return False
     if "before" in filters:
         other = engine.images.resolve(filters["before"][0])
@@ -57,6 +57,10 @@ def _fits(engine: Engine, image: Image, filters: Filters) -> bool:
     return not patterns or any(_refers(tag, p) for tag in image.tags for p in patterns)
 
 
+def _labels(image: Image) -> dict[str, str]:
+    return image.config.get("Labels") or {}
+
+
 def _refers(tag: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(tag, pattern) or fnmatch.fnmatchcase(tag.rpartition(":")[0], pattern)
 
@@ -66,7 +70,7 @@ def _summary(image: Image, containers: int) -> dict[str, Any]:
         "Containers": containers,
         "Created": image.created_ns // 10**9,
         "Id": image.id,
-        "Labels": image.config.get("Labels") or {},
+        "Labels": _labels(image),
         "ParentId": image.parent,
         "RepoDigests": [],
         "RepoTags": list(image.tags),
@@ -122,7 +126,8 @@ async def tag(engine: Engine, request: Request) -> Reply:
     image = await anyio.to_thread.run_sync(
         engine.images.tag, request.names[0], name, limiter=engine.limits.removals
     )
-    engine.events.publish("image", "tag", image.id, {"name": references.parse(name).tagged()})
+    tagged = references.parse(name).tagged()
+    engine.events.publish("image", "tag", image.id, {**_labels(image), "name": tagged})
     return Reply(201)
 
 
@@ -154,9 +159,9 @@ async def removed(engine: Engine, reference: str, force: bool = False) -> list[d
     for removal in removals:
         if isinstance(removal, Deleted):
             shown.append({"Deleted": removal.id})
-            if removal.id == image.id:
-                engine.events.publish("image", "delete", image.id, {"name": image.id})
+            if removal.id in family:
+                engine.events.publish("image", "delete", removal.id, {"name": removal.id})
         else:
             shown.append({"Untagged": removal.reference})
-            engine.events.publish("image", "untag", image.id, {"name": name})
+            engine.events.publish("image", "untag", image.id, {**_labels(image), "name": name})
     return shown

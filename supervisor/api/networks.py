@@ -144,7 +144,8 @@ async def remove(_engine: Engine, request: Request) -> Reply:
     raise _Predefined(f"{name} is a pre-defined network and cannot be removed")
 
 
-async def prune(_engine: Engine, request: Request) -> Reply:
+async def prune(engine: Engine, request: Request) -> Reply:
     """POST /networks/prune: of the two that there are, none."""
     prune_filters.fits(filtering.parse(request, prune_filters.LABELS_AND_TIME), views.now())
+    engine.events.publish("network", "prune", "", {"reclaimed": "0"})
     return Reply(body=b'{"NetworksDeleted":null}')

@@ -72,6 +72,8 @@ _ROUTES: list[Route] = [
     ("POST", "/containers/{id}/update", update.update),
     ("POST", "/containers/{id}/wait", containers.wait),
     ("DELETE", "/containers/{id}", containers.remove),
+    # The name of a link has a slash in it.
+    ("DELETE", "/containers/{name}", containers.remove),
     ("GET", "/volumes", volumes.list_volumes),
     ("POST", "/volumes/create", volumes.create),
     ("POST", "/volumes/prune", volumes.prune),

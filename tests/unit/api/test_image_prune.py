@@ -36,7 +36,7 @@ class Store:
         self.fake = images
         self.kept = {}
 
-    def delete(self, reference, force, in_use):
+    def delete(self, reference, force, in_use, parents=True):
         found = self.fake.resolve(reference)
         if found.id in self.kept:
             raise ImageConflict("conflict: it has children")
@@ -138,6 +138,6 @@ async def test_wrong_filters(pruned, filters, text):
 
 async def test_there_is_no_build_cache(engine_and_client):
     async with engine_and_client() as (_, connect), connect() as client:
-        answer = await client.request("POST", '/build/prune?filters={"until":["1h"]}')
+        answer = await client.request("POST", '/build/prune?filters={"until":["1h"],"label":["a"]}')
         assert (answer.status, answer.json) == (200, {"CachesDeleted": None, "SpaceReclaimed": 0})
         assert (await client.request("POST", '/build/prune?filters={"x":["1"]}')).status == 400

@@ -95,7 +95,7 @@ async def test_a_name_more(engine_and_client):
         assert engine.images.tagged_with == ("host", "mine:1.0")
         event = engine.events.past()[-1]
         assert (event.type, event.action, event.id) == ("image", "tag", "sha256:" + "a" * 64)
-        assert event.attributes == {"name": "mine:1.0"}
+        assert event.attributes == {"made-by": "mdocker", "name": "mine:1.0"}
         answer = await client.request("POST", "/images/host/tag")
         assert (answer.status, answer.message[:17]) == (400, "a name is missing")
 

@@ -59,7 +59,7 @@ async def test_no_such_network(engine_and_client, path):
 
 
 async def test_filters_that_can_not_be(engine_and_client):
-    async with engine_and_client() as (_, connect), connect() as client:
+    async with engine_and_client() as (engine, connect), connect() as client:
         for filters, text in (
             ({"nosuch": ["x"]}, "invalid filter 'nosuch'"),
             ({"type": ["odd"]}, "invalid filter 'type=odd'"),
@@ -70,7 +70,7 @@ async def test_filters_that_can_not_be(engine_and_client):
 
 
 async def test_none_can_be_taken_away(engine_and_client):
-    async with engine_and_client() as (_, connect), connect() as client:
+    async with engine_and_client() as (engine, connect), connect() as client:
         for name, status, text in (
             ("host", 403, "host is a pre-defined network and cannot be removed"),
             ("nest_default", 404, "network nest_default not found"),
@@ -79,6 +79,12 @@ async def test_none_can_be_taken_away(engine_and_client):
             assert (answer.status, answer.message) == (status, text)
         pruned = await client.request("POST", "/networks/prune?filters={}")
         assert (pruned.status, pruned.json) == (200, {"NetworksDeleted": None})
+        event = engine.events.past()[-1]
+        assert (event.type, event.action, event.attributes) == (
+            "network",
+            "prune",
+            {"reclaimed": "0"},
+        )
         bad = await client.request(
             "POST", f"/networks/prune?filters={quote(json.dumps({'name': ['x']}))}"
         )
