@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import warnings
 
 import pytest
@@ -76,6 +77,66 @@ def test_commands_files_and_volumes_in_it(containers, tmp_path):
         assert bird.exec("cat /nest/egg") == (0, b"egg")
         assert bird.exec(["cat", "/tmp/song"]).output == b"tweet"
         assert bird.exec("false").exit_code == 1
+
+
+SERVER = ["sh", "-c", "echo one; echo one >&2; sleep 0.1; touch /tmp/ok; echo ready; sleep 600"]
+
+
+def strategies():
+    """What each waits for, and the log that must be there then."""
+    wait = pytest.importorskip("testcontainers.core.wait_strategies")
+    seen = wait.ExecWaitStrategy(["test", "-e", "/tmp/ok"])
+    return {
+        "log": wait.LogMessageWaitStrategy("ready"),
+        "log, several times": wait.LogMessageWaitStrategy(re.compile("^one$", re.M), times=2),
+        "command": seen,
+        "health": wait.HealthcheckWaitStrategy(),
+        "state": wait.ContainerStatusWaitStrategy(),
+        "all of them": wait.CompositeWaitStrategy(
+            wait.ContainerStatusWaitStrategy(), wait.LogMessageWaitStrategy("ready"), seen
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["log", "log, several times", "command", "health", "state", "all of them"]
+)
+def test_it_is_waited_for(containers, name):
+    check = {"test": ["CMD", "test", "-e", "/tmp/ok"], "interval": 20_000_000, "retries": 1000}
+    strategy = strategies()[name].with_poll_interval(0.02).with_startup_timeout(20)
+    made = containers.DockerContainer("box:1", command=SERVER, healthcheck=check)
+    with made.waiting_for(strategy) as server:
+        wrapped = server.get_wrapped_container()
+        wrapped.reload()
+        assert wrapped.status == "running"
+        assert name != "health" or wrapped.health == "healthy"
+        assert name not in ("log", "all of them") or b"ready" in server.get_logs()[0]
+
+
+def test_what_ends_before_it_is_ready_is_not_waited_for(containers, engine):
+    strategy = strategies()["log"].with_poll_interval(0.02).with_startup_timeout(20)
+    made = containers.DockerContainer("box:1", command=["sh", "-c", "echo early; exit 3"])
+    with pytest.raises(RuntimeError, match="exited, exit code: 3"):
+        made.waiting_for(strategy).start()
+    made.stop()
+    assert engine.get("/containers/json?all=1").json == []
+
+
+def test_what_is_wrapped(containers):
+    made = containers.DockerContainer("box:1", command=SERVER)
+    with made.with_tmpfs_mount("/scratch", "size=1m") as server:
+        wrapped = server.get_wrapped_container()
+        assert server.exec("df -k /scratch").output.splitlines()[1].split()[1] == b"1024"
+        wrapped.pause()
+        wrapped.reload()
+        assert wrapped.status == "paused"
+        wrapped.unpause()
+        assert wrapped.top()["Processes"][0][-1].startswith("sh -c")
+        assert {"Path": "/tmp/new", "Kind": 1} not in wrapped.diff()
+        assert server.exec("touch /tmp/new").exit_code == 0
+        assert {"Path": "/tmp/new", "Kind": 1} in wrapped.diff()
+        wrapped.restart(timeout=0)
+        assert server.get_container_info().State.Status == "running"
 
 
 def test_what_is_not_done_is_refused_in_words(containers):
