@@ -82,7 +82,9 @@ class ContainerOptions:
             "container:NAME (of one that is shareable), host, or none (without /dev/shm)",
         ),
     ] = ""
-    uts: Annotated[str, flag("--uts", help="host: the machine's host name, not one of its own")] = ""
+    uts: Annotated[str, flag("--uts", help="host: the machine's host name, not one of its own")] = (
+        ""
+    )
     init: Annotated[
         bool,
         flag(
@@ -134,6 +136,14 @@ class ContainerOptions:
         flag("--memory-reservation", help="Memory that it keeps, if possible, when it is short"),
     ] = ""
     cpus: Annotated[str, flag("--cpus", help="Number of CPUs, such as 0.5")] = ""
+    memory_swappiness: Annotated[
+        int,
+        flag(
+            "--memory-swappiness",
+            help="How readily its memory is swapped out, 0 to 100 (cgroup v1 alone); -1: as the "
+            "machine's",
+        ),
+    ] = -1
     cpuset_cpus: Annotated[
         str, flag("--cpuset-cpus", help="The CPUs that it may use, such as 0-2,5")
     ] = ""

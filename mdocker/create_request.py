@@ -96,6 +96,8 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         host["AutoRemove"] = True
     if options.pids_limit is not None:
         host["PidsLimit"] = options.pids_limit
+    if options.memory_swappiness != -1:
+        host["MemorySwappiness"] = options.memory_swappiness
     if options.group_add:
         host["GroupAdd"] = list(options.group_add)
     if options.security_opt:

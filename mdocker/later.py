@@ -28,7 +28,7 @@ _RUN = {
     **dict.fromkeys(
         (
             *("--blkio-weight-device", "--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory"),
-            *("--memory-swappiness", "--oom-kill-disable", "--oom-score-adj", "--ulimit"),
+            *("--oom-kill-disable", "--oom-score-adj", "--ulimit"),
             *("--device-read-bps", "--device-read-iops", "--device-write-bps"),
             *("--device-write-iops", "--sysctl", "--cgroup-parent"),
         ),

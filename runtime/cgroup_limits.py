@@ -21,6 +21,7 @@ class Limits:
         cpu_shares: Relative weight as on v1: 2 to 262144, 1024 is the kernel's default.
         pids: Processes and threads; None, 0 and -1 are no limit.
         memory_reservation: Bytes that the kernel tries to leave it when memory gets short.
+        memory_swappiness: 0 to 100; None is the kernel's default. v1 alone has it.
         cpuset_cpus: The CPUs that it may use, as in "0-2,5"; empty for all.
         cpuset_mems: The same for memory nodes.
         blkio_weight: Its part of a busy block device, 10 to 1000; 0 is the kernel's default.
@@ -33,6 +34,7 @@ class Limits:
     cpu_shares: int = 0
     pids: int | None = None
     memory_reservation: int = 0
+    memory_swappiness: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
@@ -40,7 +42,8 @@ class Limits:
     def controllers(self) -> tuple[str, ...]:
         """The controllers that have something to do."""
         wanted = []
-        if self.memory or self.memory_swap > 0 or self.memory_reservation:
+        swappy = self.memory_swappiness is not None
+        if self.memory or self.memory_swap > 0 or self.memory_reservation or swappy:
             wanted.append("memory")
         if self.cpu_quota > 0 or self.cpu_period or self.cpu_shares:
             wanted.append("cpu")
@@ -68,6 +71,8 @@ def v1_values(controller: str, limits: Limits) -> dict[str, str]:
             values["memory.memsw.limit_in_bytes" + ("" if limits.memory_swap else "?")] = str(swap)
         if limits.memory_reservation:
             values["memory.soft_limit_in_bytes"] = str(limits.memory_reservation)
+        if limits.memory_swappiness is not None:
+            values["memory.swappiness"] = str(limits.memory_swappiness)
     elif controller == "cpu":
         if limits.cpu_period:
             values["cpu.cfs_period_us"] = str(limits.cpu_period)

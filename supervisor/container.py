@@ -34,6 +34,7 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
         cpu_shares: Relative weight, 1024 is the default.
         pids: Processes and threads; None, 0 or -1 is no limit.
         memory_reservation: Bytes that it keeps, if possible, when memory gets short.
+        memory_swappiness: 0 to 100, on v1 alone; None is the kernel's default.
         cpuset_cpus: The CPUs that it may use, as in "0-2,5"; empty for all.
         cpuset_mems: The same for memory nodes.
         blkio_weight: Its part of a busy block device, 10 to 1000; 0 is the kernel's default.
@@ -47,6 +48,7 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_shares: int = 0
     pids: int | None = None
     memory_reservation: int = 0
+    memory_swappiness: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0

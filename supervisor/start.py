@@ -377,6 +377,7 @@ def limits_of(resources: Resources) -> Limits:
         cpu_shares=resources.cpu_shares,
         pids=resources.pids or 0,
         memory_reservation=resources.memory_reservation,
+        memory_swappiness=resources.memory_swappiness,
         cpuset_cpus=resources.cpuset_cpus,
         cpuset_mems=resources.cpuset_mems,
         blkio_weight=resources.blkio_weight,

@@ -12,9 +12,8 @@ import msgspec
 from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
 from supervisor import signals
-from supervisor.api import exposed_ports, namespace_options, wire
+from supervisor.api import exposed_ports, limits, namespace_options, wire
 from supervisor.api.health_options import checked_health
-from supervisor.api.limits import checked_resources, checked_shm_size
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
 from supervisor.api.options import refuse_unsupported, security_options
 from supervisor.api.parameters import checked_seconds
@@ -84,7 +83,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
     driver, log_options = _log(host.LogConfig)
     network_mode, warnings = _network(host.NetworkMode or "default", asked.NetworkingConfig)
     namespaces = checked_namespaces(host)
-    warnings += namespace_options.warnings(host, namespaces)
+    warnings += namespace_options.warnings(host, namespaces) + limits.warnings(host)
     stop_signal = asked.StopSignal or defaults.get("StopSignal") or ""
     if stop_signal:
         signals.parse(stop_signal)
@@ -111,7 +110,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         network_mode=network_mode,
         namespaces=namespaces,
         init=host.Init,
-        resources=checked_resources(host),
+        resources=limits.checked_resources(host),
         log_driver=driver,
         log_options=log_options,
         auto_remove=bool(host.AutoRemove),
@@ -119,7 +118,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         restart=_restart(host),
         health=checked_health(asked.Healthcheck, defaults, labels),
         security_options=security_options(host.SecurityOpt or ()),
-        shm_size=checked_shm_size(host.ShmSize),
+        shm_size=limits.checked_shm_size(host.ShmSize),
         attach_stdin=bool(asked.AttachStdin),
         attach_stdout=bool(asked.AttachStdout),
         attach_stderr=bool(asked.AttachStderr),

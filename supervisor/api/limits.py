@@ -63,6 +63,7 @@ def checked_resources(host: wire.AskedHostConfig) -> Resources:
         cpu_shares=shares,
         pids=pids if pids is not None and pids > 0 else None,
         memory_reservation=reservation,
+        memory_swappiness=_checked_swappiness(host.MemorySwappiness),
         cpuset_cpus=checked_set(host.CpusetCpus or "", _available_cpus(), "cpuset cpus", "CPUs"),
         cpuset_mems=checked_set(
             host.CpusetMems or "", available_nodes(), "cpuset mems", "memory nodes"
@@ -97,6 +98,32 @@ def _checked_reservation(reservation: int, memory: int) -> int:
             "Minimum memory limit can not be less than memory reservation limit, see usage"
         )
     return reservation
+
+
+def _checked_swappiness(asked: int | None) -> int | None:
+    if asked is None or asked == -1:
+        return None
+    if not 0 <= asked <= 100:
+        raise BadParameter(
+            f"invalid value: {asked}, valid memory swappiness range is 0-100 (-1 for the default)"
+        )
+    return None if pure_v2() else asked
+
+
+def warnings(host: wire.AskedHostConfig) -> list[str]:
+    """Return what is said of limits that this machine has not, as in Docker."""
+    if host.MemorySwappiness in (None, -1) or not pure_v2():
+        return []
+    return [
+        "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. "
+        "Memory swappiness discarded."
+    ]
+
+
+@functools.cache
+def pure_v2() -> bool:
+    """Tell whether this machine has cgroup v2 and nothing else."""
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 def _available_cpus() -> frozenset[int]:

@@ -14,7 +14,6 @@ _HOST = frozenset(wire.AskedHostConfig.__struct_fields__)
 _HARMLESS: dict[str, frozenset[Any]] = {
     "CgroupnsMode": frozenset({None, "", "private"}),
     "Isolation": frozenset({None, "", "default"}),
-    "MemorySwappiness": frozenset({None, -1}),
     "Runtime": frozenset({None, "", "mdocker", "runc"}),
     "UsernsMode": frozenset({None, "", "host"}),
 }

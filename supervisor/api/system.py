@@ -7,7 +7,6 @@ import os
 import platform
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -16,7 +15,7 @@ import msgspec
 from supervisor import init_program
 from supervisor.api.create import architecture
 from supervisor.api.durations import rfc3339_nano
-from supervisor.api.limits import cpus
+from supervisor.api.limits import cpus, pure_v2
 from supervisor.api.messages import Reply, Request
 from supervisor.api.release import VERSION
 from supervisor.api.router import NEWEST, OLDEST, version_text
@@ -195,7 +194,6 @@ def _machine() -> dict[str, Any]:
     except OSError:
         release = {}
     pages, page_size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    pure_v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     return {
         "KernelVersion": os.uname().release,
         "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
@@ -205,5 +203,5 @@ def _machine() -> dict[str, Any]:
         "NCPU": cpus(),
         "MemTotal": pages * page_size,
         "Name": socket.gethostname(),
-        "CgroupVersion": "2" if pure_v2 else "1",
+        "CgroupVersion": "2" if pure_v2() else "1",
     }

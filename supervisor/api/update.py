@@ -71,6 +71,7 @@ def updated_resources(id: str, asked: wire.AskedUpdate, before: Resources) -> Re
             CpuShares=asked.CpuShares or before.cpu_shares,
             PidsLimit=pids,
             MemoryReservation=_new(asked.MemoryReservation, before.memory_reservation),
+            MemorySwappiness=before.memory_swappiness,
             CpusetCpus=asked.CpusetCpus or before.cpuset_cpus,
             CpusetMems=asked.CpusetMems or before.cpuset_mems,
             BlkioWeight=asked.BlkioWeight or before.blkio_weight,

@@ -234,6 +234,7 @@ def _host_config(container: Container) -> wire.HostConfig:
         MemorySwap=limits.memory_swap or 2 * limits.memory,
         PidsLimit=limits.pids,
         MemoryReservation=limits.memory_reservation,
+        MemorySwappiness=limits.memory_swappiness,
         CpusetCpus=limits.cpuset_cpus,
         CpusetMems=limits.cpuset_mems,
         BlkioWeight=limits.blkio_weight,

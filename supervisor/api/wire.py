@@ -187,7 +187,7 @@ class HostConfig(msgspec.Struct, kw_only=True):
     DeviceRequests: None = None
     MemoryReservation: int = 0
     MemorySwap: int
-    MemorySwappiness: None = None
+    MemorySwappiness: int | None = None
     OomKillDisable: bool = False
     PidsLimit: int | None
     Ulimits: list[None] = []

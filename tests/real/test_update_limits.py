@@ -181,6 +181,19 @@ def test_cpus_nodes_weights_and_reservations_at_the_start_and_later(engine):
         assert not cgroups_of(container)
 
 
+def test_swappiness_is_kept_by_an_update(engine):
+    limits = {"MemorySwappiness": 7}
+    container = engine.run("sh", "-c", "echo up; sleep 1000", HostConfig=limits)
+    up(engine, container)
+    assert update(engine, container, Memory=64 * MIB).status == 200
+    told = engine.inspect(container)["HostConfig"]["MemorySwappiness"]
+    if engine.get("/info").json["CgroupVersion"] == "1":
+        assert (told, value(container, "memory.swappiness", "")) == (7, "7")
+    else:
+        assert told is None
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
 def test_what_the_kernel_refuses_changes_nothing_anywhere(engine):
     """The second of three controllers refuses: the first has its old values again."""
     container = engine.run(

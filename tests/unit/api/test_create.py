@@ -2,6 +2,7 @@
 
 import pytest
 
+from supervisor.api import limits
 from supervisor.api.limits import cpus
 
 pytestmark = pytest.mark.anyio
@@ -163,6 +164,19 @@ async def test_exposed_ports_are_told(engine_and_client):
     assert "ExposedPorts" not in (await shown(engine_and_client, {"Image": "host"}))["Config"]
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(None, None), (-1, None), (0, 0), (100, 100)])
+async def test_swappiness_is_of_cgroup_v1(engine_and_client, monkeypatch, asked, kept):
+    body = {"Image": "host", "HostConfig": {"NetworkMode": "none", "MemorySwappiness": asked}}
+    monkeypatch.setattr(limits, "pure_v2", lambda: False)
+    config, warnings = await created(engine_and_client, body)
+    assert (config.resources.memory_swappiness, warnings) == (kept, [])
+    monkeypatch.setattr(limits, "pure_v2", lambda: True)
+    config, warnings = await created(engine_and_client, body)
+    assert config.resources.memory_swappiness is None
+    text = "Your kernel does not support memory swappiness"
+    assert [warning[: len(text)] for warning in warnings] == [text] * (kept is not None)
+
+
 async def test_no_health_check_is_what_we_do(engine_and_client):
     await created(engine_and_client, {"Image": "host", "Healthcheck": {"Test": ["NONE"]}})
 
@@ -189,7 +203,6 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("CgroupnsMode", "host", "HostConfig.CgroupnsMode 'host'"),
         ("Runtime", "kata", "HostConfig.Runtime 'kata'"),
         ("OomScoreAdj", -5, "HostConfig.OomScoreAdj -5"),
-        ("MemorySwappiness", 10, "HostConfig.MemorySwappiness 10"),
         ("MaskedPaths", [], "HostConfig.MaskedPaths"),
         ("ReadonlyPaths", ["/proc/sys"], "HostConfig.ReadonlyPaths"),
         ("RestartPolicy", {"Jitter": 1}, "HostConfig.RestartPolicy.Jitter 1"),
@@ -270,6 +283,8 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
         ({"HostConfig": {"PidsLimit": -2}}, 400, "invalid PidsLimit -2"),
         ({"HostConfig": {"ShmSize": -1}}, 400, "SHM size can not be -1"),
         ({"HostConfig": {"GroupAdd": ["a\0b"]}}, 400, "invalid GroupAdd"),
+        ({"HostConfig": {"MemorySwappiness": 101}}, 400, "invalid value: 101, valid memory swapp"),
+        ({"HostConfig": {"MemorySwappiness": -2}}, 400, "invalid value: -2, valid memory swapp"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),
         (
             {"HostConfig": {"LogConfig": {"Type": "asdf"}}},

@@ -64,6 +64,7 @@ def test_a_tree_that_can_not_be_written(tmp_path):
         (Limits(cpu_period=1000), ("cpu",)),
         (Limits(memory=1, cpu_quota=1, pids=1), ("memory", "cpu", "pids")),
         (Limits(memory_reservation=1), ("memory",)),
+        (Limits(memory_swappiness=0), ("memory",)),
         (Limits(cpuset_mems="0", blkio_weight=10), ("cpuset", "blkio")),
     ],
 )
@@ -96,6 +97,7 @@ def test_only_what_has_a_limit_costs_a_directory(limits, controllers):
         ),
         ("pids", Limits(pids=7), {"pids.max": "7"}),
         ("memory", Limits(memory_reservation=7), {"memory.soft_limit_in_bytes": "7"}),
+        ("memory", Limits(memory_swappiness=0), {"memory.swappiness": "0"}),
         ("cpuset", Limits(cpuset_cpus="0", pids=7), {"cpuset.cpus": "0"}),
         ("blkio", Limits(blkio_weight=10, pids=7), {}),
     ],
