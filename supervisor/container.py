@@ -125,6 +125,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         groups: Supplementary groups beside the user's own, by name or number.
         runtime: Which name of the one runtime was asked for.
         isolation: "" or "default", as it was asked: there is one kind.
+        userns_mode: "" or "host", as it was asked: it is in the machine's user namespace anyway.
         network_mode: "default", "none" or "host", as it was asked, or `container:ID`.
         init: A real init is PID 1 and runs the payload; None where nobody has said.
         exposed_ports: `80/tcp`; nothing but told until there are networks.
@@ -154,6 +155,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     stop_timeout: int | None = None
     runtime: str = "mdocker"
     isolation: str = ""
+    userns_mode: str = ""
     network_mode: str = "default"
     namespaces: Namespaces = Namespaces()
     init: bool | None = None

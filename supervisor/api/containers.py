@@ -31,6 +31,9 @@ from supervisor.errors import BadParameter, EngineError, NoSuchContainer, Unsupp
 from supervisor.states import ACTIVE
 from supervisor.waiting import ExitResult
 
+_IPC_PRIVATE_SINCE = (1, 40)
+"""Older clients take it for granted that containers may share others' IPC, as in Docker."""
+
 _DONE = Reply(204)
 _UNCHANGED = Reply(304)
 _encode = msgspec.json.Encoder().encode
@@ -63,6 +66,8 @@ async def list_containers(engine: Engine, request: Request) -> Reply:
 async def create(engine: Engine, request: Request) -> Reply:
     """POST /containers/create"""
     asked = creation.read(await json_object(request))
+    if request.version < _IPC_PRIVATE_SINCE and asked.HostConfig and not asked.HostConfig.IpcMode:
+        asked.HostConfig.IpcMode = "shareable"
     reference = asked.Image or ""
     image = engine.images.resolve(reference)
     creation.check_platform(request.parameter("platform"), image, reference)

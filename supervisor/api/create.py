@@ -107,6 +107,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         stop_timeout=checked_seconds(asked.StopTimeout, "StopTimeout"),
         runtime=host.Runtime or asked.Runtime or "mdocker",
         isolation=host.Isolation or "",
+        userns_mode=host.UsernsMode or "",
         network_mode=network_mode,
         namespaces=namespaces,
         init=host.Init,

@@ -19,6 +19,12 @@ _HARMLESS: dict[str, frozenset[Any]] = {
 }
 """The values of options that ask for what we do anyway."""
 
+_INSTEAD = dict.fromkeys(
+    ("PortBindings", "PublishAllPorts"),
+    ": what listens in the network host is reached at its own port",
+)
+"""What to do, where there is something."""
+
 _NEW_PRIVILEGES = frozenset(
     f"no-new-privileges{value}" for value in ("", ":true", "=true", ":false", "=false")
 )
@@ -69,7 +75,10 @@ def refuse_unsupported(
     prefix = f"{where}." if where else "Config."
     for name, value in body.items():
         if name not in supported and not unused(value):
-            raise Unsupported(f"mdocker does not support {prefix}{name}{_shown(value)} yet")
+            instead = _INSTEAD.get(name, "")
+            raise Unsupported(
+                f"mdocker does not support {prefix}{name}{_shown(value)} yet{instead}"
+            )
 
 
 def _refuse_harmful(body: Mapping[str, Any], where: str, names: Iterable[str]) -> None:

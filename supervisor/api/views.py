@@ -220,6 +220,7 @@ def _host_config(container: Container) -> wire.HostConfig:
         Init=msgspec.UNSET if config.init is None else config.init,
         Runtime=config.runtime,
         Isolation=config.isolation,
+        UsernsMode=config.userns_mode,
         RestartPolicy=_restart_policy(config.restart),
         AutoRemove=config.auto_remove,
         ContainerIDFile=config.cid_file,

@@ -155,6 +155,27 @@ async def test_other_names_of_what_there_is_are_told(engine_and_client, body, ru
     assert (host["Runtime"], host["Isolation"]) == (runtime, isolation)
 
 
+async def test_the_user_namespace_there_is_may_be_asked_for(engine_and_client):
+    body = {"Image": "host", "HostConfig": {"UsernsMode": "host"}}
+    assert (await shown(engine_and_client, body))["HostConfig"]["UsernsMode"] == "host"
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "mode"),
+    [
+        ("1.39", "", "shareable"),
+        ("1.39", "none", "none"),
+        ("1.40", "", "private"),
+    ],
+)
+async def test_older_clients_may_share_ipc(engine_and_client, version, asked, mode):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        body = {"Image": "host", "HostConfig": {"IpcMode": asked}}
+        answer = await client.request("POST", f"/v{version}/containers/create", body)
+        assert answer.status == 201, answer.body
+        assert engine.containers.all()[0].config.namespaces.ipc == mode
+
+
 async def test_exposed_ports_are_told(engine_and_client):
     """docker-compose's `expose`; with the network none or host Docker does no more with them."""
     ports = {"80/tcp": {}, "53/udp": {}, "8080": {}}
@@ -213,6 +234,11 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("Mounts", [{"Type": "image", "Target": "/x"}], "mounts of type image"),
         ("Dns", ["1.1.1.1"], "HostConfig.Dns"),
         ("ExtraHosts", [""], "HostConfig.ExtraHosts"),
+        (
+            "PortBindings",
+            {"80/tcp": [{"HostPort": "80"}]},
+            "HostConfig.PortBindings yet: what listens in the network host is reached at its own",
+        ),
         ("AnOptionOfTomorrow", 1, "HostConfig.AnOptionOfTomorrow 1"),
     ],
 )
