@@ -30,6 +30,7 @@ from supervisor.errors import NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
 from supervisor.process_streams import console, input_pipe, output_pipe
+from supervisor.shared_namespaces import shares_pids
 from supervisor.stdin import Stdin, receive_terminal
 from supervisor.strays import bury_orphans, clear_below
 
@@ -266,6 +267,9 @@ async def entered(
             yield execution
         finally:
             await execution.finish()
+            if shares_pids(container):
+                # What earlier ones have left behind may have ended, with us for its parent.
+                bury_orphans(engine.cgroups, container.id, container.life.pid)
 
 
 def _streams(

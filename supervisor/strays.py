@@ -115,7 +115,7 @@ async def _bury(pid: int) -> None:
             os.close(pidfd)
 
 
-def bury_orphans(cgroups: Cgroups, place: str) -> None:
+def bury_orphans(cgroups: Cgroups, place: str, spared: int = 0) -> None:
     """Reap our children that died in a cgroup before anybody told us of them.
 
     A dead shim's become ours, as we are its subreaper. A zombie is still where it died
@@ -123,10 +123,12 @@ def bury_orphans(cgroups: Cgroups, place: str) -> None:
 
     Args:
         place: `ID/NAME`, or a container's id for all that are in or below its cgroup.
+        spared: One whose end somebody else is to learn.
     """
     for pid in _orphans(cgroups, place):
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+        if pid != spared:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def _orphans(cgroups: Cgroups, place: str) -> list[int]:

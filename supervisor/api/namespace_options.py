@@ -14,6 +14,7 @@ from supervisor.shared_namespaces import OF, donor_id
 
 _IN_ITS_NETWORK = (
     (("Config", "Hostname"), "hostname and the network mode"),
+    (("Config", "Domainname"), "domainname and the network mode"),
     (
         ("HostConfig", "Links"),
         "container type network can't be used with links. This would result in undefined behavior",
@@ -31,7 +32,8 @@ _IN_ITS_NETWORK = (
     ),
     (("Config", "ExposedPorts"), "port exposing and the container type network mode"),
 )
-"""What belongs to whoever made the network, in Docker's order."""
+"""What belongs to whoever made the network, in Docker's order and words; Docker forgets the domain
+name that was asked for."""
 
 
 def refuse_conflicts(body: Mapping[str, Any]) -> None:
@@ -43,8 +45,10 @@ def refuse_conflicts(body: Mapping[str, Any]) -> None:
     host = body.get("HostConfig")
     if not isinstance(host, Mapping):
         return
-    if host.get("UTSMode") == "host" and body.get("Hostname"):
-        raise BadParameter("conflicting options: hostname and the UTS mode")
+    if host.get("UTSMode") == "host":
+        for name in ("Hostname", "Domainname"):
+            if body.get(name):
+                raise BadParameter(f"conflicting options: {name.lower()} and the UTS mode")
     mode = host.get("NetworkMode")
     if not isinstance(mode, str) or not mode.startswith(OF):
         return

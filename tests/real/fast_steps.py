@@ -3,7 +3,9 @@
 A fast start's child writes to descriptor 4 and puts its own at 3 and 5, so whoever makes one has to
 keep these numbers free; pytest can't. Prints one JSON line.
 
-    python -m tests.real.fast_steps LOWER DIRECTORY
+    python -m tests.real.fast_steps LOWER DIRECTORY [INIT]
+
+INIT is run before the payload, in the machine's pid and IPC namespaces.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def host() -> Host:
     )
 
 
-def spec(lower: str, directory: Path, cgroups: Cgroups) -> Spec:
+def spec(lower: str, directory: Path, cgroups: Cgroups, **more: object) -> Spec:
     for name in ("upper", "work", "merged", "source"):
         (directory / name).mkdir()
     return Spec(
@@ -58,6 +60,7 @@ def spec(lower: str, directory: Path, cgroups: Cgroups) -> Spec:
         ),
         no_new_privileges=True,
         cgroup=cgroups.create("steps", Limits(pids=50)),
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -77,10 +80,11 @@ def keep_low_descriptors() -> tuple[int, int]:
     return null, faults
 
 
-def main(lower: str, directory: Path) -> dict[str, object]:
+def main(lower: str, directory: Path, init: str = "") -> dict[str, object]:
     _, faults = keep_low_descriptors()
     cgroups = Cgroups.detect(f"mdocker-steps{os.getpid()}")
-    plan = compile_plan(spec(lower, directory, cgroups).to_json())
+    more = {"init": init, "pid": "host", "ipc": "host"} if init else {}
+    plan = compile_plan(spec(lower, directory, cgroups, **more).to_json())
     programs, code, slots = Programs(host()), native.Code(), native.Slots()
     cgroup = os.open(plan.unified, os.O_PATH)
     fds_before = sorted(os.listdir("/proc/self/fd"))
@@ -96,7 +100,7 @@ def main(lower: str, directory: Path) -> dict[str, object]:
             struct.pack_into("=q", steps, fatal * 64, NO_SUCH_CALL)
             steps[fatal * 64 + 48 : fatal * 64 + 60] = bytes(12)  # no errno passed over, no jump
         first = slot.fill(token, texts.content, bytes(steps))
-        _, pidfd = slot.spawn(code, first, spawner.CLONE_FLAGS, cgroup)
+        _, pidfd = slot.spawn(code, first, spawner.clone_flags(plan), cgroup)
         for fd in (status_w, *out):
             os.close(fd)
         ready, _, _ = select.select([faults, status], [], [], 10)
@@ -144,4 +148,4 @@ def main(lower: str, directory: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])))

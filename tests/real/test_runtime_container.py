@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
+import signal
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from runtime.spec import Bind
+from runtime import process_stat
+from runtime.spec import Bind, Donor
+from tests.real.shim_driver import BUSYBOX
+
+KINDS = {"net": "network", "pid": "pid", "ipc": "ipc"}
 
 
 def test_every_namespace_is_its_own(driver):
@@ -28,6 +35,67 @@ def test_the_hosts_network_on_request_with_its_sys_read_only(driver):
     assert "ro" in options.split(",")
     host = next(line for line in Path("/proc/mounts").read_text().splitlines() if " /sys " in line)
     assert "rw" in host.split()[3].split(",")
+
+
+def test_the_machine_s_namespaces_on_request(driver):
+    machine_s = {"pid": "host", "ipc": "host", "uts": "host", "hostname": ""}
+    script = "for n in pid ipc uts net mnt; do readlink /proc/self/ns/$n; done; echo $$"
+    *seen, number = driver.run(script, **machine_s).split()
+    assert [os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "ipc", "uts")] == seen[:3]
+    assert os.readlink("/proc/self/ns/net") != seen[3]
+    assert int(number) > 1
+    script = (
+        "p=$(setsid sh -c 'sleep 1000 >/dev/null & echo $!'); grep PPid /proc/$p/status; echo $p"
+    )
+    started = driver.start("sh", "-c", f"{script}; exec sleep 1000", **machine_s)
+    assert started.readline() == f"PPid:\t{started.pid}\n"
+    orphan = os.pidfd_open(int(started.readline()))
+    signal.pidfd_send_signal(orphan, signal.SIGKILL)
+    select.select([orphan], [], [], 10)
+    os.close(orphan)
+
+
+def test_another_s_namespaces(driver):
+    donor = driver.start("sh", "-c", "echo mine > /dev/shm/file; echo up; exec sleep 1000")
+    assert donor.readline() == "up\n"
+    ticks = process_stat.start_ticks(donor.pid)
+    of = Donor(donor.id, donor.pid, ticks)
+    script = "for n in net pid ipc; do readlink /proc/self/ns/$n; done; cat /dev/shm/file; echo $$"
+    for shared in ({"network": of}, {"pid": of}, {"ipc": of}, dict.fromkeys(KINDS.values(), of)):
+        shown = driver.run(f"{script} 2>&1", **shared).splitlines()
+        for kind, seen in zip(KINDS, shown, strict=False):
+            same = os.readlink(f"/proc/{donor.pid}/ns/{kind}") == seen
+            assert same == (KINDS[kind] in shared)
+        assert ("mine" in shown) == ("ipc" in shared)
+        assert (shown[-1] == "1") == ("pid" not in shared)
+    for wrong in (Donor(donor.id, donor.pid, ticks + 1), Donor("nobody", donor.pid, ticks)):
+        for kind in KINDS.values():
+            refused = driver.start("true", **{kind: wrong}).refused
+            assert refused.errno == errno.ESRCH
+            assert refused.message == f"container {wrong.id}, which it joins, has ended"
+    refused = driver.start("/nosuch", network=of).failure()
+    assert (refused["exit_code"], refused["errno"]) == (127, errno.ENOENT)
+    donor.kill()
+    assert driver.exit_of(donor.id).wait_status == signal.SIGKILL
+
+
+def test_an_init_before_the_payload(driver):
+    """Any static program will do: busybox is what its first argument says."""
+    init = os.path.realpath(BUSYBOX)
+    script = (
+        "tr '\\0' ' ' < /proc/self/cmdline; echo $$; ls /proc/self/fd; id -u; cat /proc/$$/comm; :"
+    )
+    for user in ("", "bird"):
+        started = driver.start("sh", "-c", script, init=init, user=user, readonly_root=True)
+        assert started.failure() is None
+        shown = started.output().splitlines()
+        assert shown[0].startswith("sh -c tr ")
+        assert shown[0].endswith(" 1")
+        assert shown[1:] == ["0", "1", "2", "3", "1234" if user else "0", os.path.basename(init)]
+    failure = driver.start("true", init="/no/such/init").failure()
+    assert (failure["exit_code"], "no such file" in failure["words"]) == (125, True)
+    failure = driver.start("true", init="/etc/hostname").failure()
+    assert failure["exit_code"] == 126
 
 
 @pytest.mark.parametrize("round_number", range(10))  # more than the pool holds

@@ -22,9 +22,9 @@ from runtime.fast import prepare
 from runtime.kernel import DOOR, Kernel
 from runtime.layer_files import Unusual, read_etc
 from runtime.plan import compile_plan
-from runtime.spec import Bind, Tmpfs
+from runtime.spec import Bind, Donor, Tmpfs
 from tests.real.fast_steps import host
-from tests.real.shim_driver import ShimDriver, busybox_tree
+from tests.real.shim_driver import BUSYBOX, ShimDriver, busybox_tree
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -56,8 +56,10 @@ def packed(driver, **more):
         slot.free()
 
 
-def test_every_step_fails_once(lower, tmp_path):
-    command = [sys.executable, "-m", "tests.real.fast_steps", str(lower), str(tmp_path)]
+@pytest.mark.parametrize("init", [(), (os.path.realpath(BUSYBOX),)], ids=["own", "shared"])
+def test_every_step_fails_once(lower, tmp_path, init):
+    """Once with namespaces of its own, once in the machine's with an init before the payload."""
+    command = [sys.executable, "-m", "tests.real.fast_steps", str(lower), str(tmp_path), *init]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -75,6 +77,8 @@ def test_ordinary_containers_start_fast(driver):
     assert packed(driver, binds=(Bind("/tmp", "/deep/in/side"), Bind("/etc/hostname", "/etc/x")))
     # What hangs on a disk is not looked at by the shim where its kind is known.
     assert packed(driver, binds=(Bind("/no/such", "/x", directory=True),), readonly_root=True)
+    assert packed(driver, pid="host", ipc="host", uts="host", hostname="", init="/sbin/init")
+    assert packed(driver, network=Donor("other", 1, 1))
 
 
 @pytest.mark.parametrize(

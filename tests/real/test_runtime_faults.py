@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -17,9 +18,9 @@ from runtime.kernel import DOOR, Kernel
 from runtime.network import NamespacePool
 from runtime.plan import Plan, compile_plan
 from runtime.shim_protocol import Spawn
-from runtime.spec import Bind, Spec
+from runtime.spec import Bind, Donor, Spec
 from tests.real.fast_steps import host
-from tests.real.shim_driver import busybox_tree
+from tests.real.shim_driver import BUSYBOX, busybox_tree
 
 
 class FailingDoor(Kernel):
@@ -75,13 +76,13 @@ def place(tmp_path_factory):
     cgroups.remove_parent()
 
 
-def start(door: Kernel, plan: Plan, network: int) -> tuple[int, dict | None]:
+def start(door: Kernel, plan: Plan, network: int, ipc: int = -1) -> tuple[int, dict | None]:
     """One init through `door`: its exit code and its report."""
     status_r, status_w = os.pipe()
     null = os.open("/dev/null", os.O_WRONLY)
     # The init's own numbers are below these, as in the shim.
     assert min(status_w, null) >= becoming.FIRST_FREE_FD
-    ends = becoming.Ends(status_w, null, null, network)
+    ends = becoming.Ends(status_w, null, null, network, ipc=ipc)
     joining = Joining(DOOR, {})
     try:
         pid, pidfd, _ = spawner._clone(door, plan, ends, host(), joining, None)
@@ -142,6 +143,51 @@ def test_every_call_of_an_init_fails_once(place):
     assert place.merged not in Path("/proc/self/mountinfo").read_text()
     assert len(os.listdir("/proc/self/fd")) == fds_before
     assert Path(place.cgroup.unified, "cgroup.procs").read_text() == ""
+
+
+class SharingDoor(FailingDoor):
+    """Counts the calls of which some are made by those alone that share, or have an init."""
+
+    counted = frozenset(
+        {"setns", "open_tree", "move_mount", "mount", "dup2", "set_child_subreaper", "execveat"}
+    )
+
+    def __getattribute__(self, name):
+        if name in SharingDoor.counted:
+            return super().__getattribute__(name)
+        return object.__getattribute__(self, name)
+
+
+def test_every_call_of_sharing_fails_once(place):
+    """Another's IPC namespace and /dev/shm (this process's), the machine's pids, and an init."""
+    spec = dataclasses.replace(
+        place,
+        args=("true",),
+        init=os.path.realpath(BUSYBOX),
+        pid="host",
+        uts="host",
+        hostname="",
+        domainname="",
+        network="host",
+        ipc=Donor("other", os.getpid(), 0),
+        binds=(),
+    )
+    plan = compile_plan(spec.to_json())
+    pidfd = os.pidfd_open(os.getpid())
+    fds_before = len(os.listdir("/proc/self/fd"))
+    steps = set()
+    for fatal in count(1):
+        code, report = start(SharingDoor(fatal, of_init=True), plan, -1, pidfd)
+        if report is None and code == 0:
+            break
+        assert report is not None, f"call {fatal} failed and nobody heard of it"
+        assert (code, report["errno"]) == (report["exit_code"], errno.EIO)
+        steps.add(report["step"])
+    assert {"enter the IPC namespace of another container", "find its init", "execute"} <= steps
+    assert place.merged not in Path("/proc/self/mountinfo").read_text()
+    assert len(os.listdir("/proc/self/fd")) == fds_before
+    assert Path(place.cgroup.unified, "cgroup.procs").read_text() == ""
+    os.close(pidfd)
 
 
 def test_a_kernel_without_mount_setattr(place, monkeypatch):

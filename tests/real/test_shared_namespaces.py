@@ -308,6 +308,21 @@ def test_commands_in_one_that_shares(made):
         )
 
 
+def test_what_a_command_leaves_behind_in_the_machine_s(made):
+    """It becomes the engine's child, and is no zombie for ever when it has ended."""
+    engine = made
+    container = engine.run("sleep", "1000", HostConfig={"PidMode": "host"})
+    process = engine.spawn("exec", container, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+    pid = int(process.communicate(timeout=30)[0])
+    with watched(pid) as pidfd:
+        assert not is_dead(pid)
+        os.kill(pid, signal.SIGKILL)
+        assert ended(pidfd)
+    process = engine.spawn("exec", container, "true")
+    assert process.communicate(timeout=30) == ("", "")
+    assert not is_orphan_of(engine, pid)
+
+
 @pytest.mark.parametrize("who", ["supervisor", "shim"])
 def test_after_a_death(tmp_path, who):
     """It is joined, and ended with all of its own, by whoever is there."""

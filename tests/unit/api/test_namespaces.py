@@ -63,6 +63,7 @@ async def test_modes_that_are_none(engine_and_client, host, words):
     ("config", "host", "words"),
     [
         ({"Hostname": "h"}, {}, "hostname and the network mode"),
+        ({"Domainname": "d"}, {}, "domainname and the network mode"),
         (
             {},
             {"Links": ["a:b"]},
@@ -94,9 +95,10 @@ async def test_what_belongs_to_whoever_made_the_network(engine_and_client, confi
     assert await refused(engine_and_client, body) == (400, f"conflicting options: {words}")
 
 
-async def test_the_machine_s_host_name(engine_and_client):
-    body = asked({"Hostname": "h"}, UTSMode="host")
-    words = "conflicting options: hostname and the UTS mode"
+@pytest.mark.parametrize("name", ["Hostname", "Domainname"])
+async def test_the_machine_s_host_name(engine_and_client, name):
+    body = asked({name: "h"}, UTSMode="host")
+    words = f"conflicting options: {name.lower()} and the UTS mode"
     assert await refused(engine_and_client, body) == (400, words)
 
 
