@@ -133,7 +133,7 @@ class _Comparison:
         at = len(self._found)
         upper = open_directory(where[0], name) if is_ours else -1
         before = open_directory(where[2], name)
-        through = self._through(place, name, upper, where, before)
+        through = self._through(name, upper, where, before)
         try:
             turned, left_out = self._directory(place, upper, through, before)
         finally:
@@ -147,24 +147,28 @@ class _Comparison:
             self._found.insert(at, (b"/" + place, kind))
         return kind == ADDED, False
 
-    def _through(
-        self, place: bytes, name: bytes, upper: int, where: tuple[int, int, int], before: int
-    ) -> int:
+    def _through(self, name: bytes, upper: int, where: tuple[int, int, int], before: int) -> int:
         """What of the image is to be seen in a directory now; may be `before` itself."""
         if upper < 0:
             return open_directory(where[1], name)
         if attribute(upper, OPAQUE) in (b"y", b"x"):
             return -1
         if attribute(upper, REDIRECT):
-            return moved_from(self._image, upper, place)
+            return moved_from(self._image, where[1], upper)
         return before if where[1] == where[2] else open_directory(where[1], name)
 
 
-def moved_from(image: int, upper: int, place: bytes) -> int:
-    """Open what of the image shows in a directory that was renamed to `place`; -1 for nothing."""
+def moved_from(image: int, parent: int, upper: int) -> int:
+    """Open what of the image shows in a directory that was renamed; -1 for nothing.
+
+    Args:
+        image: The image's root.
+        parent: What of the image shows in its parent; that may have been renamed, too.
+        upper: The directory.
+    """
     redirect = attribute(upper, REDIRECT)
     if not redirect.startswith(b"/"):
-        redirect = place.rpartition(b"/")[0] + b"/" + redirect
+        return open_directory(parent, redirect)
     try:
         return DOOR.openat2(image, redirect.lstrip(b"/"), os.O_RDONLY | os.O_DIRECTORY, _INSIDE)
     except OSError:

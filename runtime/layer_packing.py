@@ -16,10 +16,9 @@ import os
 import stat
 
 from runtime import archive_headers as headers
-from runtime import changes, flags
+from runtime import changes
 from runtime.archive_order import REFUSED, Refused
 from runtime.archive_packing import Packing, attributes_of, entry_of
-from runtime.kernel import DOOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,25 +55,25 @@ class LayerPacking(Packing):
         try:
             if _rights(upper) != _rights(self._image):
                 self._write(self._head(b"./", upper))
-            self._level(b"", upper, _NOTHING)
+            self._level(b"", upper, self._image, anew=False)
             self.end()
         finally:
             os.close(upper)
             os.close(self._image)
 
-    def _level(self, prefix: bytes, upper: int, moved: int) -> bool:
+    def _level(self, prefix: bytes, upper: int, below: int, *, anew: bool) -> bool:
         """Put in what is in one directory.
 
         Args:
-            moved: What of the image shows in it beside what the upper directory has, where the
-                archive has all of it anew; else -1.
+            below: What of the image shows in it beside what the upper directory has, or -1.
+            anew: The archive hides what the layers below have in its place, and has all of it.
 
         Returns:
             Whether something was left out.
         """
         left_out = False
         ours = _names(upper)
-        for name in sorted(ours | _names(moved)):
+        for name in sorted(ours | _names(below) if anew else ours):
             as_name = prefix + name
             if as_name in self._hidden and changes.is_bare(upper, name):
                 left_out = True
@@ -85,25 +84,17 @@ class LayerPacking(Packing):
                     f"/{os.fsdecode(as_name)}: names that begin with .wh. say in an image what is "
                     "deleted, so it can't be committed: rename it, or delete it",
                 )
-            if name in ours:
-                left_out |= self._ours(upper, name, as_name, moved)
-            else:
-                self._whole(moved, name, as_name)
+            if name not in ours:
+                self._whole(below, name, as_name)
+            elif (status := changes.look(upper, name)) is None:
+                continue  # it has gone meanwhile
+            elif stat.S_ISDIR(status.st_mode):
+                left_out |= self._changed(upper, name, as_name, below, anew=anew)
+            elif not changes.is_whiteout(status):
+                self._member(upper, name, as_name)
+            elif not anew:
+                self._mark(prefix + _WHITEOUT + name)
         return left_out
-
-    def _ours(self, upper: int, name: bytes, as_name: bytes, moved: int) -> bool:
-        """Put in what the upper directory has; tells whether it was left out."""
-        status = changes.look(upper, name)
-        if status is None:
-            return False  # it has gone meanwhile
-        if stat.S_ISDIR(status.st_mode):
-            return self._changed_directory(upper, name, as_name, moved)
-        if not changes.is_whiteout(status):
-            self._member(upper, name, as_name)
-        elif moved == _NOTHING:
-            hidden, _, base = as_name.rpartition(b"/")
-            self._mark(hidden + b"/" + _WHITEOUT + base if hidden else _WHITEOUT + base)
-        return False
 
     def _whole(self, parent: int, name: bytes, as_name: bytes) -> None:
         """Put in what the image has, with all that is in it."""
@@ -111,50 +102,36 @@ class LayerPacking(Packing):
         if inner != _NOTHING:
             self.below(inner, as_name + b"/")
 
-    def _changed_directory(self, upper: int, name: bytes, as_name: bytes, moved: int) -> bool:
+    def _changed(self, upper: int, name: bytes, as_name: bytes, below: int, *, anew: bool) -> bool:
+        """Put in a directory of the upper one; tells whether it was left out."""
         fd = changes.open_directory(upper, name)
         if fd == _NOTHING:
             return False
-        inner_moved = _NOTHING
+        inner = _NOTHING
         try:
             is_opaque = changes.attribute(fd, changes.OPAQUE) == b"y"
             was_moved = bool(changes.attribute(fd, changes.REDIRECT))
             if was_moved:
-                inner_moved = changes.moved_from(self._image, fd, as_name)
+                inner = changes.moved_from(self._image, below, fd)
             elif not is_opaque:
-                inner_moved = changes.open_directory(moved, name)
+                inner = changes.open_directory(below, name)
             self._held.append(self._head(as_name + b"/", fd))
             depth = len(self._held)
-            if (is_opaque or was_moved) and moved == _NOTHING:
+            is_new = is_opaque or was_moved
+            if is_new and not anew:
                 self._mark(as_name + b"/" + _OPAQUE)
-            left_out = self._level(as_name + b"/", fd, inner_moved)
+            left_out = self._level(as_name + b"/", fd, inner, anew=anew or is_new)
             if len(self._held) < depth:
                 return False  # something in it is in the archive, and so is it
-            if left_out and self._is_for_mounts(as_name, fd):
+            if left_out and (inner == _NOTHING or _rights(inner) == _rights(fd)):
                 self._held.pop()
                 return True
             self._write(b"")
             return False
         finally:
             os.close(fd)
-            if inner_moved != _NOTHING:
-                os.close(inner_moved)
-
-    def _is_for_mounts(self, as_name: bytes, fd: int) -> bool:
-        """Whether a directory in which nothing but places for mounts was made is the image's."""
-        try:
-            before = DOOR.openat2(
-                self._image,
-                as_name,
-                os.O_RDONLY | os.O_DIRECTORY,
-                flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_SYMLINKS,
-            )
-        except OSError:
-            return True  # made for them
-        try:
-            return _rights(before) == _rights(fd)
-        finally:
-            os.close(before)
+            if inner != _NOTHING:
+                os.close(inner)
 
     def _head(self, as_name: bytes, fd: int) -> bytes:
         entry = entry_of(as_name, os.fstat(fd))

@@ -143,7 +143,9 @@ class ImageStore:
         """What a container of this image is mounted from."""
         if image.built_in:
             return self._host.layers()
-        lower = tuple(str(self._layer(diff_id) / "fs") for diff_id in reversed(image.diff_ids))
+        # overlayfs refuses a directory twice; the upper of two that are alike hides the lower.
+        distinct = dict.fromkeys(reversed(image.diff_ids))
+        lower = tuple(str(self._layer(diff_id) / "fs") for diff_id in distinct)
         if image.base:
             machine = self._host.layers()
             return RootfsLayers(lower + machine.lower, machine.binds)

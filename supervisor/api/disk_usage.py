@@ -68,24 +68,35 @@ async def disk_usage(engine: Engine, request: Request) -> Reply:
         "BuildCache": [] if "build-cache" in asked else None,
     }
     if "image" in asked:
-        shown["LayersSize"] = sum(image.size for image in engine.images.images())
-        shown["Images"] = _images(engine)
+        weighed = await anyio.to_thread.run_sync(
+            _layer_sizes, engine, limiter=engine.limits.readers
+        )
+        shown["LayersSize"] = sum(
+            {key: size for one in weighed.values() for key, size in one}.values()
+        )
+        shown["Images"] = _images(engine, weighed)
     if "container" in asked:
         shown["Containers"] = await _containers(engine)
     return Reply(body=_encode(shown))
 
 
-def _images(engine: Engine) -> list[dict[str, Any]]:
-    """Lines of images that say what is shared: clients count as used what is not."""
-    known = engine.images.images()
-    users = collections.Counter(layer for image in known for layer in image.diff_ids)
-    # What is imported has one layer, so an image is shared as a whole or not at all.
-    shared = {
-        image.id: image.size for image in known if any(users[layer] > 1 for layer in image.diff_ids)
+def _layer_sizes(engine: Engine) -> dict[str, list[tuple[str, int]]]:
+    """Image id -> its layers, each with its bytes; `host` is one of its own."""
+    return {
+        image.id: list(
+            zip(image.diff_ids or (image.id,), engine.images.layer_sizes(image), strict=False)
+        )
+        for image in engine.images.images()
     }
+
+
+def _images(engine: Engine, weighed: dict[str, list[tuple[str, int]]]) -> list[dict[str, Any]]:
+    """Lines of images that say what is shared: clients count as used what is not."""
+    users = collections.Counter(layer for layers in weighed.values() for layer, _ in layers)
     lines = images.summaries(engine)
     for line in lines:
-        line["SharedSize"] = shared.get(line["Id"], 0)
+        layers = weighed.get(line["Id"], [])
+        line["SharedSize"] = sum(size for layer, size in layers if users[layer] > 1)
     return lines
 
 

@@ -133,11 +133,17 @@ async def tag(engine: Engine, request: Request) -> Reply:
 
 async def remove(engine: Engine, request: Request) -> Reply:
     """DELETE /images/{name}"""
-    return Reply(body=_encode(await removed(engine, request.names[0], flag(request, "force"))))
+    force, parents = flag(request, "force"), not flag(request, "noprune")
+    return Reply(body=_encode(await removed(engine, request.names[0], force, parents)))
 
 
-async def removed(engine: Engine, reference: str, force: bool = False) -> list[dict[str, str]]:
+async def removed(
+    engine: Engine, reference: str, force: bool = False, parents: bool = True
+) -> list[dict[str, str]]:
     """Take a name of an image away, and the image with its last one; tell of it by events.
+
+    Args:
+        parents: With images that it was made of and that are of no more use.
 
     Returns:
         Each step as clients see it.
@@ -146,12 +152,15 @@ async def removed(engine: Engine, reference: str, force: bool = False) -> list[d
         ImageError: As `ImageStore.delete`.
     """
     image = engine.images.resolve(reference)
+    family = {image.id, *(one.id for one in engine.images.ancestors(image))}
     users: dict[str, list[ImageUser]] = {}
     for container in engine.containers.all():
         user = ImageUser(container.id, container.state in ACTIVE)
         users.setdefault(container.config.image_id, []).append(user)
     removals = await anyio.to_thread.run_sync(
-        lambda: engine.images.delete(reference, force, lambda image_id: users.get(image_id, ())),
+        lambda: engine.images.delete(
+            reference, force, lambda image_id: users.get(image_id, ()), parents
+        ),
         limiter=engine.limits.removals,
     )
     name = image.tags[0] if image.tags else image.id

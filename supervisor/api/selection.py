@@ -158,12 +158,17 @@ def _in_network(values: list[str]) -> Test:
 
 
 def _image_ids(engine: Engine, references: list[str]) -> frozenset[str]:
-    found = set()
+    """The images meant, and all that were made of them."""
+    found: set[str] = set()
     for reference in references:
         try:
             found.add(engine.images.resolve(reference).id)
         except ImageError:
             continue  # an image that is not here has no containers
+    # A child is younger than its parent.
+    for image in reversed(engine.images.images()):
+        if image.parent in found:
+            found.add(image.id)
     return frozenset(found)
 
 

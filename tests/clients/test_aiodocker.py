@@ -123,6 +123,18 @@ async def test_images(client):
         await client.images.pull("nosuch:1")
 
 
+async def test_commit(client, bird):
+    made = await bird.commit(
+        repository="nest", tag="4", author="me", message="c", changes=["ENV A=1"], pause=False
+    )
+    about = await client.images.inspect("nest:4")
+    assert (about["Id"], about["Author"], about["Comment"]) == (made["Id"], "me", "c")
+    assert "A=1" in about["Config"]["Env"]
+    with pytest.raises(aiodocker.DockerError, match="must be lowercase") as refused:
+        await bird.commit(repository="Nest")
+    assert refused.value.status == 400
+
+
 async def test_exec(bird):
     command = await bird.exec(["sh", "-c", "echo out; read x; echo got $x >&2; exit 4"], stdin=True)
     said = []

@@ -130,10 +130,31 @@ def test_names_and_history_of_images(docker, engine):
     assert (code, "host:latest can have no other name" in err) == (1, True)
 
 
+def test_commit(docker, flock):
+    words = ["-a", "me", "-m", "with a file", "-c", 'CMD ["ls", "/tmp/file"]', "-c", "ENV A=b c=d"]
+    assert docker("exec", "bird", "touch", "/tmp/file")[0] == 0
+    code, out, err = docker("commit", *words, "bird", "nest:2")
+    assert (code, err) == (0, "")
+    assert docker("run", "--rm", "--network", "none", "nest:2") == (0, "/tmp/file\n", "")
+    template = "{{.Id}} {{.Author}} {{.Comment}} {{.Config.Env}}"
+    code, told, _ = docker("image", "inspect", "-f", template, "nest:2")
+    assert told.startswith(f"{out.strip()} me with a file [") and told.endswith("A=b c=d]\n")
+    assert docker("history", "--format", "{{.CreatedBy}} {{.Comment}}", "nest:2")[1] == (
+        "sleep 600 with a file\n Imported from -\n"
+    )
+    assert docker("ps", "-qf", "ancestor=nest:2") == (0, "", "")
+    docker("create", "--name", "gull", "--network", "none", "nest:2")
+    for ancestor in ("nest:2", "box:1"):
+        assert "gull" in docker("ps", "-af", f"ancestor={ancestor}")[1]
+    assert docker("commit", "--pause=false", "bird")[0] == 0
+    code, _, err = docker("commit", "-c", "RUN x", "bird")
+    assert (code, "RUN is not a valid change command" in err) == (1, True)
+    assert "No such container: nosuch" in docker("commit", "nosuch")[2]
+
+
 REFUSED = {
     "builds": ["build", "-"],
     "checking of registry credentials": ["login", "-u", "me", "-p", "word", "here:5000"],
-    "commit": ["commit", "bird", "nest"],
     "copying from and to containers": ["cp", "bird:/etc/passwd", "-"],
     "creating and changing networks": ["network", "create", "mine"],
     "diff": ["diff", "bird"],

@@ -225,6 +225,18 @@ def test_names_and_history_of_images(client, bird):
     assert client.images.get("box:1").id == image.id
 
 
+def test_commit(client, bird):
+    words = {"message": "c", "author": "me", "changes": ["ENV A=1", "CMD echo $A $B"]}
+    made = bird.commit("roost", "3", conf={"Env": ["B=2"], "Hostname": "x"}, **words)
+    assert made.tags == ["roost:3"]
+    assert (made.attrs["Author"], made.attrs["Comment"]) == ("me", "c")
+    assert client.containers.run("roost:3", remove=True) == b"1 2\n"
+    assert bird.commit(pause=False, changes="USER 7\nENV C=3").attrs["Config"]["User"] == "7"
+    with pytest.raises(docker.errors.APIError, match="not a valid change command") as refused:
+        bird.commit(changes="ADD x y")
+    assert refused.value.status_code == 400
+
+
 def test_groups_a_runtime_and_a_driver_by_their_docker_names(client):
     words = {"group_add": ["1000", 37], "runtime": "runc", "isolation": "default"}
     container = client.containers.run("box:1", ["id", "-G"], detach=True, **words)
@@ -428,7 +440,6 @@ def tar_of(name, text):
 REFUSED = {
     "builds": lambda c: c.images.build(fileobj=io.BytesIO(b"FROM host\n")),
     "checking of registry credentials": lambda c: c.login("user", "word", registry="here:5000"),
-    "commit": lambda c: c.containers.get("bird").commit("nest"),
     "copying from and to containers": lambda c: c.containers.get("bird").get_archive("/etc"),
     "creating and changing networks": lambda c: c.networks.create("mine"),
     "diff": lambda c: c.containers.get("bird").diff(),

@@ -16,6 +16,7 @@ import anyio
 import msgspec
 import structlog
 
+from supervisor.commit import Asked
 from supervisor.container import ContainerConfig
 from tests.faults.failing_calls import failing_call
 from tests.real.test_cancellation import engine_in
@@ -44,8 +45,12 @@ async def remove(engine):
     await engine.remove(engine.containers.find("bird"))
 
 
-PHASES = {phase.__name__: phase for phase in (create, start, stop, restart, remove)}
-RUNS_BEFORE = {"stop", "restart"}
+async def commit(engine):
+    await engine.commit(engine.containers.find("bird"), Asked("nest:1", {"Cmd": ["true"]}))
+
+
+PHASES = {phase.__name__: phase for phase in (create, start, stop, restart, remove, commit)}
+RUNS_BEFORE = {"stop", "restart", "commit"}
 
 
 def config_for(engine):

@@ -1,4 +1,4 @@
-"""Cancelled at each await: restart, kill, removal of many, a command in a container.
+"""Cancelled at each await: restart, kill, removal of many, a command in a container, a commit.
 
 `tests/real/test_cancellation.py` does the same for create, start, stop and remove.
 """
@@ -12,6 +12,8 @@ import anyio
 import msgspec
 import pytest
 
+from runtime import freezer
+from supervisor.commit import Asked
 from supervisor.errors import Conflict
 from supervisor.execs import Command, entered
 from supervisor.states import ALIVE, State
@@ -144,5 +146,37 @@ async def test_a_command_in_a_container(engine):
 
     await cancel_at_each_await(work, check)
     assert set(ran) == {9}  # once or more: one that is through may be cancelled while it tidies up
+    await engine.kill(container)
+    assert cgroups_of(engine) == []
+
+
+async def test_commit(engine):
+    """Wherever it is cancelled the container goes on, and the image is whole or not there."""
+    config = msgspec.structs.replace(config_for(engine), cmd=("sleep", "1000"))
+    container = await engine.create("bird", config)
+    await engine.start(container)
+    (engine.directory(container) / "upper/file").write_bytes(bytes(100_000))
+    images, root = engine.images, engine.images.root
+    before = held_open()
+    made = []
+
+    async def work():
+        made.append(await engine.commit(container, Asked("nest:1", {"Cmd": ["true"]})))
+
+    async def check(cancelled):
+        assert container.state is State.RUNNING
+        assert not container.life.thaw_due
+        assert not freezer.is_to_be_frozen(engine.cgroups.unified(container.id))
+        await all_closed(before)
+        assert list((root / "staging").iterdir()) == []
+        told = [image for image in images.images() if not image.built_in]
+        assert len(told) == len(list((root / "layers").iterdir())) <= 1
+        assert [image.size for image in told] in ([], [100_000])
+        assert cancelled or told
+        for image in told:
+            images.delete(image.id)
+
+    await cancel_at_each_await(work, check)
+    assert made
     await engine.kill(container)
     assert cgroups_of(engine) == []

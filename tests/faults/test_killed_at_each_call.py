@@ -63,6 +63,15 @@ def how_it_goes_on(engine, phase):
         state = engine.inspect("bird")["State"]
         assert (state["Status"], state["ExitCode"]) == ("exited", 3), state
         due = b"up\nbye\n"
+    elif phase == "commit":
+        due = b"up\n"
+        # Paused for the commit alone, it goes on without being asked.
+        assert state["Status"] == "running"
+        listed = [image["RepoTags"] for image in engine.get("/images/json").json]
+        assert listed in ([["host:latest"]], [["nest:1"], ["host:latest"]])
+        assert list((engine.root / "images/staging").iterdir()) == []
+        assert engine.post("/commit?container=bird&repo=nest&tag=1").status == 201
+        assert engine.result("true", image="nest:1")[0] == 0
     else:
         # The wish for a next run may have been put on record, or not.
         assert engine.post("/containers/bird/restart?t=25").status == 204
@@ -113,5 +122,5 @@ def test_the_next_supervisor_goes_on(tmp_path, phase):
     assert SCALE == 1, "more calls than we tried"
 
 
-CALLS = {"create": 8, "start": 30, "stop": 20, "restart": 45, "remove": 12}
+CALLS = {"create": 8, "start": 30, "stop": 20, "restart": 45, "remove": 12, "commit": 80}
 """About how many calls each phase makes, for the sample."""

@@ -89,6 +89,14 @@ def test_a_directory_that_was_renamed_is_all_new(layers):
     ]
 
 
+def test_what_was_renamed_in_a_directory_that_was_renamed(layers):
+    """Where it comes from is told from there: overlayfs names it in the directory's own terms."""
+    mounted(layers, "mv moved d/there; mv d/there/deep d/there/down", ",redirect_dir=on")
+    assert changes(layers) == [
+        *("C/d", "A/d/there", "A/d/there/down", "A/d/there/down/f", "A/d/there/g", "D/moved")
+    ]
+
+
 def test_nothing_has_changed(layers):
     mounted(layers, "cat d/seen >/dev/null")
     assert changes(layers) == []

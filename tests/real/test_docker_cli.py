@@ -474,7 +474,6 @@ def test_volumes_and_mounts(docker, tmp_path):
 def test_what_is_not_done_says_so(docker, bird):
     for words in (
         ["network", "create", "net"],
-        ["commit", "bird", "x"],
         ["tag", "host", "x"],
         ["save", "host"],
     ):

@@ -18,6 +18,7 @@ import h11
 
 from runtime.images.errors import ImageNotFound, ImportRefused
 from runtime.images.model import Deleted, Image, RootfsLayers, Untagged
+from runtime.images.store import ImageStore
 from supervisor import names, signals, top, waiting
 from supervisor.api.server import serve
 from supervisor.container import Container, Life
@@ -128,7 +129,7 @@ class FakeImages:
     def layers(self, image):
         return RootfsLayers(lower=("/layers/top", "/layers/bottom"))
 
-    def delete(self, reference, force, in_use):
+    def delete(self, reference, force, in_use, parents=True):
         image = self.resolve(reference)
         users = list(in_use(image.id))
         self.known.remove(image)
@@ -144,6 +145,9 @@ class FakeImages:
 
     def ancestors(self, image):
         return [other for other in self.known if other.id == image.parent]
+
+    def checked_name(self, name):
+        return ImageStore.checked_name(name)
 
     def begin_import(self, name, message, changes):
         job = FakeJob(self, name)
@@ -267,6 +271,10 @@ class FakeEngine:
 
     async def unpause(self, container):
         self._note("unpause", container.name)
+
+    async def commit(self, container, asked):
+        self._note("commit", container.name, asked)
+        return HOST
 
     async def top(self, container, options=""):
         self._note("top", container.name, options)

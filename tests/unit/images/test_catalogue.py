@@ -23,6 +23,16 @@ def test_written_and_read_back(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["repositories.json"]
 
 
+def test_what_an_image_was_made_of(tmp_path):
+    path = tmp_path / "repositories.json"
+    state = Catalogue().with_image(A, 1).with_image(B, 2, "x:1", A)
+    state.save(path)
+    assert catalogue.load(path) == state
+    assert state.parents == {B: A}
+    assert (state.children_of(A), state.children_of(B)) == ((B,), ())
+    assert state.without_image(B) == Catalogue({A: 1})
+
+
 def test_a_name_moves_to_the_newer_image():
     state = Catalogue().with_image(A, 1, "x:1").with_image(A, 9, "y:1").with_image(B, 2, "x:1")
     assert state.tags_of(A) == ("y:1",)

@@ -39,6 +39,36 @@ def test_what_a_container_made_tells_of_it():
     assert (image.container, image.container_image) == ("c1", "box:1")
 
 
+def test_a_child():
+    steps = (Step("one"), Step("two", "me", "sh -c x"), Step("", created_by="y", empty_layer=True))
+    parent, layers = None, ()
+    for number, step in enumerate(steps):
+        layers += () if step.empty_layer else (f"sha256:{number}",)
+        blob = configuration.encode({"Cmd": [str(number)]}, number, layers, step, parent)
+        image_id = f"sha256:{number}"
+        up = parent.id if parent else ""
+        parent = configuration.decode(image_id, json.loads(blob), (), 1, parent=up)
+    assert (parent.author, parent.comment, parent.parent, parent.base) == ("", "", "sha256:1", "")
+    assert parent.diff_ids == ("sha256:0", "sha256:1")
+    told = [{k: v for k, v in one.items() if k != "created"} for one in parent.history]
+    assert told == [
+        {"comment": "one"},
+        {"comment": "two", "author": "me", "created_by": "sh -c x"},
+        {"comment": "", "created_by": "y", "empty_layer": True},
+    ]
+
+
+def test_what_lies_on_this_machine_says_so():
+    host = configuration.decode(
+        "sha256:1", json.loads(configuration.encode({}, 1, (), Step(""))), (), 1, built_in=True
+    )
+    child = host
+    for number in range(2):
+        blob = configuration.encode({}, 1, ("sha256:2",), Step(str(number)), child)
+        child = configuration.decode("sha256:3", json.loads(blob), (), 1)
+        assert (child.base, child.built_in) == ("host", False)
+
+
 @given(st.integers(0, 4_000_000_000_000_000_000))
 def test_times_keep_their_nanoseconds(ns):
     assert configuration.parse_time(configuration.format_time(ns)) == ns

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.images.errors import InvalidReference
-from runtime.images.references import Reference, id_prefix, parse
+from runtime.images.references import Reference, id_prefix, parse, with_tag
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -144,3 +144,13 @@ def test_any_text_of_the_grammar_is_parsed_or_refused(text):
 )
 def test_what_may_be_an_id(text, digits):
     assert id_prefix(text) == digits
+
+
+def test_a_tag_in_place_of_another():
+    assert with_tag("docker.io/library/a", "2") == "a:2"
+    assert with_tag("here:5000/a:1", "2") == "here:5000/a:2"
+    for tag in ("-x", "a b", "x" * 129):
+        with pytest.raises(InvalidReference, match="invalid tag format"):
+            with_tag("a", tag)
+    with pytest.raises(InvalidReference, match="must be lowercase"):
+        with_tag("A", "2")

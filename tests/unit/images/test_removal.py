@@ -42,6 +42,17 @@ def test_forced_by_name():
     assert plan(image("a:1"), "a:1", True, [RUNNING]) == Plan(("a:1",), False)
 
 
+def test_what_others_were_made_of_loses_its_name_and_stays():
+    assert plan(image("a:1"), "a:1", False, [], has_children=True) == Plan(("a:1",), False)
+    for force in (False, True):
+        with pytest.raises(ImageConflict) as refusal:
+            plan(image("a:1"), HEX, force, [], has_children=True)
+        assert str(refusal.value) == (
+            "conflict: unable to delete abcdef012345 (cannot be forced) - image has dependent "
+            "child images"
+        )
+
+
 @pytest.mark.parametrize("reference", [HEX, f"sha256:{HEX}", HEX[:12], "sha256:abc", "a"])
 def test_by_id(reference):
     assert is_id_of(image(), reference)
