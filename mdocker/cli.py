@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cyclopts import App, Group
 
-from mdocker.table import COMMANDS, CONTAINERS, ENGINE, IMAGES, LOOK, VOLUMES, Command
+from mdocker.table import ALIASES, COMMANDS, CONTAINERS, ENGINE, IMAGES, LOOK, VOLUMES, Command
 
 INTRODUCTION = """\
 Runs many containers under one supervisor, and speaks the Docker Engine API.
@@ -56,9 +56,9 @@ def _app_above(app: App, words: list[str], group: Group) -> App:
             name=name,
             group=group,
             help=", ".join(
-                command.name.removeprefix(f"{name} ")
-                for command in COMMANDS
-                if command.name.startswith(f"{name} ")
+                full.removeprefix(f"{name} ")
+                for full in (*(command.name for command in COMMANDS), *ALIASES)
+                if full.startswith(f"{name} ")
             ),
             usage=f"Usage: mdocker {name} COMMAND ...",
             help_flags=["--help"],

@@ -21,7 +21,7 @@ from mdocker import settings
 from mdocker.binding import Option
 from mdocker.paths import target
 from mdocker.states import exists, is_paused, rests, runs
-from mdocker.table import COMMANDS, Command
+from mdocker.table import ALIASES, COMMANDS, Command
 
 _PATIENCE_S = 2.0
 _FILES = "files"
@@ -220,11 +220,12 @@ def offer(words: Sequence[str]) -> Offer:
         if not typed:
             return _fitting(_commands(), spot)
         name, *typed = typed
-    below = [(one.name.partition(" ")[2], one.help) for one in COMMANDS if _is_below(name, one)]
+    below = _below(name)
     if below and not typed:
         return _fitting(below, spot)
     if below:
         name = f"{name} {typed.pop(0)}"
+        name = ALIASES.get(name, name)
     command = next(one for one in COMMANDS if one.name == name)
     places = {field: str(value) for field, value in spot.given.items() if field in _PLACES}
     place = settings.resolve(**places)
@@ -240,8 +241,15 @@ def _commands() -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _is_below(name: str, command: Command) -> bool:
-    return command.name.startswith(f"{name} ")
+def _below(name: str) -> list[tuple[str, str]]:
+    """Return the second words that may follow a first one; of names for the same the first."""
+    about = {one.name: one.help for one in COMMANDS}
+    found: dict[str, tuple[str, str]] = {}
+    for full, meant in (*((one.name, one.name) for one in COMMANDS), *ALIASES.items()):
+        first, _, rest = full.partition(" ")
+        if first == name and rest:
+            found.setdefault(meant, (rest, about.get(meant, "")))
+    return list(found.values())
 
 
 def _of_command(command: Command, words: Sequence[str], engine: _Engine) -> Offer:

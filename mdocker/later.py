@@ -52,8 +52,6 @@ COMMANDS = {
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
     **dict.fromkeys(("save", "load", "build"), _REGISTRIES),
     "network": _PORTS,
-    "container": "type the command alone, such as 'mdocker ps' for 'container ls'",
-    "image": "type the command alone: images, import, rmi",
 }
 """Docker's commands that are not here yet, and why."""
 

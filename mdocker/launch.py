@@ -12,7 +12,7 @@ from typing import Any
 
 from mdocker import binding, settings
 from mdocker.errors import BROKEN_PIPE, FAILED, INTERRUPTED, CliError, UsageError
-from mdocker.table import COMMANDS, Command
+from mdocker.table import ALIASES, COMMANDS, Command
 
 GLOBAL = {
     spelling: option
@@ -73,6 +73,8 @@ def launch(words: Sequence[str]) -> int:
 def _find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
     """Return the command that a line begins with, and the words behind it."""
     typed = words[0]
+    if alias := ALIASES.get(" ".join(words[:2])):
+        words = [*alias.split(), *words[2:]]
     for command in COMMANDS:
         count = command.name.count(" ") + 1
         if command.name == " ".join(words[:count]):
@@ -91,7 +93,7 @@ def _find(words: Sequence[str]) -> tuple[Command, Sequence[str]]:
 
 def _below(word: str) -> list[str]:
     """The second words of the commands that begin with this one, if they have two."""
-    names = [command.name.partition(" ") for command in COMMANDS]
+    names = [name.partition(" ") for name in (*(command.name for command in COMMANDS), *ALIASES)]
     return [rest for first, _, rest in names if first == word and rest]
 
 

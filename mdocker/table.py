@@ -340,3 +340,24 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS]",
     ),
 )
+
+_OF_CONTAINERS = (
+    *("attach", "commit", "cp", "create", "diff", "exec", "export", "inspect", "kill", "logs"),
+    *("pause", "port", "ps", "rename", "restart", "rm", "run", "start", "stats", "stop", "top"),
+    *("unpause", "update", "wait"),
+)
+_OF_IMAGES = ("history", "import", "inspect", "tag")
+
+ALIASES: dict[str, str] = {
+    # Of several for the same a TAB offers the first.
+    **dict.fromkeys(("container ls", "container list"), "ps"),
+    **{f"container {name}": name for name in _OF_CONTAINERS},
+    **dict.fromkeys(("image ls", "image list"), "images"),
+    **{f"image {name}": name for name in _OF_IMAGES},
+    **dict.fromkeys(("image rm", "image remove"), "rmi"),
+    **{f"system {name}": name for name in ("events", "info")},
+    "container remove": "rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
+}
+"""Docker's longer names of commands, and what they are called here."""

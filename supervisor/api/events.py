@@ -19,6 +19,7 @@ from supervisor.api.filters import Filters
 from supervisor.api.messages import Request
 from supervisor.api.parameters import moment, read_time, resumed
 from supervisor.engine import Engine
+from supervisor.errors import BadParameter
 from supervisor.events import EngineEvent, FellBehind
 
 log = structlog.get_logger()
@@ -49,12 +50,18 @@ async def events(engine: Engine, request: Request) -> None:
     filters = filtering.parse(request, _KNOWN)
     behind = resumed(request, read_time)
     since = moment(request, "since") if behind is None else behind + 1
+    until = moment(request, "until")
+    if since is not None and until is not None and since > until:
+        raise BadParameter(
+            f"`since` time ({request.parameter('since')}) cannot be after `until` time "
+            f"({request.parameter('until')})"
+        )
     bus = engine.events
     place = behind if behind is not None else bus.latest_ns if since is None else since - 1
     headers = [(b"Mdocker-Resume", b"%d" % place)]
     if place + 1 < bus.begins_ns:
         headers.append((b"Mdocker-Begins", b"%d" % bus.begins_ns))
-    happened = bus.subscribe(since, moment(request, "until"))
+    happened = bus.subscribe(since, until)
     connection = request.connection
     await connection.start_stream(200, b"application/json", headers)
     with connection.hangups.cancelling(connection.stream) as scope:

@@ -320,6 +320,9 @@ async def test_events_of_the_past_by_filters(engine_and_client):
             body = (await client.request("GET", f"{path}&filters={quoted(filters)}")).body
             found = [json.loads(line)["Action"] for line in body.splitlines()]
             assert found == wanted, filters
+        never = await client.request("GET", "/events?since=10&until=5")
+        words = "`since` time (10) cannot be after `until` time (5)"
+        assert (never.status, never.message) == (400, words)
         bad = await client.request("GET", f"/events?filters={quoted({'nosuch': ['x']})}")
         assert (bad.status, bad.message) == (400, "invalid filter 'nosuch'")
 
