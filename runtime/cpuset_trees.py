@@ -1,4 +1,4 @@
-"""cgroup v1's cpusets: a directory takes no process before it has CPUs and memory nodes (cpuset(7)).
+"""cgroup v1's cpusets: they take no process before they have CPUs and memory nodes (cpuset(7)).
 
 v2's need nothing of the kind: an empty value is that of the directory above.
 """

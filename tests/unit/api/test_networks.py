@@ -59,7 +59,7 @@ async def test_no_such_network(engine_and_client, path):
 
 
 async def test_filters_that_can_not_be(engine_and_client):
-    async with engine_and_client() as (engine, connect), connect() as client:
+    async with engine_and_client() as (_, connect), connect() as client:
         for filters, text in (
             ({"nosuch": ["x"]}, "invalid filter 'nosuch'"),
             ({"type": ["odd"]}, "invalid filter 'type=odd'"),
