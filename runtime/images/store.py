@@ -169,6 +169,9 @@ class ImageStore:
         found: list[Image] = []
         while (parent := self._known.images.get((found or [image])[-1].parent)) is not None:
             found.append(parent)
+        oldest = (found or [image])[-1].parent
+        if oldest and oldest == self._host.image().id:
+            found.append(self._host.image())
         return found
 
     # --- changing ---

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from runtime.images.configuration import Step
 from runtime.images.errors import BuiltInImage, ImageNotFound, InvalidReference
 from runtime.images.model import Deleted, Untagged
 from runtime.images.store import ImageStore
@@ -64,3 +67,15 @@ def test_sizes(store, image):
     assert store.layer_sizes(image) == [5]
     assert store.layer_sizes(store.host()) == [store.host().size]
     assert store.ancestors(image) == []
+
+
+def test_what_an_image_was_made_of(store, image):
+    made = [image, store.host()]
+    for parent in made[:2]:
+        job = store.begin_commit(parent, {}, Step("more", empty_layer=True))
+        os.write(job.stdin_fd, archive())
+        job.close_stdin()
+        made.append(job.finish())
+    ours, on_host = made[2:]
+    assert store.ancestors(ours) == [image]
+    assert store.ancestors(on_host) == [store.host()]
