@@ -38,6 +38,24 @@ def docker(engine, tmp_path):
     return run
 
 
+def test_namespaces_of_others_and_an_init(docker):
+    words = ("--network", "none", "--ipc", "shareable", "--init", "--hostname", "nest")
+    code, giver, _ = docker("run", "-d", "--name", "giver", *words, "host", "sleep", "600")
+    assert code == 0
+    shared = [f"--{kind}=container:giver" for kind in ("network", "pid", "ipc")]
+    code, out, err = docker("run", "--rm", *shared, "host", "sh", "-c", "hostname; ps -eo args")
+    assert (code, out.split("\n")[0], err) == (0, "nest", "")
+    assert "/sbin/docker-init -- sleep 600" in out
+    code, _, err = docker("run", "--rm", *shared, "-p", "80:80", "host", "true")
+    words = "conflicting options: port publishing and the container type network mode"
+    assert (code, words in err) == (125, True)
+    assert docker("kill", "giver")[0] == 0
+    code, _, err = docker("run", "--rm", *shared, "host", "true")
+    words = f"cannot join network of a non running container: {giver.strip()}"
+    assert (code, words in err) == (125, True)
+    assert docker("ps", "-aq")[1].split() == [giver[:12]]
+
+
 @pytest.fixture
 def flock(engine):
     """Three containers: one that runs, one that has ended, one that was never started."""

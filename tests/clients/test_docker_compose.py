@@ -286,3 +286,49 @@ def test_an_image_that_is_not_here(make_project):
     project = make_project("services: {one: {image: 'redis:7', network_mode: none}}")
     code, _, err = project("up", "-d")
     assert code == 1 and "cannot pull from registries yet" in err
+
+
+def test_services_that_share_namespaces_and_an_init(engine, make_project):
+    project = make_project(
+        """\
+services:
+  nest:
+    image: box:1
+    command: ["sh", "-c", "echo egg > /dev/shm/egg; echo ready; exec sleep 600"]
+    network_mode: none
+    hostname: nest
+    ipc: shareable
+    init: true
+  bird:
+    image: box:1
+    command: ["sh", "-c", "hostname; cat /dev/shm/egg; exec sleep 600"]
+    network_mode: "service:nest"
+    ipc: "service:nest"
+    pid: host
+    depends_on: [nest]
+  chick:
+    image: box:1
+    command: ["sleep", "600"]
+    network_mode: none
+    ipc: "container:tree"
+    pid: "container:tree"
+"""
+    )
+    quiet = {"HostConfig": {"NetworkMode": "none", "IpcMode": "shareable"}}
+    tree = engine.run("sleep", "600", name="tree", image="box:1", **quiet)
+    project.ok("up", "-d", "nest")
+    with engine.stream("GET", "/containers/wood_nest_1/logs?stdout=1&follow=1") as logs:
+        assert logs.read(14).endswith(b"ready\n")
+    project.ok("up", "-d")
+    nest = engine.inspect("wood_nest_1")
+    assert nest["HostConfig"]["Init"] is True
+    with engine.stream("GET", "/containers/wood_bird_1/logs?stdout=1&follow=1") as logs:
+        assert logs.read(8 + 5 + 8 + 4).endswith(b"egg\n")
+    shown = engine.inspect("wood_bird_1")["HostConfig"]
+    of = f"container:{nest['Id']}"
+    assert (shown["NetworkMode"], shown["IpcMode"], shown["PidMode"]) == (of, of, "host")
+    shown = engine.inspect("wood_chick_1")["HostConfig"]
+    assert (shown["PidMode"], shown["IpcMode"]) == (f"container:{tree}",) * 2
+    project.ok("down", "-t", "0")
+    assert [one["Id"] for one in engine.get("/containers/json?all=1").json] == [tree]
+    assert engine.delete(f"/containers/{tree}?force=1").status == 204

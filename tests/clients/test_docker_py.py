@@ -93,6 +93,30 @@ def test_run(client):
     assert client.containers.list(all=True) == []
 
 
+def test_namespaces_of_others_and_an_init(client):
+    giver = client.containers.run(
+        "box:1", SLEEP, detach=True, name="giver", network_mode="none", ipc_mode="shareable",
+        hostname="nest", init=True,
+    )  # fmt: skip
+    shared = {f"{kind}_mode": f"container:{giver.id}" for kind in ("network", "pid", "ipc")}
+    out = client.containers.run(
+        "host", ["sh", "-c", "hostname; ps -eo args"], remove=True, **shared
+    )
+    assert out.splitlines()[0] == b"nest"
+    assert b"/sbin/docker-init -- sleep 600" in out
+    hosts = {"network_mode": "none", "pid_mode": "host", "ipc_mode": "host", "uts_mode": "host"}
+    out = client.containers.run("host", ["hostname"], remove=True, **hosts)
+    assert out.decode().strip() == socket.gethostname()
+    with pytest.raises(docker.errors.APIError, match="hostname and the network mode") as refused:
+        client.containers.run("box:1", hostname="x", network_mode="container:giver")
+    assert refused.value.response.status_code == 400
+    giver.stop(timeout=0)
+    with pytest.raises(docker.errors.APIError, match="of a non running container") as refused:
+        client.containers.run("box:1", remove=True, network_mode="container:giver")
+    assert refused.value.response.status_code == 409
+    giver.remove()
+
+
 def test_what_can_not_be_run(client):
     with pytest.raises(docker.errors.APIError, match="executable file not found"):
         client.containers.run("box:1", ["nosuch"])
