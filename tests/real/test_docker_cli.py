@@ -223,8 +223,12 @@ def test_update_of_the_restart_policy(docker, loop):
     assert (code, "unknown policy 'ever'" in err) == (1, True)
     assert docker.ok("update", "--memory", "64m", "loop") == "loop"
     assert docker.ok("inspect", "-f", "{{.HostConfig.Memory}}", "loop") == str(64 << 20)
-    code, _, err = docker("update", "--blkio-weight", "50", "loop")
-    assert (code, "does not support Update.BlkioWeight 50" in err) == (1, True)
+    words = ("--memory-reservation", "32m", "--cpuset-cpus", "0", "--cpuset-mems", "0")
+    assert docker.ok("update", *words, "--blkio-weight", "50", "loop") == "loop"
+    template = "{{with .HostConfig}}{{.MemoryReservation}} {{.CpusetCpus}} {{.BlkioWeight}}{{end}}"
+    assert docker.ok("inspect", "-f", template, "loop") == f"{32 << 20} 0 50"
+    code, _, err = docker("update", "--kernel-memory", "50m", "loop")
+    assert (code, "does not support Update.KernelMemory 52428800" in err) == (1, True)
 
 
 def test_restart_policies_that_can_not_be(docker):
@@ -471,10 +475,27 @@ def test_volumes_and_mounts(docker, tmp_path):
         assert (code, text in err) == (125, True), err
 
 
+def test_all_that_is_not_used_goes(docker):
+    docker.ok("create", "--name", "kept", "--label", "keep", "--network", "none", "host", "true")
+    docker.ok("create", "--name", "gone", "--network", "none", "-v", "/d", "host", "true")
+    pruned = docker.ok("system", "prune", "-af", "--volumes", "--filter", "label!=keep")
+    assert re.fullmatch(
+        "Deleted Containers:\n[0-9a-f]{64}\n\nDeleted Volumes:\n[0-9a-f]{64}\n\n"
+        "Total reclaimed space: [0-9.]+[kM]?B",
+        pruned,
+    )
+    assert docker.ok("ps", "-a", "--format", "{{.Names}}") == "kept"
+    assert "Total reclaimed space" in docker.ok("system", "prune", "-f", "--filter", "until=1h")
+    code, _, err = docker("image", "prune", "-f", "--filter", "colour=red")
+    assert (code, "invalid filter 'colour'" in err) == (1, True)
+    assert docker.ok("image", "prune", "-f") == "Total reclaimed space: 0B"
+    assert docker.ok("network", "prune", "-f") == ""
+    docker.ok("rm", "kept")
+
+
 def test_what_is_not_done_says_so(docker, bird):
     for words in (
         ["network", "create", "net"],
-        ["tag", "host", "x"],
         ["save", "host"],
     ):
         code, _, err = docker(*words)
