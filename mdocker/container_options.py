@@ -66,6 +66,21 @@ class ContainerOptions:
             "host name and /etc/hosts); bridges come later",
         ),
     ] = ()
+    add_host: Annotated[
+        tuple[str, ...],
+        flag(
+            "--add-host",
+            help="A line more in its /etc/hosts, NAME:ADDRESS (host-gateway: the machine)",
+        ),
+    ] = ()
+    dns: Annotated[tuple[str, ...], flag("--dns", help="A name server, not the machine's")] = ()
+    dns_search: Annotated[
+        tuple[str, ...],
+        flag("--dns-search", help="A domain to look for names in, not the machine's (. for none)"),
+    ] = ()
+    dns_option: Annotated[
+        tuple[str, ...], flag("--dns-option", "--dns-opt", help="A word for resolv.conf's options")
+    ] = ()
     pid: Annotated[
         str,
         flag(

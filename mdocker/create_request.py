@@ -85,6 +85,13 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     host["NetworkMode"] = options.network[0] if options.network else "none"
     modes = {"PidMode": options.pid, "IpcMode": options.ipc, "UTSMode": options.uts}
     host |= {key: mode for key, mode in modes.items() if mode}
+    names: dict[str, list[str]] = {
+        "ExtraHosts": [_extra_host(word) for word in options.add_host],
+        "Dns": list(options.dns),
+        "DnsSearch": list(options.dns_search),
+        "DnsOptions": list(options.dns_option),
+    }
+    host |= {key: words for key, words in names.items() if words}
     if options.init:
         host["Init"] = True
     policy = restart_policy(options.restart, options.restart_delay, options.restart_max_delay)
@@ -108,6 +115,17 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
             "Config": _pairs(options.log_opt, "--log-opt"),
         }
     return host
+
+
+def _extra_host(word: str) -> str:
+    """Docker's client has `NAME=ADDRESS`, too, and IPv6 addresses in brackets."""
+    sign = min("=:", key=lambda mark: word.find(mark) % (len(word) + 1))
+    name, _, address = word.partition(sign)
+    if not name or not address:
+        raise UsageError(f"--add-host: {word}: it is NAME:ADDRESS, such as db:10.0.0.5")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    return f"{name}:{address}"
 
 
 def _memory_swap(text: str) -> int:

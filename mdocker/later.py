@@ -16,7 +16,6 @@ _LIMITS = "this limit is not done; there are those of memory, CPUs, processes an
 _RUN = {
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
     **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
-    **dict.fromkeys(("--dns", "--dns-option", "--dns-search", "--add-host"), _PORTS),
     "--storage-opt": "a limit of a container's own layer comes later",
     **dict.fromkeys(
         (

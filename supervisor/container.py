@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.mount_points import Mounts
 from supervisor.phases import Timeline
+from supervisor.resolving import Resolving
 from supervisor.states import State
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     userns_mode: str = ""
     network_mode: str = "default"
     namespaces: Namespaces = Namespaces()
+    resolving: Resolving = Resolving()
     init: bool | None = None
     resources: Resources = Resources()
     log_driver: str = "json-file"

@@ -12,6 +12,7 @@ import os
 import socket
 from pathlib import Path
 
+from supervisor import resolving
 from supervisor.container import Container
 
 NAMES = ("hostname", "hosts", "resolv.conf")
@@ -53,8 +54,10 @@ def write(directory: Path, container: Container) -> None:
     """
     shared = container.config.network_mode == "host"
     _put(f"{directory}/hostname", hostname(container).encode() + b"\n")
-    _put(f"{directory}/hosts", _host_file("/etc/hosts") if shared else _LOCAL_HOSTS)
-    _put(f"{directory}/resolv.conf", _host_file("/etc/resolv.conf"))
+    asked = container.config.resolving
+    hosts = _host_file("/etc/hosts") if shared else _LOCAL_HOSTS
+    _put(f"{directory}/hosts", resolving.hosts(hosts, asked))
+    _put(f"{directory}/resolv.conf", resolving.resolv_conf(_host_file("/etc/resolv.conf"), asked))
 
 
 def _put(path: str, data: bytes) -> None:

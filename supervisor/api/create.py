@@ -17,6 +17,7 @@ from supervisor.api.health_options import checked_health
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
 from supervisor.api.options import refuse_unsupported, security_options
 from supervisor.api.parameters import checked_seconds
+from supervisor.api.resolving_options import checked_resolving
 from supervisor.api.restart_options import checked_policy
 from supervisor.container import ContainerConfig, RestartPolicy
 from supervisor.errors import BadParameter, NotFound, Unsupported
@@ -110,6 +111,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         userns_mode=host.UsernsMode or "",
         network_mode=network_mode,
         namespaces=namespaces,
+        resolving=checked_resolving(host, network_mode),
         init=host.Init,
         resources=limits.checked_resources(host),
         log_driver=driver,

@@ -48,6 +48,9 @@ services:
     depends_on: [bird]
     tty: true
     stdin_open: true
+    extra_hosts: ["db:10.0.0.5", "machine:host-gateway"]
+    dns: 10.0.0.1
+    dns_search: wood
   guest:
     image: box:1
     command: ["sleep", "600"]
@@ -149,6 +152,10 @@ def test_a_project_from_up_to_down(project, engine):
     assert "tweet wren" in project.ok("logs", "--no-color", "bird")
     looked = "id -u; ls /nest; cat /tree/leaf; touch /straw/x"
     assert project("exec", "-T", "bird", "sh", "-c", looked)[:2] == (1, "1000\nok\ngreen\n")
+    looked = "tail -n 2 /etc/hosts; grep -E '^(name|sea)' /etc/resolv.conf"
+    assert project.ok("exec", "-T", "--index", "2", "flock", "sh", "-c", looked) == (
+        "10.0.0.5\tdb\n127.0.0.1\tmachine\nnameserver 10.0.0.1\nsearch wood\n"
+    )
     project.ok("up", "-d", "--scale", "flock=1")
     assert running(engine) == ["bird_1", "flock_1", "nest_1"]
     assert engine.inspect("wood_bird_1")["Id"] == bird["Id"]

@@ -176,6 +176,18 @@ async def test_older_clients_may_share_ipc(engine_and_client, version, asked, mo
         assert engine.containers.all()[0].config.namespaces.ipc == mode
 
 
+async def test_what_resolves_names_is_told(engine_and_client):
+    asked = {
+        "NetworkMode": "host",
+        "Dns": ["1.1.1.1", "::1"],
+        "DnsSearch": ["."],
+        "DnsOptions": ["ndots:2"],
+        "ExtraHosts": ["db:10.0.0.5", "six:fe80::1", "out:host-gateway"],
+    }
+    told = (await shown(engine_and_client, {"Image": "host", "HostConfig": asked}))["HostConfig"]
+    assert {key: told[key] for key in asked} == asked
+
+
 async def test_exposed_ports_are_told(engine_and_client):
     """docker-compose's `expose`; with the network none or host Docker does no more with them."""
     ports = {"80/tcp": {}, "53/udp": {}, "8080": {}}
@@ -232,8 +244,7 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("Mounts", [{"Later": 1}], "HostConfig.Mounts[0].Later 1"),
         ("Mounts", [{"BindOptions": {"Later": 1}}], "HostConfig.Mounts[0].BindOptions.Later 1"),
         ("Mounts", [{"Type": "image", "Target": "/x"}], "mounts of type image"),
-        ("Dns", ["1.1.1.1"], "HostConfig.Dns"),
-        ("ExtraHosts", [""], "HostConfig.ExtraHosts"),
+        ("ExtraHosts", ["db:host-gateway"], "db:host-gateway without a network"),
         (
             "PortBindings",
             {"80/tcp": [{"HostPort": "80"}]},
@@ -309,6 +320,12 @@ async def test_a_config_option_in_use_that_we_lack_is_named(engine_and_client, o
         ({"HostConfig": {"PidsLimit": -2}}, 400, "invalid PidsLimit -2"),
         ({"HostConfig": {"ShmSize": -1}}, 400, "SHM size can not be -1"),
         ({"HostConfig": {"GroupAdd": ["a\0b"]}}, 400, "invalid GroupAdd"),
+        ({"HostConfig": {"Dns": ["ns.wood"]}}, 400, "invalid IP address: ns.wood"),
+        ({"HostConfig": {"DnsSearch": ["a b"]}}, 400, "invalid domain: 'a b'"),
+        ({"HostConfig": {"DnsOptions": ["a\nnameserver x"]}}, 400, "invalid DNS option: "),
+        ({"HostConfig": {"ExtraHosts": [""]}}, 400, 'bad format for add-host: ""'),
+        ({"HostConfig": {"ExtraHosts": ["a\nb:1.1.1.1"]}}, 400, "bad format for add-host: "),
+        ({"HostConfig": {"ExtraHosts": ["a:b"]}}, 400, 'invalid IP address in add-host: "b"'),
         ({"HostConfig": {"MemorySwappiness": 101}}, 400, "invalid value: 101, valid memory swapp"),
         ({"HostConfig": {"MemorySwappiness": -2}}, 400, "invalid value: -2, valid memory swapp"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog"}}}, 501, 'unknown log driver "syslog"'),

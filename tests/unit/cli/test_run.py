@@ -97,6 +97,8 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
         *("--memory-swappiness", "0"),
         *("--stop-timeout", "3", "--log-driver", "k8s-file", "--log-opt", "a=b"),
         *("--pid", "host", "--ipc", "container:a", "--uts", "host", "--init"),
+        *("--add-host", "db:10.0.0.5", "--add-host", "six=[fe80::1]", "--dns", "1.1.1.1"),
+        *("--dns-search", "wood", "--dns-option", "ndots:2", "--dns-opt", "rotate"),
         *("--security-opt", "no-new-privileges", "--shm-size", "1m", "--rm", "host", "cmd"),
     )
     assert result.code == 0, result
@@ -120,6 +122,10 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
             "IpcMode": "container:a",
             "UTSMode": "host",
             "Init": True,
+            "ExtraHosts": ["db:10.0.0.5", "six:fe80::1"],
+            "Dns": ["1.1.1.1"],
+            "DnsSearch": ["wood"],
+            "DnsOptions": ["ndots:2", "rotate"],
             "Memory": 512 << 20,
             "MemorySwap": -1,
             "NanoCpus": 1_500_000_000,
