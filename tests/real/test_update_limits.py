@@ -223,3 +223,22 @@ def test_a_weight_of_block_devices(engine):
         assert "CONFIG_BFQ_GROUP_IOSCHED" in started.message or "blkio" in started.message
     assert engine.delete(f"/containers/{container}?force=1").status == 204
     assert not cgroups_of(container)
+
+
+def test_one_that_waits_for_its_restart_has_them_with_its_next_run(engine):
+    policy = {"Name": "always", "DelayMs": 60_000, "MaxDelayMs": 60_000}
+    script = "[ -e /root/again ] || { touch /root/again; exit 3; }; echo up; sleep 1000"
+    with engine.stream("GET", "/events") as events:
+        container = engine.run("sh", "-c", script, HostConfig={"RestartPolicy": policy})
+        while b'"Action":"die"' not in events.readline():
+            pass
+        wanted = "restarting"
+        while engine.inspect(container)["State"]["Status"] != wanted:
+            pass
+    assert update(engine, container, PidsLimit=40, CpusetCpus="0").status == 200
+    assert engine.inspect(container)["State"]["Status"] == wanted
+    assert engine.post(f"/containers/{container}/start").status == 204
+    up(engine, container)
+    assert value(container, "pids.max", "pids.max") == "40"
+    assert value(container, "cpuset.cpus", "cpuset.cpus") == "0"
+    assert engine.delete(f"/containers/{container}?force=1").status == 204
