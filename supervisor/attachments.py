@@ -8,6 +8,7 @@ pump's, so that a disk which hangs does not hold the event loop), another gets.
 from __future__ import annotations
 
 import collections
+import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,13 @@ import anyio
 
 IN_MEMORY = 1024 * 1024
 """Bytes that wait in memory for one client before the rest goes to its file."""
+
+LEFT_FREE = 1024 * 1024 * 1024
+LEFT_FREE_PART = 0.05
+"""Bytes of a file system, or this part of a small one, that what waits must leave to all others."""
+
+LOOK_EACH = 16 * 1024 * 1024
+"""Bytes that a file grows by before it is looked at again how much is free."""
 
 PLACE = 4
 """The number of the stream in which clients are told places; Docker's are 0 to 3."""
@@ -63,13 +71,15 @@ class Spool:
         self._pieces: collections.deque[_Piece] = collections.deque()
         self._read_at = 0
         self._write_at = 0
+        self._looked_at = 0
         self._closed = False
 
     def put(self, stream: int, data: bytes) -> None:
         """Append.
 
         Raises:
-            OSError: The overflow file can't be made or grown.
+            OSError: The overflow file can't be made or grown: ENOSPC also where others would soon
+                have no room.
         """
         if self._closed:
             return
@@ -81,10 +91,13 @@ class Spool:
             if self._file is not None and self._write_at:
                 # All of it was taken, so nobody reads there now.
                 os.ftruncate(self._file.fd, 0)
-                self._read_at = self._write_at = 0
+                self._read_at = self._write_at = self._looked_at = 0
         file = self._file
         if file is None:
             file = self._file = _Overflow(self._directory)
+        if self._write_at >= self._looked_at:
+            self._looked_at = self._write_at + LOOK_EACH
+            _check_room(file.fd)
         view = memoryview(data)
         while view:
             written = os.pwrite(file.fd, view, self._write_at)
@@ -110,12 +123,29 @@ class Spool:
             self._pieces.popleft()
         return piece.stream, data
 
-    def close(self) -> None:
-        """Forget all that waits, and all that comes."""
+    def cut(self) -> None:
+        """Forget what waits in the file, and all that comes. Nobody must be putting."""
         self._closed = True
-        self._memory.clear()
         self._pieces.clear()
         self._file = None
+
+    def close(self) -> None:
+        """Forget all that waits, and all that comes."""
+        self._memory.clear()
+        self.cut()
+
+
+def _check_room(fd: int) -> None:
+    """Somebody who never reads must not fill the disk of those who do.
+
+    Raises:
+        OSError: Too little of the file system is free: ENOSPC.
+    """
+    room = os.fstatvfs(fd)
+    if room.f_bavail * room.f_frsize < min(
+        LEFT_FREE, room.f_blocks * room.f_frsize * LEFT_FREE_PART
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Attachment:
@@ -161,14 +191,20 @@ class Attachment:
         except OSError as error:
             self.lost = f"output was lost: {error.strerror}"
             self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._deliver is None:
-            self._news.set()
+            self._tell()
         elif not self._telling:
             self._telling = True
             self._deliver(self._tell)
 
     def _tell(self) -> None:
         self._telling = False  # first: what comes while we tell is told again
+        if self.lost:
+            # It is of no use without what follows, and its client may never take it.
+            self._spool.cut()
         self._news.set()
 
     def end(self) -> None:

@@ -10,9 +10,12 @@ import select
 import signal
 import struct
 import termios
+import time
 
 PATIENCE_S = 10
 """How long to wait for a text before the test has failed; nothing is slower because of it."""
+
+_PAUSE_S = 0.05
 
 
 class Session:
@@ -36,9 +39,16 @@ class Session:
             finally:
                 os._exit(111)
 
-    def read(self):
-        """Wait for more to be shown; b"" once nobody can show any more."""
-        assert select.select([self.master], [], [], PATIENCE_S)[0], self.seen
+    def read(self, meanwhile=None):
+        """Wait for more to be shown; b"" once nobody can show any more.
+
+        Args:
+            meanwhile: What to do again and again until then.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not select.select([self.master], [], [], _PAUSE_S if meanwhile else PATIENCE_S)[0]:
+            assert meanwhile and time.monotonic() < deadline, self.seen
+            meanwhile()
         try:
             piece = os.read(self.master, 65536)
         except OSError:
@@ -47,11 +57,11 @@ class Session:
         self.everything += piece
         return piece
 
-    def until(self, pattern):
-        """Read until this has been shown; returns what stood before it."""
+    def until(self, pattern, meanwhile=None):
+        """Read until this has been shown, as `read` does; returns what stood before it."""
         expression = re.compile(pattern if isinstance(pattern, bytes) else pattern.encode())
         while (found := expression.search(self.seen)) is None:
-            assert self.read(), self.seen
+            assert self.read(meanwhile), self.seen
         before, self.seen = self.seen[: found.start()], self.seen[found.end() :]
         return before
 
@@ -69,6 +79,11 @@ class Session:
         _, out, _, local, _, _, _ = termios.tcgetattr(self.master)
         wanted = termios.ICANON | termios.ECHO | termios.ISIG
         return not out & termios.OPOST and not local & wanted
+
+    def hang_up(self):
+        """As when a window is closed, or a line cut; nothing is shown any more."""
+        os.close(self.master)
+        self.master = -1
 
     def kill(self, number):
         os.kill(self.pid, number)
@@ -88,4 +103,5 @@ class Session:
         if self._status is None:
             self.kill(signal.SIGKILL)
             self.wait()
-        os.close(self.master)
+        if self.master >= 0:
+            os.close(self.master)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 
@@ -24,6 +27,7 @@ BOTH = [
 SHELL = ("bash", "--norc", "--noprofile")
 PROMPT = rb"bash-[\d.]+# "
 LEAVE = b"\x10\x11"
+DETACHED = "/events?filters=%7B%22event%22%3A%5B%22detach%22%5D%7D"
 SIZED = """until [ "$(stty size)" = "%s" ]; do sleep 0.05; done; echo si''zed\n"""
 WORDS = ("sh", "-c", "while read x; do echo $x; done")
 
@@ -109,27 +113,17 @@ def test_a_shell_with_job_control(at, client):
     assert not one.is_raw
 
 
-def test_the_size_follows(at):
-    # Docker's client begins to listen for changes only after what runs there has begun.
-    one = at("run", "--rm", "-it", "host", *SHELL)
-    one.until(PROMPT)
-    one.send(SIZED % "40 132")
-    one.resize(40, 132)
-    one.until(rb"sized\r\n")
-    one.send("exit\n")
-    one.end()
-
-
 @pytest.mark.skipif(shutil.which("vim") is None, reason="needs vim")
-def test_an_editor(at):
-    one = at("run", "--rm", "-it", "host", *SHELL, size=(30, 90))
-    one.until(PROMPT)
-    one.send("vim -u NONE -N -n /tmp/note\n")
+@pytest.mark.parametrize("client", BOTH)
+def test_an_editor(at, client):
+    """It knows the size of the screen at once, and draws on it all that is typed."""
+    words = ("sh", "-c", "vim -u NONE -N -n /tmp/note; cat /tmp/note; exit 5")
+    one = at("run", "--rm", "-it", "host", *words, client=client, size=(30, 90))
     one.until(rb"/tmp/note")
-    one.send("ihello\x1b:wq\r")
-    one.until(PROMPT)
-    one.send("cat /tmp/note; exit 5\n")
-    one.until(rb"\rhello\r\n")
+    one.send(':echo &lines "lines," &columns "columns"\r')
+    one.until(rb"30 lines, 90 columns")
+    one.send("ihello\x1byypA again\x1b:wq\r")
+    one.until(rb"hello\r\nhello again\r\n")
     assert one.end() == 5
 
 
@@ -170,6 +164,125 @@ def test_left_by_keys_and_come_back_to(at, engine, client):
     assert again.end() == 4
 
 
+@pytest.mark.parametrize("client", BOTH)
+def test_ctrl_c_reaches_the_foreground_job_alone(at, client):
+    one = at("run", "--rm", "-it", "host", *SHELL, client=client)
+    one.until(PROMPT)
+    one.send("sleep 999 & echo $(($$+0)) is it\n")
+    one.until(rb"1 is it")
+    one.send("sh -c 'trap \"echo caught; exit 4\" INT; echo wa''its; while :; do sleep 9; done'\n")
+    one.until(rb"waits\r\n")
+    one.send("\x03")
+    one.until(rb"caught\r\n")
+    one.send("echo code=$?; jobs\n")
+    one.until(rb"code=4\r\n")
+    one.until(rb"Running +sleep 999")
+    one.send("exit\n")
+    assert one.end() == 0
+
+
+@pytest.mark.parametrize("client", BOTH)
+def test_the_size_at_the_first_moment_and_whenever_it_changes(at, client):
+    """Asked for by the very first command; each change reaches the payload as SIGWINCH."""
+    tell = "stty size; trap 'stty size' WINCH; while :; do read -t 1 x; done"
+    one = at("run", "--rm", "-it", "host", "bash", "-c", tell, client=client, size=(31, 101))
+    one.until(rb"31 101\r\n")
+    for lines in (40, 50):
+        one.resize(lines, 132)
+        # Docker's client begins to listen for changes at a moment that nothing tells.
+        one.until(rb"%d 132\r\n" % lines, meanwhile=lambda: one.kill(signal.SIGWINCH))
+    one.send(LEAVE)
+    assert one.end() == 0
+
+
+@pytest.mark.parametrize("client", BOTH)
+def test_an_output_alone_takes_no_keys(at, engine, client):
+    """The terminal stays as it is; what is typed stays here, and Ctrl-C ends the client alone."""
+    container = engine.create(*SHELL, name="shown", Tty=True, OpenStdin=True)
+    ones = [at("start", "-a", "shown", client=client)]
+    ones[0].until(PROMPT)
+    with attaching(engine, container):
+        ones.append(at("attach", "--no-stdin", "shown", client=client))
+    typist = at("attach", "shown")
+    typist.send("echo sh''own\n")
+    for one in ones:
+        one.until(rb"\nshown\r|\rshown\r")
+        assert not one.is_raw
+    ones[1].send("exit 9\n")
+    interrupted(ones[1])
+    typist.send("echo st''ill\n")
+    typist.until(rb"still\r\n")
+    typist.send("exit 3\n")
+    assert ones[0].end() == 3
+
+
+def interrupted(one):
+    """Press Ctrl-C until it ends: Docker's client wants it three times. Returns its exit code."""
+    while one.read(meanwhile=lambda: one.send("\x03")):
+        pass
+    return one.wait()
+
+
+@contextlib.contextmanager
+def attaching(engine, container):
+    """What is done inside is to attach to a container; returns when it has."""
+    wanted = json.dumps({"event": ["attach"], "container": [container]})
+    with engine.stream("GET", f"/events?filters={urllib.parse.quote(wanted)}") as events:
+        yield
+        assert events.readline()
+
+
+@pytest.mark.parametrize("client", BOTH)
+def test_signals_are_handed_on_unless_they_are_not_to_be(at, engine, client):
+    """Without a terminal Ctrl-C at ours is a signal to the client."""
+    says = ("sh", "-c", "trap 'echo caught' INT; echo ready; while :; do sleep 0.05; done")
+    one = at("run", "--name", "said", "host", *says, client=client)
+    one.until(rb"ready\r\n")
+    one.send("\x03")
+    one.until(rb"caught\r\n")
+    with attaching(engine, engine.inspect("said")["Id"]):
+        two = at("attach", "--sig-proxy=false", "said", client=client)
+    one.send("\x03")
+    one.until(rb"caught\r\n")
+    two.until(rb"caught\r\n")
+    assert interrupted(two) != 0
+    assert engine.inspect("said")["State"]["Running"]
+    assert engine.output("said")[0].count(b"caught") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
+def test_a_signal_to_the_client_gives_the_terminal_back_and_harms_nobody(at, engine, number):
+    one = at("run", "--name", "kept", "-it", "host", *SHELL)
+    one.until(PROMPT)
+    assert one.is_raw
+    one.kill(number)
+    assert one.wait() == -number
+    assert not one.is_raw
+    assert engine.inspect("kept")["State"]["Running"]
+
+
+def test_a_terminal_that_is_hung_up_ends_the_client_and_no_container(at, engine):
+    """Docker's hands the SIGHUP on, which ends a shell."""
+    one = at("run", "--name", "kept", "-it", "host", *SHELL)
+    one.until(PROMPT)
+    with engine.stream("GET", DETACHED) as events:
+        one.hang_up()
+        assert events.readline()
+    two = at("attach", "kept")
+    two.send("exit 8\n")
+    assert two.end() == 8
+
+
+@pytest.mark.parametrize("client", BOTH)
+def test_the_last_words_of_a_terminal_and_its_code(at, client):
+    one = at(
+        "run", "--rm", "-it", "host", "sh", "-c", "seq 5000; printf last; exit 9", client=client
+    )
+    assert one.end() == 9
+    shown = b"".join(b"%d\r\n" % number for number in range(1, 5001)) + b"last"
+    assert one.everything.rstrip().endswith(shown)
+
+
 def test_several_at_one_terminal(at, engine):
     engine.run(*SHELL, name="shared", Tty=True, OpenStdin=True)
     ones = [at("attach", "shared") for _ in range(3)]
@@ -186,16 +299,6 @@ def test_several_at_one_terminal(at, engine):
     ones[1].wait()
     ones[2].send("exit 9\n")
     assert ones[2].end() == 9
-
-
-def test_a_signal_to_the_client_gives_the_terminal_back_and_harms_nobody(at, engine):
-    one = at("run", "--name", "kept", "-it", "host", *SHELL)
-    one.until(PROMPT)
-    assert one.is_raw
-    one.kill(signal.SIGTERM)
-    assert one.wait() == -signal.SIGTERM
-    assert not one.is_raw
-    assert engine.inspect("kept")["State"]["Running"]
 
 
 def test_a_session_goes_on_when_its_engine_is_killed(at, engine):

@@ -120,6 +120,22 @@ def test_megabytes_for_one_who_never_reads(kept, attached):
     assert second.rest() == b""
 
 
+def test_one_who_does_not_read_what_he_is_shown(kept, attached):
+    """It is logged, its container ends, others see all of it; he too, when he reads at last."""
+    size = 3_000_000
+    container = kept.create("sh", "-c", f"yes 0123456789abcde | head -c {size}", name="much")
+    slow = attached(container, "stream=1&stdout=1")
+    swift = attached(container, "stream=1&stdout=1")
+    before = memory(kept.process.pid)
+    kept.post(f"/containers/{container}/start")
+    expected = b"0123456789abcde\n" * (size // 16)
+    assert demultiplexed(swift.rest())[0] == expected
+    assert kept.wait(container) == 0
+    assert memory(kept.process.pid) - before < 5_000_000
+    assert kept.output(container)[0] == expected
+    assert demultiplexed(slow.rest())[0] == expected
+
+
 def test_a_terminal_that_nobody_reads(kept, attached):
     container = kept.run("sh", "-c", "stty raw -echo; echo go; sleep 999", Tty=True, OpenStdin=True)
     one = attached(container)

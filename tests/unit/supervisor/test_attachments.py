@@ -2,6 +2,7 @@
 
 import errno
 import os
+from typing import NamedTuple
 
 import anyio
 import pytest
@@ -86,3 +87,32 @@ async def test_a_full_disk_ends_the_attachment_and_says_so(tmp_path, monkeypatch
     assert "No space left" in attachment.lost
     assert [piece async for piece in attachment] == [(1, b"1234")]
     attachment.close()
+
+
+@pytest.mark.anyio
+async def test_one_who_never_reads_leaves_room_on_the_disk(tmp_path, monkeypatch):
+    """And what has waited for him is freed at once, though he is still there."""
+    monkeypatch.setattr(attachments, "IN_MEMORY", 4)
+    monkeypatch.setattr(attachments, "LOOK_EACH", 8)
+    left = [10, 10, 0]
+    real = os.fstatvfs(0)
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: Room(left.pop(0), real.f_frsize, 100))
+    descriptors = os.listdir("/proc/self/fd")
+    attachment = Attachment(tmp_path, frozenset({1}))
+    attachment.feed(1, b"1234")
+    for _ in range(4):
+        attachment.feed(1, b"12345")
+    assert (attachment.lost, left) == ("", [0])
+    attachment.feed(1, b"1")
+    assert attachment.lost == "output was lost: No space left on device"
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    attachment.feed(1, b"more")
+    assert [piece async for piece in attachment] == [(1, b"1234")]
+
+
+class Room(NamedTuple):
+    """Of what fstatvfs(3) tells: blocks."""
+
+    f_bavail: int
+    f_frsize: int
+    f_blocks: int
