@@ -35,6 +35,18 @@ def test_what_is_lost_fails_the_run(capsys):
     assert "LOST b: ('failed', 'why')" in told and "LOST d: ('not run', '')" in told
 
 
+def test_what_failures_are_about():
+    for name, why, what in (
+        ("tests.test_a", "[503] This node is not a swarm manager", "swarms"),
+        ("tests.test_a", "mdocker does not do creating and changing networks yet: so", "networks"),
+        ("tests.test_a", "mdocker does not support HostConfig.Links yet: none", "networks"),
+        ("tests.test_images.test_build_invalid", "assert 501 == 400", "builds"),
+        ("tests.test_a", "mdocker does not do saving of images yet", "images as files"),
+        ("tests.test_a", "assert 127 == 126", "else"),
+    ):
+        assert suites.kind(name, why).startswith(what)
+
+
 def test_names_as_pytest_takes_them(tmp_path):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/a_test.py").touch()
