@@ -14,9 +14,18 @@ Row = Mapping[str, Any]
 """A field's name and its text, or a function for one that takes an argument (`.Label "a"`)."""
 
 
-def show(rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str) -> None:
-    """Print rows as `rendered` has them."""
-    sys.stdout.write(rendered(rows, headings, columns, format))
+def show(
+    rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str, only: str = ""
+) -> None:
+    """Print rows as `rendered` has them.
+
+    Args:
+        only: The one field to print where no format was asked for (`--quiet`).
+    """
+    if only and not format:
+        sys.stdout.writelines(f"{row[only]}\n" for row in rows)
+    else:
+        sys.stdout.write(rendered(rows, headings, columns, format))
 
 
 def rendered(rows: Sequence[Row], headings: Row, columns: Sequence[str], format: str) -> str:

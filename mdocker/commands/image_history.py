@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from mdocker.client import Engine
 from mdocker.listing import Row, show
 from mdocker.options import flag, injected
-from mdocker.output import say
 from mdocker.paths import quote
 from mdocker.times import to_rfc3339_local
 from mdocker.units import human_duration, human_size
@@ -44,11 +43,7 @@ def history(
     steps: list[dict[str, Any]] = engine.json("GET", f"/images/{quote(image, b'/:@')}/history")
     now = time.time()
     rows = [_row(step, now, human=human, no_trunc=no_trunc) for step in steps]
-    if quiet and not format:
-        for row in rows:
-            say(row["ID"])
-        return 0
-    show(rows, _HEADINGS, _COLUMNS, format)
+    show(rows, _HEADINGS, _COLUMNS, format, only="ID" if quiet else "")
     return 0
 
 

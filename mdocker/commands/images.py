@@ -48,12 +48,8 @@ def images(
     listed: list[dict[str, Any]] = engine.json("GET", "/images/json", query)
     now = time.time()
     rows = [row for image in listed for row in _rows(image, now, no_trunc=no_trunc)]
-    if quiet and not format:
-        # Once for each name, as Docker does it.
-        for row in rows:
-            say(row["ID"])
-        return 0
-    show(rows, _HEADINGS, _COLUMNS, format)
+    # An id comes once for each name, as Docker does it.
+    show(rows, _HEADINGS, _COLUMNS, format, only="ID" if quiet else "")
     return 0
 
 

@@ -79,11 +79,8 @@ def ls(
     """List volumes."""
     told = engine.json("GET", "/volumes", {"filters": parse_filters(filter)})
     volumes: list[dict[str, Any]] = told.get("Volumes") or []
-    if quiet and not format:
-        for volume in volumes:
-            say(volume["Name"])
-        return 0
-    show([_row(volume) for volume in volumes], _HEADINGS, _COLUMNS, format)
+    rows = [_row(volume) for volume in volumes]
+    show(rows, _HEADINGS, _COLUMNS, format, only="Name" if quiet else "")
     return 0
 
 

@@ -277,12 +277,11 @@ class ImageStore:
             raise InvalidReference("refusing to create a tag with a digest reference")
         tag = self.checked_name(name)
         with self._writing:
-            image = self.resolve(reference)
-            if image.built_in:
-                raise BuiltInImage(
-                    f"{HOST_NAME} can have no other name: it is the image of this machine, and "
-                    "becomes another one when the machine changes"
-                )
+            image = self._not_built_in(
+                reference,
+                f"{HOST_NAME} can have no other name: it is the image of this machine, and "
+                "becomes another one when the machine changes",
+            )
             self._save(self._known.catalogue.with_image(image.id, image.created_ns, tag))
             return self._known.images[image.id]
 
@@ -304,12 +303,11 @@ class ImageStore:
             ImageNotFound, AmbiguousImage, InvalidReference: As `resolve`.
         """
         with self._writing:
-            image = self.resolve(reference)
-            if image.built_in:
-                raise BuiltInImage(
-                    f"conflict: unable to delete {HOST_NAME} (cannot be forced) - "
-                    "it is the image of this machine that the engine brings along"
-                )
+            image = self._not_built_in(
+                reference,
+                f"conflict: unable to delete {HOST_NAME} (cannot be forced) - "
+                "it is the image of this machine that the engine brings along",
+            )
             children = self._known.catalogue.children_of(image.id)
             plan = removal.plan(image, reference, force, in_use(image.id), bool(children))
             done: list[Removal] = [Untagged(tag) for tag in plan.untag]
@@ -353,6 +351,12 @@ class ImageStore:
         return [str(path.relative_to(self.root)) for path in garbage]
 
     # --- inside ---
+
+    def _not_built_in(self, reference: str, refusal: str) -> Image:
+        image = self.resolve(reference)
+        if image.built_in:
+            raise BuiltInImage(refusal)
+        return image
 
     def _layer_size(self, diff_id: str) -> int:
         return int(json.loads((self._layer(diff_id) / "layer.json").read_bytes())["size"])
