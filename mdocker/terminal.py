@@ -18,7 +18,18 @@ from typing import Any, Self
 from mdocker import output
 from mdocker.errors import NotATerminal
 
-_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+# Those that would end us, and can be handled in time: signal(7).
+_ENDING = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGABRT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGTERM,
+    signal.SIGXCPU,
+)
 _Handler = Callable[[int, FrameType | None], None]
 
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
@@ -102,11 +113,13 @@ class OurTerminal:
 
     def give_back(self) -> None:
         """Set it to what it was before us; a second time nothing happens."""
-        before, self._before = self._before, None
+        before = self._before
         output.line_end = "\n"
         if before is not None and self._is_ours():
             with contextlib.suppress(termios.error):  # it is gone: hung up
                 termios.tcsetattr(self._stdin, termios.TCSANOW, before)
+        # Last of all: a signal that ends us may come at any moment, and does this once more.
+        self._before = None
 
     def _handle(self, number: int, handler: _Handler) -> None:
         # What whoever started us wants ignored (nohup), stays so.
@@ -120,11 +133,11 @@ class OurTerminal:
         try:
             before = termios.tcgetattr(self._stdin)
             raw = _raw(before)
+            if before != raw:
+                self._before = before  # first: a signal that ends us may come at any moment
             termios.tcsetattr(self._stdin, termios.TCSANOW, raw)
         except termios.error:
             return
-        if before != raw:
-            self._before = before
         output.line_end = "\r\n"
 
     def _is_ours(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from tests.clients.not_done import still_refused, words
 
 aiodocker = pytest.importorskip("aiodocker", reason="needs aiodocker (pip install aiodocker)")
+aiohttp = pytest.importorskip("aiohttp", reason="comes with aiodocker")
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +64,26 @@ async def test_logs(client, bird):
     assert [line async for line in following] == []
     assert await bird.log(stdout=True) == ["tweet\n"]
     assert await bird.log(stderr=True, tail=1) == ["squawk\n"]
+
+
+async def test_a_web_socket(client):
+    config = {"Image": "box:1", "Cmd": ["cat"], "OpenStdin": True, "Tty": True}
+    container = await client.containers.create(config)
+    sock = await container.websocket(stdin=True, stdout=True, stream=True)
+    await container.start()
+    await sock.send_str("tweet\n")
+    said = b""
+    while said.count(b"tweet\r\n") < 2:  # its echo, and cat's
+        said += await sock.receive_bytes()
+    await sock.send_bytes(b"\x10\x11")
+    assert (await sock.receive()).type == aiohttp.WSMsgType.CLOSE
+    assert (await container.show())["State"]["Running"]
+    again = await container.websocket(stdin=True, stdout=True, stream=True)
+    await again.send_bytes(b"\x04")
+    while (message := await again.receive()).type == aiohttp.WSMsgType.BINARY:
+        pass
+    assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1000)
+    assert (await container.wait())["StatusCode"] == 0
 
 
 async def test_attach(client):

@@ -123,7 +123,36 @@ def session():
         one.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_at_the_very_moment_that_it_is_set(pair, monkeypatch):
+    """Whenever a signal has it given back, it is what it was then."""
+    _, slave = pair
+    before = termios.tcgetattr(slave)
+    set_mode = termios.tcsetattr
+    seen = []
+
+    def given_back():
+        monkeypatch.setattr(termios, "tcsetattr", set_mode)
+        ours.give_back()
+        seen.append(termios.tcgetattr(slave))
+
+    def set_then_given_back(*mode):
+        set_mode(*mode)
+        given_back()
+
+    def given_back_then_set(*mode):
+        given_back()
+        set_mode(*mode)
+
+    for hit in (set_then_given_back, given_back_then_set):
+        ours = terminal.OurTerminal(slave, slave)
+        if hit is set_then_given_back:
+            monkeypatch.setattr(termios, "tcsetattr", hit)
+        with ours:
+            monkeypatch.setattr(termios, "tcsetattr", hit)
+    assert seen == [before, before]
+
+
+@pytest.mark.parametrize("number", terminal._ENDING)
 def test_a_signal_ends_us_and_gives_the_terminal_back(session, number):
     one = session("-c", RAW)
     one.until(b"raw;")
