@@ -35,20 +35,29 @@ Change = tuple[bytes, int]
 def open_layers(view: dict[str, Any]) -> tuple[int, int]:
     """Open the upper directory, and the image's layers as one tree.
 
-    Several layers are mounted, read-only, in a mount namespace of this process's own.
+    Both are mounted, read-only, in a mount namespace of this process's own, and without devices: a
+    payload that exchanges a file for a node while we look has nobody open it.
 
     Raises:
         OSError: The kernel refuses.
     """
-    upper = os.open(view["upper"], _DIRECTORY)
     lower = [os.fsencode(path) for path in view["lower"]]
-    if len(lower) == 1:
-        return upper, os.open(lower[0], _DIRECTORY)
     merged = os.fsencode(view["merged"])
     DOOR.unshare(flags.CLONE_NEWNS)
     DOOR.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
-    archive_view.mount_readonly(merged, lower)
-    return upper, os.open(merged, _DIRECTORY)
+    if len(lower) == 1:
+        _bind_readonly(lower[0], merged)
+    else:
+        archive_view.mount_readonly(merged, lower)
+    image = os.open(merged, _DIRECTORY)
+    _bind_readonly(os.fsencode(view["upper"]), merged)
+    return os.open(merged, _DIRECTORY), image
+
+
+def _bind_readonly(source: bytes, target: bytes) -> None:
+    bits = flags.MS_RDONLY | flags.MS_NODEV | flags.MS_NOSUID | flags.MS_NOEXEC
+    DOOR.mount(source, target, None, flags.MS_BIND, None)
+    DOOR.mount(None, target, None, flags.MS_REMOUNT | flags.MS_BIND | bits, None)
 
 
 def compare(upper: int, below: int, hidden: Sequence[bytes] = ()) -> list[Change]:

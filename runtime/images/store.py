@@ -227,7 +227,7 @@ class ImageStore:
                 is_layer=new.parent is not None,
             )
         except OSError as error:
-            raise ImportFailed(f"cannot start the import: {error}") from error
+            raise ImportFailed(f"cannot begin to make an image: {error}") from error
 
     def import_file(
         self,

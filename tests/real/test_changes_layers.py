@@ -3,15 +3,20 @@
 The helper is asked directly: nothing makes images of several layers yet.
 """
 
+import errno
 import json
 import os
 import select
 import stat
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from runtime.archive_job import ArchiveJob
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 def ask(order):
@@ -113,3 +118,32 @@ def test_places_for_mounts_are_no_changes(layers):
 def test_files_replaced_by_directories_and_back(layers):
     mounted(layers, "rm d/seen; mkdir d/seen; touch d/seen/in; rm -rf moved; touch moved")
     assert changes(layers) == ["C/d", "C/d/seen", "A/d/seen/in", "C/moved"]
+
+
+OPENED = """
+import os, sys
+sys.path.append(sys.argv[1])
+from runtime import changes
+upper, image = changes.open_layers(
+    {name: f"{sys.argv[2]}/{name}" for name in ("upper", "merged")}
+    | {"lower": [f"{sys.argv[2]}/{name}" for name in sys.argv[3:]]}
+)
+for where in (upper, image):
+    assert os.listdir(where), where
+    for how in (os.O_RDONLY, os.O_WRONLY):
+        try:
+            os.open("node", how, dir_fd=where)
+        except OSError as error:
+            print(error.errno)
+"""
+
+
+@pytest.mark.parametrize("lower", [("low",), ("top", "low")])
+def test_no_node_of_a_container_can_be_opened(layers, lower):
+    """Nor is anything that is looked at changed; the machine's own mounts stay as they are."""
+    for name in ("upper", "low"):
+        os.mknod(layers / name / "node", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    words = [sys.executable, "-c", OPENED, CHECKOUT, layers, *lower]
+    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    assert set(told) <= {str(errno.EACCES), str(errno.EROFS)} and len(told) == 4
+    assert str(layers) not in Path("/proc/self/mountinfo").read_text()

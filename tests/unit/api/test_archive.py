@@ -24,7 +24,7 @@ class FakeJob:
     play = None
     made = ()
 
-    def __init__(self, order, container):
+    def __init__(self, order, container, output=-1):
         self.order = order
         self.pid = 4242
         self.closed = self.reaped = False

@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import anyio
 import pytest
 
 from supervisor.api.commit_config import inherited
@@ -63,6 +64,26 @@ async def test_refused(engine_and_client, query, body, status, words):
         answer = await client.request("POST", f"/commit?{query}", body)
         assert (answer.status, words in answer.message) == (status, True), answer.body
         assert engine.calls == []
+
+
+async def test_a_client_that_goes_away_ends_it(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        add(engine, "bird")
+        begun, ended = anyio.Event(), anyio.Event()
+
+        async def commit(container, asked):
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.set()
+
+        engine.commit = commit
+        await client.begin("POST", "/commit?container=bird")
+        await begun.wait()
+        await client.hang_up()
+        with anyio.fail_after(5):
+            await ended.wait()
 
 
 @pytest.fixture
