@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from tests import an_init
 from tests.clients.not_done import still_refused, untold, words
 
 DOCKER = shutil.which("docker")
@@ -38,6 +39,7 @@ def docker(engine, tmp_path):
     return run
 
 
+@an_init.needed
 def test_namespaces_of_others_and_an_init(docker):
     words = ("--network", "none", "--ipc", "shareable", "--init", "--hostname", "nest")
     code, giver, _ = docker("run", "-d", "--name", "giver", *words, "host", "sleep", "600")

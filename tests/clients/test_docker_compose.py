@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests import an_init
 from tests.clients.compose_program import INTERPRETER, PROGRAM, Server
 from tests.clients.not_done import still_refused, words
 from tests.terminal_session import Session
@@ -295,6 +296,7 @@ def test_an_image_that_is_not_here(make_project):
     assert code == 1 and "cannot pull from registries yet" in err
 
 
+@an_init.needed
 def test_services_that_share_namespaces_and_an_init(engine, make_project):
     project = make_project(
         """\

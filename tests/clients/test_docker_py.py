@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 
+from tests import an_init
 from tests.clients.not_done import still_refused, untold, words
 
 docker = pytest.importorskip("docker", reason="needs docker-py (pip install docker)")
@@ -93,6 +94,7 @@ def test_run(client):
     assert client.containers.list(all=True) == []
 
 
+@an_init.needed
 def test_namespaces_of_others_and_an_init(client):
     giver = client.containers.run(
         "box:1", SLEEP, detach=True, name="giver", network_mode="none", ipc_mode="shareable",

@@ -7,17 +7,12 @@ import os
 import pytest
 
 from supervisor import init_program
-from supervisor.errors import Unsupported
+from tests import an_init
 
 WITH = {"HostConfig": {"Init": True}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _an_init():
-    try:
-        init_program.find()
-    except Unsupported:
-        pytest.skip("needs an init (apt-get install tini)")
+pytestmark = an_init.needed
 
 
 @contextlib.contextmanager
