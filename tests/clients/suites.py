@@ -293,6 +293,7 @@ def _pytest(suite: Suite, source: Path, python: Path, tests: Sequence[str]) -> O
                 *suite.before,
                 *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"),
                 *(f"--junit-xml={report}", f"--timeout={_TEST_S}", "-o", "junit_family=xunit1"),
+                *("-o", "junit_logging=out-err", "-o", "junit_log_passing_tests=false"),
                 *("-W", "ignore", *suite.options),
                 *(f"--deselect={name}" for name in suite.without),
                 *tests,
@@ -320,6 +321,10 @@ def _node(source: Path, name: str) -> str:
 _UNSTEADY = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{12,64}\b|\d{5,}")
 
 
+_REFUSED = re.compile(r"mdocker (?:does not|cannot) [^\"'\\\n]+")
+"""Our own words, where a client repeats them: they say more than `assert 1 == 0`."""
+
+
 def _outcomes(report: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     found: Outcomes = {}
     for case in ElementTree.parse(report).iter("testcase"):
@@ -329,7 +334,8 @@ def _outcomes(report: Path) -> Iterator[tuple[str, tuple[str, str]]]:
             if child.tag in ("failure", "error", "skipped"):
                 outcome = "skipped" if child.tag == "skipped" else "failed"
                 why = (child.get("message") or child.text or "").strip().splitlines()[:1]
-                why = why[0] if why else ""
+                words = _REFUSED.search(ElementTree.tostring(case, "unicode", "text"))
+                why = words[0] if words else why[0] if why else ""
         # An error of the tear-down comes as a second case of the same name.
         if name not in found or found[name][0] == "passed":
             found[name] = (outcome, why)
@@ -347,6 +353,7 @@ _KINDS = (
         "networks and ports",
         r"networks|NetworkMode|HostConfig\.(Links|PortBindings|PublishAllPorts)|MacAddress",
     ),
+    ("privileges and devices", r"HostConfig\.(CapAdd|CapDrop|Privileged|Devices|Oom)"),
     ("the suite's own surroundings", r"credential store|DockerContextTLSError|http\+docker is inv"),
 )
 """What a failure is about, by its words or its test's name; the first that fits."""

@@ -12,6 +12,8 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="tests.a_test" name="test_rest" />
 <testcase classname="tests.a_test" name="test_rest"><error message="left behind" /></testcase>
 <testcase classname="tests.a_test" name="test_not[a.b]"><skipped message="why" /></testcase>
+<testcase classname="tests.a_test" name="test_told"><failure message="assert 1 == 0" />
+<system-out>Stderr: b'mdocker does not do builds yet\\n'</system-out></testcase>
 </testsuite></testsuites>"""
 SUITE = suites.SUITES[0]
 
@@ -23,6 +25,7 @@ def test_outcomes(tmp_path):
         "tests.a_test.One.test_bad": ("failed", "no"),
         "tests.a_test.test_rest": ("failed", "left behind"),
         "tests.a_test.test_not[a.b]": ("skipped", "why"),
+        "tests.a_test.test_told": ("failed", "mdocker does not do builds yet"),
     }
 
 
@@ -42,6 +45,7 @@ def test_what_failures_are_about():
         ("tests.test_a", "mdocker does not support HostConfig.Links yet: none", "networks"),
         ("tests.test_images.test_build_invalid", "assert 501 == 400", "builds"),
         ("tests.test_a", "mdocker does not do saving of images yet", "images as files"),
+        ("tests.test_a", "mdocker does not support HostConfig.CapAdd yet", "privileges"),
         ("tests.test_a", "assert 127 == 126", "else"),
     ):
         assert suites.kind(name, why).startswith(what)
