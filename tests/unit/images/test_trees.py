@@ -1,6 +1,8 @@
 """Trees that somebody changes while they are weighed or removed."""
 
+import errno
 import os
+import threading
 
 import pytest
 
@@ -91,3 +93,55 @@ def test_a_link_in_the_place_of_a_directory_is_removed_and_not_followed(beside, 
     trees.remove_tree(beside / "tree")
     assert (beside / "outside/victim/file").exists()
     assert not (beside / "tree").exists()
+
+
+# -- many at once
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A disk that makes each removal wait; gives a list of the threads that have removed."""
+    monkeypatch.setattr(trees, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(trees, "SLOW_S", 1e-12)
+    seen = []
+
+    def watched(call):
+        def wrapped(name, **options):
+            seen.append(threading.current_thread())
+            if name == "broken":
+                raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+            call(name, **options)
+
+        return wrapped
+
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    return seen
+
+
+def grown(root):
+    """A tree, wide and deep, and what an earlier attempt has left in it."""
+    for place in ("a/b/c/d/e/f", "a/b/x", "a/y", "z", ".share-left"):
+        (root / place).mkdir(parents=True)
+    for directory, _, _ in os.walk(root):
+        for number in range(9):
+            os.close(os.open(f"{directory}/{number}", os.O_CREAT))
+        os.symlink("/", f"{directory}/link")
+    return root
+
+
+def test_a_slow_removal_is_done_by_several(tmp_path, slow):
+    trees.remove_tree(grown(tmp_path / "tree"))
+    assert os.listdir(tmp_path) == []
+    assert len(set(slow)) > 1
+    assert {one.name for one in threading.enumerate()}.isdisjoint({"removal"})
+
+
+@pytest.mark.parametrize("where", ["broken", "a/broken", "a/b/c/d/e/f/broken"])
+def test_what_one_of_several_can_not_remove_is_told_once_all_are_done(tmp_path, slow, where):
+    root = grown(tmp_path / "tree")
+    (root / where).touch()
+    with pytest.raises(OSError, match="Input/output error"):
+        trees.remove_tree(root)
+    assert {one.name for one in threading.enumerate()}.isdisjoint({"removal"})
+    assert len(list(root.rglob("broken"))) == 1
