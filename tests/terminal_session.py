@@ -12,7 +12,7 @@ import struct
 import termios
 import time
 
-PATIENCE_S = 10
+PATIENCE_S = 25
 """How long to wait for a text before the test has failed; nothing is slower because of it."""
 
 _PAUSE_S = 0.05

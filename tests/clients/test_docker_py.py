@@ -16,7 +16,6 @@ from tests import an_init
 from tests.clients.not_done import still_refused, untold, words
 
 docker = pytest.importorskip("docker", reason="needs docker-py (pip install docker)")
-websocket = pytest.importorskip("websocket", reason="needs pip install docker[websockets]")
 
 SLEEP = ["sleep", "600"]
 
@@ -408,6 +407,7 @@ def test_a_terminal_and_its_input(client):
 
 def test_a_web_socket(engine):
     """Over TCP: docker-py speaks WebSocket to no unix socket."""
+    websocket = pytest.importorskip("websocket", reason="needs pip install 'docker[websockets]'")
     listener = socket.create_server(("127.0.0.1", 0))
     ends = [listener]
 
