@@ -30,7 +30,7 @@ def our_processes(base):
         if not entry.name.isdigit():
             continue
         try:
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if str(base) in words and ("mdocker" in words or "runtime.shim" in words):
