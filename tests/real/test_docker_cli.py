@@ -351,7 +351,7 @@ def test_what_can_not_be_run_has_dockers_exit_code(docker, command, code, text):
         (["--name", "a b", "host", "ls"], 125, "Invalid container name (a b)"),
         (["--privileged", "host", "ls"], 125, "mdocker does not support HostConfig.Privileged"),
         (["-v", "/tmp:/", "host", "ls"], 125, "invalid specification: destination can't be '/'"),
-        (["--ulimit", "nofile=9", "host", "ls"], 125, "mdocker does not support HostConfig.Ulimits"),
+        (["--ulimit", "nofile=9", "host", "ls"], 125, "not support HostConfig.Ulimits"),
         (["--restart", "ever", "host", "ls"], 125, "unknown policy 'ever'; use one of 'no', 'alw"),
         (["--network", "bridge", "host", "ls"], 125, "HostConfig.NetworkMode bridge"),
         (["--network", "mine", "host", "ls"], 125, "network mine not found"),
