@@ -3,11 +3,14 @@
 import os
 import struct
 import sys
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from supervisor import init_program
-from supervisor.errors import Unsupported
+from supervisor import init_program, start
+from supervisor.container import Container, ContainerConfig, Namespaces
+from supervisor.errors import EngineFault, Unsupported
 
 PT_LOAD, PT_INTERP = 1, 3
 
@@ -67,3 +70,17 @@ def test_nothing_at_all(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:relative:")
     with pytest.raises(Unsupported, match="needs a statically linked init"):
         init_program.find()
+
+
+@pytest.mark.anyio
+async def test_one_that_has_gone_since_create_is_told_at_the_start(monkeypatch):
+    def find():
+        raise Unsupported("install tini")
+
+    monkeypatch.setattr(init_program, "find", find)
+    engine = SimpleNamespace(limits=SimpleNamespace(sources=None))
+    wanted = ContainerConfig(image="host", image_id="sha256:a", init=True)
+    with pytest.raises(EngineFault, match="cannot start container bird: install tini"):
+        await start._init(engine, Container("c" * 64, "bird", wanted, 1))
+    shares = msgspec.structs.replace(wanted, namespaces=Namespaces(pid="host"))
+    assert await start._init(engine, Container("c" * 64, "bird", shares, 1)) == ""
