@@ -13,6 +13,8 @@ import os
 import stat
 
 from runtime import archive_view, flags
+from runtime.archive_order import REFUSED, Refused
+from runtime.images.entry_names import shown
 from runtime.kernel import DOOR
 
 TYPE_CHECKING = False
@@ -28,6 +30,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE = "trusted.overlay.opaque"
 REDIRECT = "trusted.overlay.redirect"
 _INSIDE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
+
+LONGEST_PATH = 4095
+"""PATH_MAX (limits.h) without its NUL. A payload can make what nobody can name."""
+
+MOST_BYTES = 64 << 20
+"""Of all paths of a list, which the engine has in its memory: a million or so."""
 
 Change = tuple[bytes, int]
 
@@ -66,6 +74,9 @@ def compare(upper: int, below: int, hidden: Sequence[bytes] = ()) -> list[Change
     Args:
         hidden: Absolute paths that the engine has made to mount something there. They, and that
             their directories were touched for them, are no changes.
+
+    Raises:
+        Refused: There are more than can be listed, or deeper ones.
     """
     return _Comparison(below, frozenset(path.strip(b"/") for path in hidden)).run(upper)
 
@@ -75,6 +86,7 @@ class _Comparison:
         self._image = image
         self._hidden = hidden
         self._found: list[Change] = []
+        self._bytes = 0
 
     def run(self, upper: int) -> list[Change]:
         try:
@@ -102,6 +114,12 @@ class _Comparison:
             names.update(_names(through), _names(before))
         for name in sorted(names):
             place = path + b"/" + name if path else name
+            if len(place) >= LONGEST_PATH:
+                words = shown(os.fsdecode(place))
+                raise Refused(
+                    REFUSED,
+                    f"/{words}: file name too long: a path has {LONGEST_PATH} bytes at most",
+                )
             if place in self._hidden and is_bare(upper, name):
                 left_out = True
                 continue
@@ -111,7 +129,7 @@ class _Comparison:
                 new = None
             if new is None:
                 if old is not None:
-                    self._found.append((b"/" + place, DELETED))
+                    self._note(place, DELETED)
                     turned = True
                 continue
             where = (upper, through, before)
@@ -137,7 +155,7 @@ class _Comparison:
         kind = ADDED if old is None else MODIFIED
         if not stat.S_ISDIR(new.st_mode):
             if is_ours or old is None or _differs(old, new):
-                self._found.append((b"/" + place, kind))
+                self._note(place, kind)
             return kind == ADDED, False
         at = len(self._found)
         upper = open_directory(where[0], name) if is_ours else -1
@@ -153,8 +171,17 @@ class _Comparison:
         if old is None or turned or (not left_out and _differs(old, new)) or _has_other_rights(
             old, new
         ):  # fmt: skip
-            self._found.insert(at, (b"/" + place, kind))
+            self._note(place, kind, at)
         return kind == ADDED, False
+
+    def _note(self, place: bytes, kind: int, at: int | None = None) -> None:
+        self._bytes += len(place) + 1
+        if self._bytes > MOST_BYTES:
+            raise Refused(
+                REFUSED,
+                f"too many changes to list: their paths have more than {MOST_BYTES >> 20} MiB",
+            )
+        self._found.insert(len(self._found) if at is None else at, (b"/" + place, kind))
 
     def _through(self, name: bytes, upper: int, where: tuple[int, int, int], before: int) -> int:
         """What of the image is to be seen in a directory now; may be `before` itself."""
