@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import threading
 import time
 
 import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection
+from wsproto.events import Request as WebSocketRequest
 
 from tests.real.engine_process import EngineProcess, demultiplexed
 from tests.terminal_session import PATIENCE_S
@@ -176,6 +180,40 @@ def frames(data):
         stream, size = struct.unpack(">BxxxL", data[:8])
         yield stream, data[8 : 8 + size]
         data = data[8 + size :]
+
+
+def test_bytes_of_all_kinds_over_a_web_socket(kept):
+    """Both ways; who ends his side of the connection has typed all, and gets the rest."""
+    container = kept.create("sh", "-c", "cat; exit 4", OpenStdin=True, StdinOnce=True)
+    data = os.urandom(500_000)
+    protocol = WSConnection(ConnectionType.CLIENT)
+    path = f"/v1.50/containers/{container}/attach/ws?stream=1&stdin=1&stdout=1"
+    got = b""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(str(kept.socket))
+        sock.sendall(protocol.send(WebSocketRequest(host="x", target=path)))
+        protocol.receive_data(sock.recv(65536))
+        assert isinstance(next(protocol.events()), AcceptConnection)
+        kept.post(f"/containers/{container}/start")
+        frames = protocol.send(BytesMessage(data[:1], message_finished=False))
+        frames += protocol.send(BytesMessage(data[1:]))
+        typing = threading.Thread(
+            target=lambda: (sock.sendall(frames), sock.shutdown(socket.SHUT_WR))
+        )
+        typing.start()
+        closed = None
+        while closed is None:
+            protocol.receive_data(sock.recv(65536))
+            for event in protocol.events():
+                if isinstance(event, BytesMessage):
+                    got += event.data
+                else:
+                    closed = event
+        typing.join()
+    assert got == data
+    assert closed == CloseConnection(1000, "")
+    assert kept.wait(container) == 4
 
 
 HOSTILE = {
