@@ -85,18 +85,23 @@ class Packing:
         Raises:
             OSError: Something can't be read.
         """
-        levels = [(fd, prefix, _names(fd))]
+        # Of each level's prefix only the length is kept: all are beginnings of the deepest one, and
+        # a payload makes levels by the thousand.
+        deepest = prefix
+        levels = [(fd, len(prefix), _names(fd))]
         try:
             while levels:
-                fd, prefix, names = levels[-1]
+                fd, length, names = levels[-1]
                 name = next(names, None)
                 if name is None:
                     levels.pop()
                     os.close(fd)
                     continue
-                inner = self._member(fd, name, prefix + name)
+                as_name = deepest[:length] + name
+                inner = self._member(fd, name, as_name)
                 if inner >= 0:
-                    levels.append((inner, prefix + name + b"/", _names(inner)))
+                    deepest = as_name + b"/"
+                    levels.append((inner, len(deepest), _names(inner)))
         finally:
             for fd, _, _ in levels:
                 os.close(fd)
