@@ -193,8 +193,8 @@ def test_update_changes_what_follows(engine):
     assert (shown["State"]["Status"], shown["RestartCount"]) == ("exited", 1)
     answer = engine.post(update, {"RestartPolicy": {"Name": "ever"}})
     assert (answer.status, "unknown policy 'ever'" in answer.message) == (400, True)
-    answer = engine.post(update, {"BlkioWeight": 9, "RestartPolicy": {"Name": "no"}})
-    assert (answer.status, "BlkioWeight" in answer.message) == (501, True)
+    answer = engine.post(update, {"CpuRealtimePeriod": 9, "RestartPolicy": {"Name": "no"}})
+    assert (answer.status, "CpuRealtimePeriod" in answer.message) == (501, True)
 
 
 def test_attempts_whose_payload_is_gone_go_on_and_say_so(engine, busybox):
