@@ -195,25 +195,24 @@ SUITES = (
 @contextmanager
 def _engine(suite: Suite) -> Iterator[EngineProcess]:
     """Give a supervisor of the suite's own, with the images that the suite counts on."""
-    base = Path(tempfile.mkdtemp(prefix="mdocker-suite-"))
-    engine = EngineProcess(base).start()
-    try:
-        made: dict[Callable[[], bytes], bytes] = {}
-        for image, make in suite.images.items():
-            tar = made.setdefault(make, b"") or make()
-            made[make] = tar
-            repository, _, tag = image.partition(":")
-            answer = engine.post(
-                f"/images/create?fromSrc=-&repo={repository}&tag={tag}&changes=CMD%20sh",
-                tar,
-                {"Content-Type": "application/x-tar"},
-            )
-            if answer.status != 200 or b'"error"' in answer.body:
-                raise CanNotRun(f"the image {image} could not be imported: {answer}")
-        yield engine
-    finally:
-        engine.close()
-        shutil.rmtree(base)
+    with tempfile.TemporaryDirectory(prefix="mdocker-suite-") as base:
+        engine = EngineProcess(Path(base)).start()
+        try:
+            made: dict[Callable[[], bytes], bytes] = {}
+            for image, make in suite.images.items():
+                tar = made.setdefault(make, b"") or make()
+                made[make] = tar
+                repository, _, tag = image.partition(":")
+                answer = engine.post(
+                    f"/images/create?fromSrc=-&repo={repository}&tag={tag}&changes=CMD%20sh",
+                    tar,
+                    {"Content-Type": "application/x-tar"},
+                )
+                if answer.status != 200 or b'"error"' in answer.body:
+                    raise CanNotRun(f"the image {image} could not be imported: {answer}")
+            yield engine
+        finally:
+            engine.close()
 
 
 @contextmanager
