@@ -16,15 +16,15 @@ import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from typing import cast
 
 from runtime import archive_paths
 from runtime.archive_order import MISSING, READ_ONLY, REFUSED, Refused
 from runtime.images.attributes import set_attributes
+from runtime.images.entry_content import write_content
 from runtime.images.entry_names import shown
 from runtime.images.entry_numbers import check_numbers, mtime_ns
 from runtime.images.tar_entries import entries
-from runtime.images.tar_source import Refusal, TarSource, Truncated
+from runtime.images.tar_source import Refusal, TarSource
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -242,35 +242,10 @@ class Extraction:
             os.close(fd)
 
     def _fill(self, fd: int, entry: tarfile.TarInfo) -> None:
-        sparse = cast("list[tuple[int, int]] | None", entry.sparse)
-        if sparse is None:
-            self._write(fd, entry.size, entry)
-        else:
-            self._write_sparse(fd, sparse, entry)
+        write_content(fd, entry, self._source)
         self._set_all(fd, entry)
         time = mtime_ns(entry)
         os.utime(fd, ns=(time, time))
-
-    def _write(self, fd: int, length: int, entry: tarfile.TarInfo) -> None:
-        while length:
-            piece = self._source.take(length)
-            if not piece:
-                raise Truncated(f"the archive is truncated within {shown(entry.name)}")
-            length -= len(piece)
-            while piece:
-                piece = piece[os.write(fd, piece) :]
-
-    def _write_sparse(self, fd: int, parts: list[tuple[int, int]], entry: tarfile.TarInfo) -> None:
-        end = 0
-        for offset, length in parts:
-            if length == 0:
-                continue  # formats end their maps by empty parts
-            if offset < end or length < 0 or offset + length > entry.size:
-                raise Refused(REFUSED, f"{shown(entry.name)}: impossible map of a sparse file")
-            end = offset + length
-            os.lseek(fd, offset, os.SEEK_SET)
-            self._write(fd, length, entry)
-        os.ftruncate(fd, entry.size)
 
     def _make_hard_link(self, parent: int, base: bytes, entry: tarfile.TarInfo) -> None:
         target = self._relative(entry.linkname)

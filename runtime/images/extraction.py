@@ -14,9 +14,10 @@ import stat
 import tarfile
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from runtime.images.attributes import set_attributes
+from runtime.images.entry_content import write_content
 from runtime.images.entry_names import (
     Links,
     check_symlink,
@@ -26,7 +27,7 @@ from runtime.images.entry_names import (
 )
 from runtime.images.entry_numbers import check_numbers, mtime_ns
 from runtime.images.tar_entries import entries
-from runtime.images.tar_source import Refusal, TarSource, Truncated
+from runtime.images.tar_source import Refusal, TarSource
 from runtime.images.trees import remove_tree
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -160,11 +161,7 @@ class Extraction:
     def _file(self, place: str, entry: tarfile.TarInfo) -> None:
         fd = self._make(place, lambda: os.open(f"/{place}", _NEW_FILE, 0o600))
         try:
-            sparse = cast("list[tuple[int, int]] | None", entry.sparse)
-            if sparse is None:
-                self._write(fd, entry.size, entry)
-            else:
-                self._write_sparse(fd, sparse, entry)
+            write_content(fd, entry, self._source)
             if entry.uid or entry.gid:
                 os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode & 0o7777)
@@ -175,27 +172,6 @@ class Extraction:
         finally:
             os.close(fd)
         self.size += entry.size
-
-    def _write(self, fd: int, length: int, entry: tarfile.TarInfo) -> None:
-        while length:
-            piece = self._source.take(length)
-            if not piece:
-                raise Truncated(f"the archive is truncated within {shown(entry.name)}")
-            length -= len(piece)
-            while piece:
-                piece = piece[os.write(fd, piece) :]
-
-    def _write_sparse(self, fd: int, parts: list[tuple[int, int]], entry: tarfile.TarInfo) -> None:
-        end = 0
-        for offset, length in parts:
-            if length == 0:
-                continue  # the old GNU format ends its map by empty parts
-            if offset < end or length < 0 or offset + length > entry.size:
-                raise Refusal(f"{shown(entry.name)}: impossible map of a sparse file")
-            end = offset + length
-            os.lseek(fd, offset, os.SEEK_SET)
-            self._write(fd, length, entry)
-        os.ftruncate(fd, entry.size)
 
     def _symlink(self, place: str, entry: tarfile.TarInfo) -> None:
         if not self._is_layer:

@@ -13,6 +13,7 @@ from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
 from supervisor import signals
 from supervisor.api import exposed_ports, limits, namespace_options, wire
+from supervisor.api.console_size import console_size
 from supervisor.api.health_options import checked_health
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
 from supervisor.api.options import refuse_unsupported, security_options
@@ -205,19 +206,6 @@ def _log(asked: wire.AskedLogConfig | None) -> tuple[str, dict[str, str]]:
     except LogOptionRefused as error:
         raise BadParameter(str(error)) from error
     return driver, options
-
-
-def console_size(asked: list[int] | None) -> tuple[int, int]:
-    """Lines and columns of a terminal, (0, 0) where the client does not know them.
-
-    Raises:
-        BadParameter: It is no size.
-    """
-    if asked is None:
-        return (0, 0)
-    if len(asked) != 2 or not all(0 <= number < 65536 for number in asked):
-        raise BadParameter(f"invalid ConsoleSize {asked}: lines and columns, each below 65536")
-    return (asked[0], asked[1])
 
 
 def _restart(host: wire.AskedHostConfig) -> RestartPolicy:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from supervisor import escape_keys
+from supervisor.api.console_size import console_size
 from supervisor.api.options import refuse_unsupported
 from supervisor.errors import BadParameter
 from supervisor.execs import Command
@@ -102,26 +103,13 @@ def command(asked: AskedExec) -> tuple[Command, str]:
         user=asked.User or "",
         cwd=cwd,
         privileged=bool(asked.Privileged),
-        terminal=size(asked.ConsoleSize) if asked.Tty else None,
+        terminal=console_size(asked.ConsoleSize) if asked.Tty else None,
         stdin=bool(asked.AttachStdin),
         stdout=bool(asked.AttachStdout),
         stderr=bool(asked.AttachStderr),
         leave_others=True,
     )
     return found, keys
-
-
-def size(asked: list[int] | None) -> tuple[int, int]:
-    """Lines and columns of a terminal, (0, 0) where the client does not know them.
-
-    Raises:
-        BadParameter: It is no size.
-    """
-    if asked is None:
-        return (0, 0)
-    if len(asked) != 2 or not all(0 <= number < 65536 for number in asked):
-        raise BadParameter(f"invalid ConsoleSize {asked}: lines and columns, each below 65536")
-    return (asked[0], asked[1])
 
 
 def _environment(asked: Sequence[str]) -> tuple[str, ...]:

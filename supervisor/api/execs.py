@@ -10,6 +10,7 @@ import msgspec
 
 from supervisor import escape_keys, exec_sessions
 from supervisor.api import exec_options, hijacked, typed
+from supervisor.api.console_size import console_size
 from supervisor.api.containers import found
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag, json_object, terminal_size
@@ -107,7 +108,7 @@ async def start(engine: Engine, request: Request) -> Reply | None:
     asked = exec_options.read_start(await json_object(request, optional=True))
     size = (0, 0)
     if request.version >= exec_options.CONSOLE_SIZE_SINCE:
-        size = exec_options.size(asked.ConsoleSize)
+        size = console_size(asked.ConsoleSize)
     attached = not asked.Detach
     exec_sessions.begin(engine, session, attached=attached, size=size)
     if not attached:
