@@ -10,47 +10,14 @@
  * Prints one JSON object: {"to_exit_us": [...]}; on a failing step, one line on stderr and exit
  * code 1.
  */
-#define _GNU_SOURCE
-#include <errno.h>
+#define PROGRAM "exec_floor"
+#include "cloned.h"
+
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#ifndef CLONE_PIDFD
-#define CLONE_PIDFD 0x1000
-#endif
-#ifndef CLONE_INTO_CGROUP
-#define CLONE_INTO_CGROUP 0x200000000ULL
-#endif
-#ifndef CLONE_NEWCGROUP
-#define CLONE_NEWCGROUP 0x02000000
-#endif
-
-struct clone_arguments { /* clone(2), the structure of clone3 up to its version 2 */
-    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
-        set_tid_size, cgroup;
-};
-
-static void die(const char *step) {
-    fprintf(stderr, "exec_floor: %s: %s\n", step, strerror(errno));
-    _exit(1);
-}
-
-static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
-}
 
 static double one(int container, int home, const char *below, int number, char **program) {
     char path[4200], bytes[4096];
@@ -84,15 +51,8 @@ static double one(int container, int home, const char *below, int number, char *
     close(output[1]);
     while (read(output[0], bytes, sizeof bytes) > 0) {
     }
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
-    }
-    int status = 0;
-    if (waitpid((pid_t)pid, &status, 0) < 0) die("waitpid");
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "exec_floor: run %d ended with status %#x\n", number, status);
-        exit(1);
-    }
+    await_end(pidfd);
+    reap((pid_t)pid, number);
     close(output[0]);
     close(pidfd);
     if (cgroup >= 0) {

@@ -13,55 +13,25 @@
  * on stderr and exit code 1. The scratch directory is the caller's to remove; it keeps one upper
  * and one work directory for each run.
  */
-#define _GNU_SOURCE
-#include <errno.h>
+#define PROGRAM "floor"
+#include "cloned.h"
+
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <net/if.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#ifndef CLONE_INTO_CGROUP
-#define CLONE_INTO_CGROUP 0x200000000ULL
-#endif
-#ifndef CLONE_NEWCGROUP
-#define CLONE_NEWCGROUP 0x02000000
-#endif
-
-struct clone_arguments { /* clone(2), the structure of clone3 up to its version 2 */
-    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
-        set_tid_size, cgroup;
-};
 
 struct plan {
     const char *lower, *scratch, *cgroup;
     int runs, net, full;
     char **program;
 };
-
-static void die(const char *step) {
-    fprintf(stderr, "floor: %s: %s\n", step, strerror(errno));
-    _exit(1);
-}
-
-static double now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
-}
 
 static void node(const char *name, int major_number, int minor_number) {
     if (mknod(name, S_IFCHR | 0666, makedev(major_number, minor_number)) < 0) die(name);
@@ -191,16 +161,9 @@ static void one(const struct plan *plan, int number, double *to_exec, double *to
     char byte;
     if (read(gate[0], &byte, 1) != 0) die("gate");
     *to_exec = now_us() - begun;
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
-    }
+    await_end(pidfd);
     *to_exit = now_us() - begun;
-    int status = 0;
-    if (waitpid((pid_t)pid, &status, 0) < 0) die("waitpid");
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "floor: run %d ended with status %#x\n", number, status);
-        exit(1);
-    }
+    reap((pid_t)pid, number);
     close(gate[0]);
     close(pidfd);
     if (cgroup >= 0) {
