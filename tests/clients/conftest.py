@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 
 import pytest
 
@@ -47,3 +49,12 @@ def no_container_is_left(engine):
     yield
     for container in engine.get("/containers/json?all=1").json:
         engine.delete(f"/containers/{container['Id']}?force=1&v=1")
+
+
+@pytest.fixture(scope="module")
+def sockets_collected():
+    """docker-py leaves those of streams to the garbage collector; no other module is blamed."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import socket
 import tarfile
 import threading
-import warnings
 
 import pytest
 
@@ -19,17 +17,10 @@ docker = pytest.importorskip("docker", reason="needs docker-py (pip install dock
 
 SLEEP = ["sleep", "600"]
 
-# docker-py leaves the sockets of streams to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def collected():
-    """No other module is blamed for them."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+pytestmark = [
+    pytest.mark.usefixtures("sockets_collected"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import warnings
 
@@ -13,18 +12,9 @@ pytest.importorskip("testcontainers", reason="needs testcontainers (pip install 
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    # docker-py leaves the sockets of streams to the garbage collector.
+    pytest.mark.usefixtures("sockets_collected"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def collected():
-    """No other module is blamed for them."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture
