@@ -7,8 +7,6 @@ by one replacement of its newlines, after the escapes.
 
 from __future__ import annotations
 
-import codecs
-
 from logs import stamps
 from logs.records import Records
 
@@ -19,21 +17,11 @@ _CONTROLS = bytes(code for code in range(0x20) if code != 0x0A)
 _SPECIAL = _CONTROLS + b'\\"<>&'
 _SPECIAL_OR_HIGH = _SPECIAL + bytes(range(0x80, 0x100))
 _SMALL = 4096
-_INVALID = "mdocker.json_file.invalid"
 
 _ESCAPES: list[tuple[bytes, bytes]] = [(b"\\", b"\\\\"), (b'"', b'\\"')]
 _ESCAPES += [(bytes([code]), b"\\u%04x" % code) for code in (*_CONTROLS, *b"<>&") if code != 0x0D]
 _ESCAPES.append((b"\r", b"\\r"))
 _SEPARATORS = [("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029")]
-
-
-def _replace_invalid(error: UnicodeError) -> tuple[str, int]:
-    """One `\\ufffd` for each byte, as Go decodes; Python's own handler gives one for several."""
-    assert isinstance(error, UnicodeDecodeError)
-    return "\\ufffd" * (error.end - error.start), error.end
-
-
-codecs.register_error(_INVALID, _replace_invalid)
 
 
 def plain(text: bytes) -> bool:
@@ -63,11 +51,22 @@ def escape(text: bytes) -> bytes:
     try:
         text.decode()
     except UnicodeDecodeError:
-        text = text.decode("utf-8", _INVALID).encode()
+        text = _with_replacements(text)
     for raw, escaped in _SEPARATORS:
         if raw in text:
             text = text.replace(raw, escaped)
     return text
+
+
+def _with_replacements(text: bytes) -> bytes:
+    """One `\\ufffd` for each byte that is not valid, as Go decodes; Python gives one for several.
+
+    Surrogates for them, and a `?` for each surrogate, are made at the speed of C. What has been
+    escaped holds no NUL, which stands for the `?` that were there before.
+    """
+    marked = text.replace(b"?", b"\0").decode("utf-8", "surrogateescape")
+    replaced = marked.encode("utf-8", "replace").replace(b"?", b"\\ufffd")
+    return replaced.replace(b"\0", b"?")
 
 
 class JsonRecords:
