@@ -87,8 +87,8 @@ async def test_create(engine):
     await all_closed(before)
 
 
-async def test_start(engine):
-    container = await engine.create("bird", config_for(engine))
+async def start_fails_at_each_call(engine, container):
+    """Afterwards it has been started and ended without any failing."""
     engine.ready_logs.drop(container.id)
     before = held_open()
 
@@ -110,6 +110,10 @@ async def test_start(engine):
 
     told = await each_call_fails(work, check)
     assert any(told.values())
+
+
+async def test_start(engine):
+    await start_fails_at_each_call(engine, await engine.create("bird", config_for(engine)))
 
 
 async def test_stop(engine):

@@ -12,7 +12,7 @@ from runtime import flags
 from supervisor.mount_points import MountPoint, Mounts
 from supervisor.states import State
 from supervisor.volumes import ANONYMOUS
-from tests.faults.test_failing_calls import each_call_fails, end
+from tests.faults.test_failing_calls import each_call_fails, start_fails_at_each_call
 from tests.real.test_cancellation import (
     all_closed,
     cancel_at_each_await,
@@ -64,26 +64,9 @@ async def test_create_fails_at_each_call(engine, tmp_path):
     await all_closed(before)
 
 
-async def test_start_fails_at_each_call(engine, tmp_path):
+async def test_start(engine, tmp_path):
     container = await engine.create("bird", with_mounts(engine, tmp_path))
-    engine.ready_logs.drop(container.id)
-    before = held_open()
-
-    async def work():
-        await engine.start(container)
-
-    async def check(words):
-        if words:
-            assert container.state in (State.CREATED, State.EXITED)
-            assert container.run is None
-            assert cgroups_of(engine) == []
-            await engine.start(container)
-        assert container.state is State.RUNNING
-        await end(engine, container)
-        await all_closed(before)
-
-    told = await each_call_fails(work, check)
-    assert any(told.values())
+    await start_fails_at_each_call(engine, container)
 
 
 async def test_remove_with_volumes_fails_at_each_call(engine, tmp_path):
