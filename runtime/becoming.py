@@ -34,6 +34,7 @@ INIT_FD = 4
 _HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
+_LONGEST_WORDS = 4096
 
 
 class Host:
@@ -256,6 +257,11 @@ def go(process: Becoming, stages: Callable[[], None]) -> NoReturn:
 
 def report(status: int, step: str, code: int, words: str, exit_code: int) -> None:
     """Tell of the one failure over the status pipe."""
+    if len(words) > _LONGEST_WORDS:
+        # A command or a user can be long; who reads takes no more than a pipe holds. What is wrong
+        # with it stands at the end.
+        half = _LONGEST_WORDS // 2
+        words = f"{words[:half]}…{words[-half:]}"
     values = {"step": step, "errno": code, "words": words, "exit_code": exit_code}
     # Not through the door: this is what tells of the door's failures.
     os.write(status, json_text.dump(values))

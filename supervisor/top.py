@@ -18,7 +18,7 @@ import structlog
 
 from runtime import process_list
 from supervisor.container import Container
-from supervisor.errors import Conflict, EngineFault, Unsupported
+from supervisor.errors import BadParameter, Conflict, EngineFault, Unsupported
 from supervisor.lifecycle import attributes
 from supervisor.states import ALIVE, State
 
@@ -76,11 +76,14 @@ async def processes(engine: Engine, container: Container, options: str) -> Listi
 
 
 def check_options(options: str) -> None:
-    """Refuse options that give another column the name of the pids'.
+    """Refuse options that give another column the name of the pids', or that no program can get.
 
     Raises:
         EngineFault: Docker's words and status.
+        BadParameter: A NUL character.
     """
+    if "\0" in options:
+        raise BadParameter(f"invalid ps_args: {options!r} holds a NUL character")
     for name, value in _RENAMED.findall(options):
         if name != "pid":
             raise EngineFault(f'specifying "{name}={value}" is not allowed')

@@ -200,7 +200,7 @@ def terminal_size(request: Request) -> tuple[int, int]:
     size = []
     for name in ("h", "w"):
         text = request.parameter(name)
-        if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 65536):
             raise BadParameter(f"invalid resize {name} {shown(text)}: a number below 65536")
         size.append(int(text))
     return size[0], size[1]

@@ -92,6 +92,9 @@ def test_bad_names(engine, name):
         ({"Cmd": ["true"], "WorkingDir": "/nosuch"}, "no such file or directory", 127),
         ({"Cmd": ["true"], "User": "nobodyhere"}, "unable to find user nobodyhere", None),
         ({"Cmd": ["true"], "User": "root:nogrouphere"}, "unable to find group nogrouphere", None),
+        # Longer than what the pipe holds that tells of it.
+        ({"Cmd": ["x" * 100_000]}, "executable file not found in $PATH", 127),
+        ({"Cmd": ["true"], "User": "x" * 100_000}, "unable to find user xxx", None),
     ],
 )
 def test_start_refuses_and_says_which_step(engine, config, words, code):

@@ -220,6 +220,7 @@ def test_keys_detach_and_what_was_left_goes_on(engine, bird):
         ("true", {"WorkingDir": "/nope"}, 127, "no such file or directory"),
         ("true", {"User": "nobody-here"}, 126, "unable to find user nobody-here"),
         ("true", {"User": "root:none-such"}, 126, "unable to find group none-such"),
+        ("/" + "x" * 100_000, {}, 127, "file name too long"),
     ],
 )
 def test_what_can_not_be_executed_is_told_in_dockers_words(

@@ -386,6 +386,7 @@ def test_ended_input_stays_ended_over_a_death(kept, attached):
     ("path", "status", "words"),
     [
         ("resize?h=x&w=80", 400, "invalid resize"),
+        (f"resize?h={'9' * 5000}&w=80", 400, "invalid resize"),
         ("attach?stream=1&stdin=1&detachKeys=nosuch", 400, "invalid detach keys"),
     ],
 )

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from runtime import process_list
-from supervisor.errors import EngineFault
+from supervisor.errors import BadParameter, EngineFault
 from supervisor.top import Listing, check_options, parse
 
 EF = """\
@@ -47,6 +47,11 @@ def test_what_is_no_list_of_pids_is_refused(output, text):
 def test_another_column_can_not_be_called_pid(options):
     with pytest.raises(EngineFault, match="is not allowed"):
         check_options(options)
+
+
+def test_what_no_program_can_get_is_refused():
+    with pytest.raises(BadParameter, match="holds a NUL character"):
+        check_options("-e\0f")
 
 
 @pytest.mark.parametrize("options", ["-ef", "-o pid,comm", "-o pid=PID", "-o comm=COMMAND"])
