@@ -58,7 +58,6 @@ def refused(engine, body, name=""):
         ),
         ({"HostConfig": {"LogConfig": {"Config": {"max-size": "much"}}}}, 400, "max-size"),
         ({"HostConfig": {"LogConfig": {"Type": "syslog", "Config": {}}}}, 501, "syslog"),
-        ({"HostConfig": {"Init": True}}, 501, "Init"),
         (
             {"Healthcheck": {"Test": ["CMD", "true"], "Interval": 5}},
             400,
