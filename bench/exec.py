@@ -118,7 +118,7 @@ def run(bed: Bed) -> list[Row]:
     with bed.column("ours", api, prompt, by_docker), bed.engine() as engine:
         floors = measured(bed, engine, api, prompt, by_docker)
         if floors:
-            api.limit = 4 * Sample.of(floors).median
+            api.limit = 2 * Sample.of(floors).median
     with bed.column("ours", memory, files), bed.engine() as engine:
         container = engine.create(*SLEEP)
         engine.start(container)

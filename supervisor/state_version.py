@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
+"""1 knew nothing of terminals, mounts and shared namespaces, and would forget a container's."""
+
 FILE = "version"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supervisor import store
 from supervisor.container import Container, ContainerConfig, Life, Resources
-from supervisor.state_version import NewerState
+from supervisor.state_version import VERSION, NewerState
 from supervisor.states import State
 
 ID = "ab" * 32
@@ -99,7 +99,10 @@ def test_a_record_of_a_later_version_or_of_somebody_else_is_refused(tmp_path):
     directory.mkdir()
     store.save(directory, container())
     path = directory / "config.json"
-    for text in (path.read_text().replace('"version":1', '"version":99'), '{"version":99,"x":[]}'):
+    for text in (
+        path.read_text().replace(f'"version":{VERSION}', '"version":99'),
+        '{"version":99,"x":[]}',
+    ):
         path.write_text(text)
         with pytest.raises(NewerState, match=r"written by a newer mdocker \(state version 99"):
             store.load(directory)
