@@ -41,6 +41,22 @@ async def test_the_absolute_form_and_escapes(engine_and_client):
         assert answer.message == "No such image: docker.io/library/nosuch:latest"
 
 
+async def test_a_container_of_an_images_name_with_slashes_is_not_there(engine_and_client):
+    """`docker inspect some/image` asks for a container first, and for an image at a 404."""
+    async with engine_and_client() as (_, connect), connect() as client:
+        for method, rest in (
+            ("GET", "/json"),
+            ("GET", "/logs?stdout=1"),
+            ("GET", "/attach/ws"),
+            ("POST", "/start"),
+            ("POST", "/attach?stdout=1"),
+            ("DELETE", ""),
+        ):
+            answer = await client.request(method, f"/v1.50/containers/reg:5000/some/image:1{rest}")
+            said = (answer.status, answer.message)
+            assert said == (404, "No such container: reg:5000/some/image:1"), (method, rest)
+
+
 def operations():
     """Every operation of API 1.50, from its specification's list of paths."""
     return [line.split() for line in OPERATIONS.strip().splitlines()]
