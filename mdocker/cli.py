@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cyclopts import App, Group
 
+from mdocker.help_page import HelpPage
 from mdocker.table import ALIASES, COMMANDS, CONTAINERS, ENGINE, IMAGES, LOOK, VOLUMES, Command
 
 INTRODUCTION = """\
@@ -14,6 +15,7 @@ Runs many containers under one supervisor, and speaks the Docker Engine API.
 
 Before the command: -H/--host unix:///PATH, --root DIR, --run-dir DIR (or MDOCKER_HOST,
 MDOCKER_ROOT, MDOCKER_RUN_DIR). An engine is started when none listens.
+
 Try: mdocker run -d --name bird host sleep 60; mdocker ps; mdocker stop -t 1 bird
 """
 
@@ -29,7 +31,7 @@ def make_app() -> App:
         help=INTRODUCTION,
         usage="Usage: mdocker [GLOBAL OPTIONS] COMMAND ...",
         help_format="plaintext",
-        help_formatter="plain",
+        help_formatter=HelpPage(),
         help_flags=["--help"],
         version_flags=[],
         group_commands=Group("Commands", sort_key=9),

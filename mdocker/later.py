@@ -49,7 +49,10 @@ _REGISTRIES = "registries come later; there is 'mdocker import'"
 
 COMMANDS = {
     **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
-    **dict.fromkeys(("save", "load", "build"), _REGISTRIES),
+    **dict.fromkeys(
+        ("save", "load"), "there are 'mdocker export' and 'mdocker import' of files alone"
+    ),
+    "build": "there are 'mdocker commit', with --change, and 'mdocker import'",
     "network": _PORTS,
 }
 """Docker's commands that are not here yet, and why."""

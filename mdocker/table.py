@@ -178,7 +178,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "attach",
         "mdocker.commands.streams:attach",
-        "Show what a running container prints from now on",
+        "Type into a running container, show what it prints",
         LOOK,
         "[OPTIONS] CONTAINER",
     ),
