@@ -192,11 +192,13 @@ def plan(source: Place, destination: Place) -> Plan:
     if destination.exists and destination.is_directory:
         return Plan(destination.path, source.rename or None)
     if destination.exists and source.is_directory:
-        raise Refused("cannot copy directory")
+        raise Refused(
+            f"cannot copy directory {source.path} onto {destination.path}, which is no directory"
+        )
     if not destination.exists and not source.is_directory:
         path = destination.path
         if path.endswith("/") or _means_contents(path):
-            raise Refused("no such directory")
+            raise Refused(f"no such directory: {path}; make it first")
     return Plan(directory, name)
 
 

@@ -204,7 +204,8 @@ def test_copies_that_are_refused(client, bird, tmp_path):
         ),
         (("-", "bird:/nest/egg"), 'destination "bird:/nest/egg" must be a directory'),
     ):
-        assert client.refusal("cp", *words) == text, words
+        # Ours goes on, and says which and what to do.
+        assert client.refusal("cp", *words).startswith(text), words
     (tmp_path / "nest").write_text("a file")
     text = f'cannot overwrite non-directory "{here}/nest" with directory "{here}"'
     assert client.refusal("cp", "bird:/nest", here) == text

@@ -80,9 +80,13 @@ def test_plans(source, destination, directory, name):
 @pytest.mark.parametrize(
     ("source", "destination", "text"),
     [
-        (DIRECTORY, rules.Place("/d/f", True), "cannot copy directory"),
-        (FILE, rules.Place("/d/new/"), "no such directory"),
-        (FILE, rules.Place("/d/new/."), "no such directory"),
+        (
+            DIRECTORY,
+            rules.Place("/d/f", True),
+            "cannot copy directory /src onto /d/f, which is no directory",
+        ),
+        (FILE, rules.Place("/d/new/"), "no such directory: /d/new/; make it first"),
+        (FILE, rules.Place("/d/new/."), "no such directory: /d/new/.; make it first"),
     ],
 )
 def test_plans_that_can_not_be(source, destination, text):
