@@ -302,6 +302,8 @@ class Container:
         run: Its process, pipes and log while it has any.
         attachments: Clients that get its live output; they may be there before the first start.
         restarting: A restart is under way: the end that comes now is not its last.
+        unwanted: Somebody removes it by force: the end that comes now is its last, and nobody
+            starts it any more.
         pause: The waiting for the next automatic restart, if that is what it does.
         is_written: Its last end is on record and the shim was told so (a full disk prevents it).
         next_exit: Told at the end of the run under way, or of the next one.
@@ -325,6 +327,7 @@ class Container:
         "removal",
         "restarting",
         "run",
+        "unwanted",
     )
 
     def __init__(
@@ -344,6 +347,7 @@ class Container:
         self.log_path = log_path
         self.run: Run | None = None
         self.restarting = False
+        self.unwanted = False
         self.pause: Pause | None = None
         self.is_written = True
         self.lock: anyio.Lock | None = None

@@ -214,6 +214,8 @@ class Engine:
                     raise Conflict("cannot start a paused container, try unpause instead")
                 if container.state in ALIVE:
                     return False
+                if container.unwanted:
+                    raise Conflict("container is marked for removal and cannot be started")
                 if container.state not in (State.CREATED, State.EXITED, State.RESTARTING):
                     raise Conflict(
                         f"cannot start container {container.name}: it is {container.state}; "
@@ -406,15 +408,22 @@ class Engine:
         """
         await lifecycle.settled(container)
         if force and container.state in ACTIVE:
+            container.unwanted = True  # a restart under way must not bring it back
             try:
                 await self.kill(container, "SIGKILL")
             except Conflict:
                 log.debug("container.ended_meanwhile", container=container.short_id)
+            except BaseException:
+                container.unwanted = False
+                raise
             if container.config.auto_remove:
                 # Its own task removes it already: wait for that instead of racing with it.
                 await self.waiter(container, "removed").result()
                 return
-        await remove.remove(self, container, volumes)
+        try:
+            await remove.remove(self, container, volumes)
+        finally:
+            container.unwanted = False
 
     async def prune(
         self, chosen: Callable[[Container], bool] = lambda container: True

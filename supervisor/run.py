@@ -97,7 +97,7 @@ async def live(
     if (
         container.config.auto_remove
         and container.state is State.EXITED
-        and not container.restarting
+        and (container.unwanted or not container.restarting)
     ):
         try:
             await before_removal(engine, container)

@@ -1,6 +1,7 @@
 """Many clients at one container: every answer is one that Docker could give, and nothing hangs."""
 
 import itertools
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -43,6 +44,22 @@ def test_two_at_once(engine, pair, running):
         answers = list(pool.map(lambda n: ask(engine, container, pair[n], n), range(2)))
     for what, answer in zip(pair, answers, strict=True):
         assert answer.status in ALLOWED[what], (what, answer)
+    nothing_left(engine, container)
+
+
+@pytest.mark.parametrize("removes_itself", [False, True])
+def test_a_restart_under_way_does_not_bring_back_what_is_removed_by_force(engine, removes_itself):
+    """Its first process ignores SIGTERM, so the restart waits for its end: that of the removal."""
+    container = engine.run("sleep", "1000", HostConfig={"AutoRemove": removes_itself})
+    filters = json.dumps({"container": [container], "event": ["kill"]})
+    with (
+        ThreadPoolExecutor(1) as pool,
+        engine.stream("GET", f"/events?since=1&filters={filters.replace(' ', '')}") as events,
+    ):
+        restarted = pool.submit(ask, engine, container, "restart?t=60")
+        assert json.loads(events.readline())["Actor"]["Attributes"]["signal"] == "15"
+        assert ask(engine, container, "force").status == 204
+        assert restarted.result(30).status in (404, 409)
     nothing_left(engine, container)
 
 
