@@ -124,39 +124,47 @@ def load_colour(percent: float | None) -> str:
 
 
 def pictured(
-    samples: Sequence[dict[str, Any]], *, no_trunc: bool, blocks: bool, colour: bool
+    samples: Sequence[dict[str, Any]], *, no_trunc: bool, blocks: bool, colour: bool, width: int
 ) -> str:
-    """Lay samples out as a table with bars beside the percentages.
+    """Lay samples out as a table, as wide as there is room: with bars, without, narrow.
 
     Args:
         samples: What the engine tells of each container.
         no_trunc: With whole ids.
         blocks: The terminal has block characters.
         colour: Colours are welcome.
+        width: The terminal's columns.
     """
-    table = [[Cell(str(HEADINGS[name]), "1") for name in COLUMNS]]
-    for sample in samples:
-        fields = row(sample, no_trunc=no_trunc)
-        cells = [Cell(str(fields[name])) for name in COLUMNS]
-        for name, percent in (
-            ("CPUPerc", cpu_percent(sample)),
-            ("MemPerc", memory_percent(sample)),
-        ):
-            at = COLUMNS.index(name)
-            drawn = bar(percent, blocks=blocks)
-            text = f"{cells[at].text:>8} {drawn:<{_BAR_CELLS}}"
-            cells[at] = Cell(text, load_colour(percent))
-        if sample.get("State") not in ("running", None):
-            cells[COLUMNS.index("Name")] = Cell(f"{fields['Name']} ({sample['State']})", "90")
-        table.append(cells)
-    widths = [max(len(cells[at].text) for cells in table) for at in range(len(COLUMNS))]
+    headings = [Cell(str(HEADINGS[name]), "1") for name in COLUMNS]
+    for bars, gap in ((True, "   "), (False, "   "), (False, " ")):
+        table = [
+            headings,
+            *(_cells(one, no_trunc=no_trunc, blocks=blocks, bars=bars) for one in samples),
+        ]
+        widths = [max(len(cells[at].text) for cells in table) for at in range(len(COLUMNS))]
+        if sum(widths) + len(gap) * (len(widths) - 1) <= width:
+            break
     lines = []
     for cells in table:
         padded = [
-            (cell.text.ljust(width), cell.colour) for cell, width in zip(cells, widths, strict=True)
+            (cell.text.ljust(room), cell.colour) for cell, room in zip(cells, widths, strict=True)
         ]
-        lines.append("   ".join(_painted(*one) if colour else one[0] for one in padded).rstrip())
+        lines.append(gap.join(_painted(*one) if colour else one[0] for one in padded).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _cells(sample: dict[str, Any], *, no_trunc: bool, blocks: bool, bars: bool) -> list[Cell]:
+    fields = row(sample, no_trunc=no_trunc)
+    cells = [Cell(str(fields[name])) for name in COLUMNS]
+    for name, percent in (("CPUPerc", cpu_percent(sample)), ("MemPerc", memory_percent(sample))):
+        at = COLUMNS.index(name)
+        text = cells[at].text
+        if bars:
+            text = f"{text:>8} {bar(percent, blocks=blocks):<{_BAR_CELLS}}"
+        cells[at] = Cell(text, load_colour(percent))
+    if sample.get("State") not in ("running", None):
+        cells[COLUMNS.index("Name")] = Cell(f"{fields['Name']} ({sample['State']})", "90")
+    return cells
 
 
 def _painted(text: str, colour: str) -> str:

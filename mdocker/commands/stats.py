@@ -58,8 +58,16 @@ def stats(
 
 def _text(samples: list[dict[str, Any]], format: str, *, no_trunc: bool) -> str:
     if not format and is_terminal(1):
+        import shutil
+
         blocks = (sys.stdout.encoding or "").lower().startswith("utf")
-        return pictured(samples, no_trunc=no_trunc, blocks=blocks, colour=wants_colour(1))
+        return pictured(
+            samples,
+            no_trunc=no_trunc,
+            blocks=blocks,
+            colour=wants_colour(1),
+            width=shutil.get_terminal_size().columns,
+        )
     rows = [row(sample, no_trunc=no_trunc) for sample in samples]
     return rendered(rows, HEADINGS, COLUMNS, format)
 

@@ -82,13 +82,26 @@ def test_bars_are_full_at_a_hundred():
 
 def test_the_picture_is_in_columns_and_its_colours_have_no_width():
     samples = [sample(), stopped()]
-    plain = stats_rows.pictured(samples, no_trunc=False, blocks=True, colour=False)
+    plain = stats_rows.pictured(samples, no_trunc=False, blocks=True, colour=False, width=130)
     lines = plain.splitlines()
     assert lines[1].index("50.00% █████") == lines[0].index("CPU %") + 2
     assert "dead (exited)" in lines[2]
-    painted = stats_rows.pictured(samples, no_trunc=False, blocks=True, colour=True)
+    painted = stats_rows.pictured(samples, no_trunc=False, blocks=True, colour=True, width=130)
     assert "\x1b[32m" in painted
     assert [line.rstrip() for line in uncoloured(painted).splitlines()] == lines
+
+
+def test_the_picture_is_without_bars_where_they_would_push_columns_out_of_sight():
+    given = {"no_trunc": False, "blocks": True, "colour": False}
+    wide = stats_rows.pictured([sample()], **given, width=130)
+    needed = max(map(len, wide.splitlines()))
+    assert stats_rows.pictured([sample()], **given, width=needed) == wide
+    narrow = stats_rows.pictured([sample()], **given, width=needed - 1)
+    assert "█" not in narrow
+    assert max(map(len, narrow.splitlines())) < needed - 10
+    assert [line.split()[-1] for line in narrow.splitlines()] == ["PIDS", "4"]
+    narrower = stats_rows.pictured([sample()], **given, width=20)
+    assert max(map(len, narrower.splitlines())) < max(map(len, narrow.splitlines())) - 10
 
 
 def uncoloured(text):
