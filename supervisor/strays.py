@@ -139,7 +139,8 @@ def _orphans(cgroups: Cgroups, place: str) -> list[int]:
         for pid in (tasks / "children").read_text().split():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 where = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-                lines = [line for line in where if line.startswith("0::")]
+                # Of a zombie that has outlived its cgroup it says so, behind the name.
+                lines = [line.removesuffix(" (deleted)") for line in where if line[:3] == "0::"]
                 if any(line.endswith(theirs) or f"{theirs}/" in line for line in lines):
                     found.append(int(pid))
     return found
