@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from mdocker import settings
@@ -192,6 +193,13 @@ _OPTION_VALUES = {
     "format": ("json", "table"),
     "pull": ("missing", "always", "never"),
 }
+
+_LOG_OPTIONS = {
+    "max-size": (), "max-file": (), "compress": ("true", "false"),
+    "mode": ("blocking", "non-blocking"), "max-buffer-size": (), "labels": (), "labels-regex": (),
+    "env": (), "env-regex": (), "tag": (),
+}  # fmt: skip
+"""The keys of --log-opt (docs/logs.md), and what each may be where that is one of a few words."""
 _SHARED = frozenset({"network", "pid", "ipc"})
 """Options that name another container, too."""
 
@@ -313,6 +321,14 @@ def _value(command: Command, option: Option, spot: Spot, engine: _Engine) -> Off
         return _fitting([(name, "") for name in names], spot)
     if option.field == "filter":
         return _filter(command, spot, engine)
+    if option.field == "log_opt":
+        return _pairs({key: partial(_plain, *values) for key, values in _LOG_OPTIONS.items()}, spot)
+    if option.field == "volume":
+        if spot.text.startswith(("/", ".", "~")):
+            return Offer(mode=_FILES)
+        return _fitting([(f"{name}:", about) for name, about in engine.volumes()], spot, _OPEN)
+    if option.field == "volumes_from":
+        return _fitting(engine.containers(exists), spot)
     found = [(value, "") for value in _OPTION_VALUES.get(option.field, ())]
     if option.field in _SHARED:
         found += [(f"container:{name}", about) for name, about in engine.containers(runs)]
@@ -320,11 +336,11 @@ def _value(command: Command, option: Option, spot: Spot, engine: _Engine) -> Off
 
 
 def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
-    """Offer the keys of --filter, then what each may be."""
+    """Offer what --filter may be, which differs from command to command."""
     keys: dict[str, Callable[[], Iterable[tuple[str, str]]]]
 
     def fixed(*values: str) -> Callable[[], Iterable[tuple[str, str]]]:
-        return lambda: [(value, "") for value in values]
+        return partial(_plain, *values)
 
     def containers() -> Iterable[tuple[str, str]]:
         return engine.containers(exists)
@@ -349,6 +365,15 @@ def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
             "network": fixed("none", "host"), "publish": fixed(), "since": containers,
             "status": fixed(*_STATES), "volume": engine.volumes,
         }  # fmt: skip
+    return _pairs(keys, spot)
+
+
+def _plain(*values: str) -> Iterable[tuple[str, str]]:
+    return [(value, "") for value in values]
+
+
+def _pairs(keys: Mapping[str, Callable[[], Iterable[tuple[str, str]]]], spot: Spot) -> Offer:
+    """Offer the keys of KEY=VALUE, and behind one what it may be."""
     key, equals, _ = spot.text.partition("=")
     if not equals:
         return _fitting([(f"{name}=", "") for name in keys], spot, _OPEN)

@@ -33,6 +33,7 @@ def flock(engine):
         [listed("bird", "running"), listed("bee", "paused"), listed("crow", "exited")],
     )
     engine.json("GET", "/images/json", [{"RepoTags": ["host:latest", "box:1"]}, {"RepoTags": None}])
+    engine.json("GET", "/volumes", {"Volumes": [{"Name": "data"}, {"Name": "cache"}]})
     return engine
 
 
@@ -80,6 +81,16 @@ def tab(flock):
         ("run --pid cont", "container:bird container:bee"),
         ("run --restart=on-f", "--restart=on-failure --restart=on-failure:"),
         ("run --env-file ", "files:"),
+        ("run -v ", "open: data: cache:"),
+        ("run -v da", "open: data:"),
+        ("run -v data:", "open:"),
+        ("run -v ./", "files:"),
+        ("create --volume=/sr", "files:"),
+        ("run --volumes-from c", "crow"),
+        ("run --log-opt max-", "open: max-size= max-file= max-buffer-size="),
+        ("run --log-opt mode=", "mode=blocking mode=non-blocking"),
+        ("run --log-opt compress=t", "compress=true"),
+        ("run --log-opt tag=", ""),
         ("run host ", "files:"),
         ("run host --na", "files:"),
         ("run --repl", "--replicas"),
