@@ -83,7 +83,7 @@ def tab(flock):
         ("run --env-file ", "files:"),
         ("run -v ", "open: data: cache:"),
         ("run -v da", "open: data:"),
-        ("run -v data:", "open:"),
+        ("run -v data:", "open: data:"),
         ("run -v ./", "files:"),
         ("create --volume=/sr", "files:"),
         ("run --volumes-from c", "crow"),
