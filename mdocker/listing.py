@@ -9,6 +9,7 @@ from typing import Any
 
 from mdocker.errors import UsageError
 from mdocker.output import table
+from mdocker.paths import json_text
 
 Row = Mapping[str, Any]
 """A field's name and its text, or a function for one that takes an argument (`.Label "a"`)."""
@@ -79,7 +80,7 @@ def parse_filters(words: Sequence[str]) -> str | None:
         if not equals:
             raise UsageError(f'invalid argument "{word}" for "-f, --filter": must be KEY=VALUE')
         filters.setdefault(key.strip().lower(), {})[value.strip()] = True
-    return json.dumps(filters, separators=(",", ":"))
+    return json_text(filters)
 
 
 def labels_text(labels: Mapping[str, str] | None) -> str:

@@ -13,7 +13,7 @@ import h11
 
 from mdocker.chunks import ChunkDecoder
 from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
-from mdocker.paths import Query, quote, target
+from mdocker.paths import Query, json_text, quote, target
 
 Json = Any
 """What json.loads returns; each caller knows the shape that the API's specification gives it."""
@@ -52,7 +52,7 @@ class Request(NamedTuple):
         cls, method: str, path: str, query: Query | None = None, body: object = None
     ) -> Request:
         """Spell out the query and the JSON body."""
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else json_text(body).encode()
         return cls(method, target(path, query), data)
 
     def upgrading(self) -> Request:

@@ -1,11 +1,12 @@
-"""Requests' targets: paths and queries, percent-encoded. Pure."""
+"""Requests' targets, percent-encoded, and the JSON in them and behind them. Pure."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 
-from mdocker.errors import EngineRefused
+from mdocker.errors import EngineRefused, UsageError
 
 Query = Mapping[str, str | int | bool | None]
 
@@ -28,6 +29,24 @@ def target(path: str, query: Query | None = None) -> str:
         if value is not None
     ]
     return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+
+def json_text(value: object) -> str:
+    """Spell a value as JSON.
+
+    Raises:
+        UsageError: A word of the command line is no UTF-8; JSON has no other text.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        word = text[text.rfind('"', 0, error.start) + 1 : text.find('"', error.end)]
+        typed = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UsageError(
+            f"\"{typed}\" is no UTF-8: the engine's API has no other text, but for paths of 'cp'"
+        ) from error
+    return text
 
 
 def repeated(path: str, key: str, values: Iterable[str]) -> str:

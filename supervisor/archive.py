@@ -180,6 +180,9 @@ async def helper(
                 first = await one.answer()
             except _ContainerEnded:
                 continue
+            except EngineFault:
+                check_there(container)  # removed meanwhile: that is why its files are not
+                raise
             yield one, first
             return
         finally:

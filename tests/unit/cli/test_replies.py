@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdocker.errors import EngineUnreachable
+from mdocker.errors import EngineUnreachable, UsageError
 from mdocker.messages import ReplyReader, Request
 
 bodies = st.binary(max_size=100)
@@ -110,3 +111,10 @@ def test_requests_are_what_h11_reads(method, name, body):
         received += bytes(event.data)
     assert received == body
     assert isinstance(event, h11.EndOfMessage)
+
+
+def test_text_that_json_can_not_hold_is_refused_by_name():
+    """What the shell hands on as bytes comes as surrogates."""
+    assert Request.make("POST", "/x", body={"Cmd": ["é\n"]}).body == '{"Cmd":["é\\n"]}'.encode()
+    with pytest.raises(UsageError, match=r'"caf\\xe9" is no UTF-8'):
+        Request.make("POST", "/x", body={"Cmd": ["echo", os.fsdecode(b"caf\xe9"), "x"]})
