@@ -118,7 +118,12 @@ def _open_source(door: Kernel, bind: Bind) -> int:
     if not bind.subpath:
         return door.open_tree(bind.source, bits)
     above = door.open(bind.source, os.O_PATH | os.O_CLOEXEC)
-    below = door.openat2(above, bind.subpath, os.O_PATH, _RESOLVE)
+    try:
+        below = door.openat2(above, bind.subpath, os.O_PATH, _RESOLVE)
+    except OSError as error:
+        # A part of a path would not say of which volume.
+        error.filename = os.path.join(bind.source, bind.subpath)
+        raise
     fd = door.open_tree(b"", bits | flags.AT_EMPTY_PATH, below)
     door.close(below)
     door.close(above)

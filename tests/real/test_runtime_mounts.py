@@ -261,7 +261,7 @@ def test_a_part_of_a_volume(driver, tmp_path):
         bind = Bind(str(data), "/v", directory=True, subpath=subpath)
         report = driver.start("true", binds=(bind,)).failure()
         assert (report["step"], report["exit_code"]) == ("bind", 125)
-        assert "no such file or directory" in report["words"]
+        assert report["words"] == f"bind: no such file or directory: {data}/{subpath}"
 
 
 def test_what_does_not_fit_is_told(driver, tmp_path):
