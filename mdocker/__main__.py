@@ -20,9 +20,12 @@ def main() -> None:
         code = 0
     else:
         gc.disable()
-        from mdocker.launch import launch
+        try:
+            from mdocker.launch import launch
 
-        code = launch(words)
+            code = launch(words)
+        except KeyboardInterrupt:  # before it could say so itself
+            code = 130
     # The modules' tear-down takes longer than the command. Nothing here needs it: what was
     # written is flushed, and the kernel closes the rest.
     os._exit(_flushed(code))
