@@ -70,7 +70,8 @@ class ContainerOptions:
         tuple[str, ...],
         flag(
             "--add-host",
-            help="A line more in its /etc/hosts, NAME:ADDRESS (host-gateway: the machine)",
+            help="A line more in its /etc/hosts, NAME:ADDRESS (host-gateway, with --network host: "
+            "the machine)",
         ),
     ] = ()
     dns: Annotated[tuple[str, ...], flag("--dns", help="A name server, not the machine's")] = ()

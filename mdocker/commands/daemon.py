@@ -61,7 +61,8 @@ def daemon(
         bool, flag("--no-wait", help="With --upgrade: leave as soon as it is agreed upon")
     ] = False,
     check: Annotated[
-        bool, flag("--check", help="Say whether this version could run here; start nothing")
+        bool,
+        flag("--check", help="Exit 0 if this version could run here, else say why; start nothing"),
     ] = False,
     engine: Annotated[Engine, injected()],
 ) -> int:
