@@ -49,7 +49,7 @@ def start(
         raise UsageError("you cannot start and attach multiple containers at once", FAILED)
     names = meant(engine, "start", containers, rests, all=all, filters=filter)
     if not attach:
-        return each(engine, names, lambda one: _post(one, "start"))
+        return each(engine, names, lambda one: _post(one, "start"), later=_waits_for_another)
     from mdocker.foreground import Client, start_attached
     from mdocker.stream_options import Attached
 
@@ -121,7 +121,7 @@ def restart(
     """Stop and start containers again."""
     query = {"t": timeout, "signal": signal or None}
     names = meant(engine, "restart", containers, runs, all=all, filters=filter)
-    return each(engine, names, lambda one: _post(one, "restart", query))
+    return each(engine, names, lambda one: _post(one, "restart", query), later=_waits_for_another)
 
 
 def rm(
@@ -171,6 +171,11 @@ def _post(container: str, verb: str, query: Query | None = None, again: str = ""
     return Request.make("POST", container_path(container, verb), query)._replace(again=again)
 
 
+def _waits_for_another(error: CliError) -> bool:
+    """Whether a start may succeed once others have, as one does that joins another container."""
+    return isinstance(error, EngineRefused) and error.status == 409
+
+
 def each(
     engine: Engine,
     names: Sequence[str],
@@ -178,8 +183,12 @@ def each(
     *,
     show: Callable[[str, Reply], str] = lambda name, reply: name,
     failed: Callable[[CliError], bool] = lambda error: True,
+    later: Callable[[CliError], bool] = lambda error: False,
 ) -> int:
     """Make one request for each container, all at once; print what succeeded, then what not.
+
+    Args:
+        later: Whether one that is refused so is asked again once others have succeeded.
 
     Lines are printed in the order in which the names were typed, each as soon as those before
     it are known.
@@ -207,14 +216,28 @@ def each(
                 code = FAILED if failed(outcome) else code
             printed += 1
 
-    def answer(job: int, outcome: Reply | CliError) -> None:
+    asked = list(range(len(jobs)))
+    refused: dict[int, CliError] = {}
+
+    def answer(place: int, outcome: Reply | CliError) -> None:
+        job = asked[place]
         index = places[job]
         if isinstance(outcome, CliError):
+            if later(outcome):
+                refused[job] = outcome
+                return
             outcomes[index] = outcome
         else:
             outcomes[index] = show(names[index], outcome)
         flush()
 
-    fan_out(engine, jobs, answer, width=EVERYTHING)
+    while asked:
+        refused.clear()
+        fan_out(engine, [jobs[job] for job in asked], answer, width=EVERYTHING)
+        if len(refused) == len(asked):
+            for job, outcome in refused.items():
+                outcomes[places[job]] = outcome
+            break
+        asked = list(refused)
     flush()
     return code

@@ -392,3 +392,18 @@ def test_the_command_line(made):
     shown = engine.inspect(out.strip())["HostConfig"]
     assert (shown["UTSMode"], shown["PidMode"]) == ("host", "host")
     assert "Init" not in shown
+
+
+def test_several_that_are_started_at_once_wait_for_those_that_they_join(made):
+    engine = made
+    donor = engine.create("sleep", "1000", name="giver")
+    middle = engine.create("sleep", "1000", name="middle", **of(donor, "net"))
+    engine.create("sleep", "1000", name="last", **of(middle, "net", "pid"))
+    process = engine.spawn("start", "last", "middle", "giver")
+    assert process.communicate(timeout=30) == ("last\nmiddle\ngiver\n", "")
+    assert engine.post(f"/containers/{donor}/stop?t=0").status == 204
+    assert engine.post(f"/containers/{middle}/stop?t=0").status == 204
+    process = engine.spawn("start", "middle")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    assert err == f"mdocker: cannot join network of a non running container: {donor}\n"
