@@ -156,7 +156,12 @@ class Packing:
     def _special(self, parent: int, name: bytes, as_name: bytes, status: os.stat_result) -> None:
         entry = entry_of(as_name, status)
         if entry.kind == headers.SYMLINK:
-            entry.target = os.fsencode(os.readlink(name, dir_fd=parent))
+            try:
+                entry.target = os.readlink(name, dir_fd=parent)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                return  # no link any more (readlink(2)): next time
         elif entry.kind != headers.FIFO:
             entry.device = os.major(status.st_rdev), os.minor(status.st_rdev)
         self._write(entry.spell())

@@ -312,15 +312,15 @@ def test_a_newer_state_directory_is_refused_in_words_and_left_as_it_is(fresh_eng
     container = fresh_engine.run("sleep", "60")
     record = fresh_engine.root / "containers" / container / "config.json"
     for path, old, new in (
-        (fresh_engine.root / "version", "1\n", "7\n"),
-        (record, '"version":1', '"version":7'),
+        (fresh_engine.root / "version", "2\n", "7\n"),
+        (record, '"version":2', '"version":7'),
     ):
         fresh_engine.terminate()
         before = path.read_text()
         assert old in before
         path.write_text(before.replace(old, new, 1))
         with pytest.raises(
-            RuntimeError, match=r"newer mdocker \(state version 7, this one knows 1"
+            RuntimeError, match=r"newer mdocker \(state version 7, this one knows 2"
         ):
             fresh_engine.start()
         assert fresh_engine.process.returncode == 1

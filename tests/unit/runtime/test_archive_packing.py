@@ -1,6 +1,7 @@
-"""Trees of many levels: what they cost the process that packs them."""
+"""Trees of many levels, and those that change meanwhile."""
 
 import os
+import tarfile
 import tracemalloc
 
 from runtime.archive_packing import Packing
@@ -23,3 +24,23 @@ def test_deep_trees_cost_no_memory_for_each_level_s_name(tmp_path):
     finally:
         tracemalloc.stop()
         os.close(out)
+
+
+def test_a_link_that_becomes_a_directory_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a").symlink_to("nowhere")
+    (tmp_path / "b").write_text("kept")
+    readlink = os.readlink
+
+    def exchanged(name, *, dir_fd):
+        os.unlink(name, dir_fd=dir_fd)
+        os.mkdir(name, dir_fd=dir_fd)
+        return readlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", exchanged)
+    packed = tmp_path.with_name("packed.tar")
+    with packed.open("wb") as file:
+        packing = Packing(file.fileno())
+        packing.below(os.open(tmp_path, os.O_RDONLY), b"")
+        packing.end()
+    with tarfile.open(packed) as archive:
+        assert archive.getnames() == ["b"]
