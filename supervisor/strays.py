@@ -91,5 +91,7 @@ def bury_orphans(cgroups: Cgroups, place: str) -> None:
         for pid in (tasks / "children").read_text().split():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
                 where = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-                if any(line.startswith("0::") and line.endswith(theirs) for line in where):
+                # Of a zombie that has outlived its cgroup it says so, behind the name.
+                lines = [line.removesuffix(" (deleted)") for line in where if line[:3] == "0::"]
+                if any(line.endswith(theirs) for line in lines):
                     os.waitpid(int(pid), os.WNOHANG)

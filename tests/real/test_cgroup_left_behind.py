@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from runtime.cgroup_trees import find_trees
+from runtime.cgroups import Cgroups
+from supervisor.strays import bury_orphans
 from tests.real.conftest import our_cgroups
 from tests.real.engine_process import cgroups_of
 
@@ -55,3 +60,22 @@ def test_what_is_still_in_it_is_ended_first(engine):
     assert engine.inspect(container)["State"]["Running"]
     assert engine.delete(f"/containers/{container}?force=1").status == 204
     assert not left.exists()
+
+
+def test_a_zombie_is_buried_also_where_its_cgroup_is_gone():
+    """A dead shim's command that has ended: found by CI as one that stayed for good."""
+    cgroups = Cgroups.detect(f"mdocker-{os.urandom(4).hex()}")
+    container = "c" * 64
+    cgroups.create(container)
+    plan = cgroups.below(container, "health")
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        (Path(plan.unified) / "cgroup.procs").write_text(str(child.pid))
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        cgroups.remove_below(f"{container}/health")
+        cgroups.remove(container)
+        cgroups.remove_parent()
+        bury_orphans(cgroups, f"{container}/health")
+        with pytest.raises(ChildProcessError):
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG)
+        child.returncode = -9
