@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+from supervisor import store
+
 CHECKOUT = Path(__file__).parents[2]
 
 NAMESPACES_STORED = 8 + 1
@@ -260,6 +262,14 @@ class EngineProcess:
         answer = self.get(f"/containers/{container}/json")
         assert answer.status == 200, answer
         return answer.json
+
+    def start_is_on_record(self, container):
+        """Wait for it: the exact time of its execve is written down behind the answer."""
+        told = self.inspect(container)["State"]["StartedAt"]
+        fraction = told.partition(".")[2].removesuffix("Z").ljust(9, "0")
+        directory = self.root / "containers" / container
+        while not str(store.load(directory).life.started_ns).endswith(fraction):
+            assert self.get("/_ping").status == 200
 
     def output(self, container, query="stdout=1&stderr=1"):
         """Its log as (stdout, stderr)."""

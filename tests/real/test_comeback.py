@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.engine_process import EngineProcess
+from tests.real.engine_process import EngineProcess, descriptors_of
 
 COUNTS = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo $i; echo err$i >&2; done"
 """Prints two streams at full speed."""
@@ -117,13 +118,27 @@ def go(engine, container):
     open(f"/proc/{pid}/root/tmp/go", "w").close()
 
 
-def connections(pid):
-    """How many sockets a client has that have got an answer's head, or wait for it."""
-    found = 0
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found += os.readlink(link).startswith("socket:")
-    return found
+def asks(engine, pid, requests):
+    """Whether a client has made so many requests, and the engine has seen them."""
+    sockets = [link for link in descriptors_of(pid) if link.startswith("socket:")]
+    if len(sockets) < requests or not at_rest(pid):
+        return False
+    # What was sent before this is taken up before it is answered.
+    return engine.answers()
+
+
+def at_rest(pid):
+    """Whether all threads of a process sleep, in one same moment."""
+
+    def look():
+        status = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+        return [
+            (re.search(r"^State:\t(\w)", text, re.M)[1], re.findall(r"_switches:\t(\d+)", text))
+            for text in status
+        ]
+
+    seen = look()
+    return all(state == "S" for state, _ in seen) and look() == seen
 
 
 def happened(engine):
@@ -244,7 +259,7 @@ def test_waits_are_answered_with_the_end_that_was_waited_for(fresh_engine, spawn
     gone = fresh_engine.run("sh", "-c", TALKS, name="gone", HostConfig={"AutoRemove": True})
     again = fresh_engine.run("sh", "-c", TALKS, name="again")
     process = spawn("wait", "gone", "again")
-    until(lambda: connections(process.pid) == 2)
+    until(lambda: asks(fresh_engine, process.pid, 2))
     fresh_engine.kill()
     pids = []
     for container in (gone, again):

@@ -107,6 +107,7 @@ def mortal(tmp_path):
 
 def test_the_timeline_outlives_supervisors(mortal):
     container = mortal.run("sleep", "1000")
+    mortal.start_is_on_record(container)
     before = phases(mortal, container)
     for _ in range(2):
         mortal.kill()
