@@ -82,7 +82,7 @@ class _Job(Generic[Result]):
     def result(self) -> Result:
         """What came of it, once it is done. Ask once."""
         if self._error is None:
-            return self._result[0]
+            return self._result.pop()
         error, self._error = self._error, None
         try:
             raise error
@@ -90,6 +90,12 @@ class _Job(Generic[Result]):
             # Its traceback refers to this frame and to us: in a circle it would live on, and with
             # it all that our callers hold, open logs for one.
             del error
+
+    def forget(self) -> None:
+        """Nobody asks for what came of it. Where a cancellation's traceback refers to us, it would
+        live on until the collector comes, and with it a log that was opened."""
+        self._result.clear()
+        self._error = None
 
 
 class Disk:
@@ -210,6 +216,7 @@ class Disk:
         job.given_up = True
         if job.wait(0):
             # It was done in this very moment. The thread may or may not have seen that we gave up.
+            job.forget()
             if job.late is not None:
                 self._jobs.put(_Job(job.late, None))
             return
@@ -235,8 +242,10 @@ class Disk:
                     awaited, self._awaited = self._awaited, []
                 for tell in awaited:
                     tell()
-            if job.given_up and job.late is not None:
-                self._do_late(job.late)
+            if job.given_up:
+                job.forget()
+                if job.late is not None:
+                    self._do_late(job.late)
             with self._lock:
                 due, self._afterwards = self._afterwards, {}
             for work in due.values():

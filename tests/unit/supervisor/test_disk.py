@@ -104,6 +104,41 @@ def test_a_refusal_keeps_nothing_alive(one, monkeypatch):
         gc.enable()
 
 
+class Opened:
+    """What work comes back with: it has a descriptor, say."""
+
+
+@pytest.mark.parametrize("ends", ["before", "after"], ids=["done at once", "done later"])
+def test_what_nobody_waits_for_any_more_is_kept_by_nothing(one, monkeypatch, ends):
+    """Cancelled, who asked stays in a circle with the traceback until the collector comes."""
+    begun, go, results, askers = threading.Event(), threading.Event(), [], []
+
+    def work():
+        begun.set()
+        go.wait()
+        opened = Opened()
+        results.append(weakref.ref(opened))
+        return opened
+
+    wait = disk._Job.wait
+
+    def is_done(job, seconds):
+        askers.append(job)  # as the circle does
+        begun.wait()
+        if ends == "before" and seconds == 0:
+            go.set()
+            wait(job, 30)
+        return wait(job, seconds)
+
+    monkeypatch.setattr(disk._Job, "wait", is_done)
+    with pytest.raises(DiskHangs):
+        one.call(work)
+    go.set()
+    settled(one)
+    assert askers
+    assert results[0]() is None
+
+
 def test_what_hangs_is_given_up_and_set_right_when_it_is_done(one, hanging):
     work = hanging()
     with pytest.raises(DiskHangs, match=r"not answered for 0\.0 s") as told:
