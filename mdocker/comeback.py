@@ -247,6 +247,11 @@ class Output:
         return self.gone or self._stream.ended
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the engine is one that can be gone on with after a death: ours."""
+        return self._place is not None
+
+    @property
     def pending(self) -> bool:
         """Whether there is something that no poll will announce."""
         return self._stream.pending

@@ -81,13 +81,13 @@ def start_attached(
         KeyboardInterrupt: Ctrl-C, without sig_proxy; the container goes on.
     """
 
-    def begin() -> bool:
+    def begin(_output: Output) -> bool:
         started = _start(engine, container, started_before)
         _tell_size(engine, container, client)
         return started
 
     condition = "removed" if until_removed else "next-exit"
-    return _follow(engine, container, condition, begin, client)
+    return _follow(engine, container, condition, begin, client, {})
 
 
 def attach(engine: Engine, container: str, client: Client) -> int:
@@ -106,23 +106,35 @@ def attach(engine: Engine, container: str, client: Client) -> int:
         KeyboardInterrupt: Ctrl-C, without sig_proxy; the container goes on.
     """
 
-    def still_runs() -> bool:
-        # It may have ended before we were attached: then nothing would tell us its end.
-        about = engine.json("GET", container_path(container, "json"))
-        running = bool(about["State"]["Running"])
-        if running:
+    def ends(output: Output) -> bool:
+        # Docker's engine attaches us to one that does not run, too, and tells us of no end then.
+        running = output.goes_on
+        try:
+            about = engine.json("GET", container_path(container, "json"))
+        except EngineRefused:
+            if not running:
+                raise
+            return True  # it has ended and was removed: its last output is on its way
+        if about["State"]["Running"]:
             # It has drawn its screen for somebody else: another size has it draw it again.
             _tell_size(engine, container, client, more=1)
             _tell_size(engine, container, client)
+            return True
         return running
 
-    return _follow(engine, container, "not-running", still_runs, client)
+    return _follow(engine, container, "not-running", ends, client, {"running": 1})
 
 
 def _follow(
-    engine: Engine, container: str, condition: str, begin: Callable[[], bool], client: Client
+    engine: Engine,
+    container: str,
+    condition: str,
+    begin: Callable[[Output], bool],
+    client: Client,
+    more: Query,
 ) -> int:
-    request = Request.make("POST", container_path(container, "attach"), _query(client)).upgrading()
+    query = {**_query(client), **more}
+    request = Request.make("POST", container_path(container, "attach"), query).upgrading()
     wait = Request.make("POST", container_path(container, "wait"), {"condition": condition})
     with ExitStack() as stack:
         output = stack.enter_context(closing(Output(engine, request, container[:12])))
@@ -134,7 +146,7 @@ def _follow(
         elif client.sig_proxy:
             inbox = stack.enter_context(SignalInbox())
             meanwhile = inbox.descriptor, lambda: _hand_on(engine, container, client, inbox)
-        if begin() and not _go_through(output, client, meanwhile):
+        if begin(output) and not _go_through(output, client, meanwhile):
             return 0
         return exit_code(end.json())
 

@@ -42,6 +42,8 @@ async def attach(engine: Engine, request: Request) -> None:
 
     Beyond Docker: `places=1` tells the client where it is, and `resume=PLACE` sends what came
     behind a place before the live output (`supervisor/api/places.py`). Each byte comes once.
+    With `running=1` one that does not run is refused, rather than its next start awaited: who has
+    looked whether it runs can't know that it still does.
     """
     container = found(engine, request)
     place = resumed(request, places.read_place)
@@ -55,6 +57,8 @@ async def attach(engine: Engine, request: Request) -> None:
         telling=telling,
         keys=escape_keys.parse(request.parameter("detachKeys")),
     )
+    if flag(request, "running") and place is None and container.run is None:
+        raise Conflict("You cannot attach to a stopped container, start it first")
     # A terminal's output is raw bytes to Docker's clients; these have no room for places.
     channel = hijacked.Channel(request, raw=container.config.tty and not telling)
     await attend(engine, container, asked, channel)
