@@ -277,6 +277,15 @@ async def test_attach_to_a_paused_one(engine_and_client):
         assert answer.message == ("container c1 is paused, unpause the container before attach")
 
 
+async def test_attach_to_one_that_does_not_run(engine_and_client):
+    """Docker's clients wait for its next start; who asks for one that runs is refused."""
+    async with engine_and_client() as (engine, connect), connect() as client:
+        add(engine, "c1", State.EXITED)
+        answer = await client.request("POST", "/containers/c1/attach?stream=1&stdout=1&running=1")
+        assert answer.status == 409
+        assert answer.message == "You cannot attach to a stopped container, start it first"
+
+
 async def test_events_come_line_by_line_at_once(engine_and_client):
     async with engine_and_client() as (engine, connect), connect() as client:
         await client.begin("GET", "/v1.50/events")

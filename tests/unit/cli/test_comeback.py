@@ -196,6 +196,28 @@ def test_the_foreground_outlives_the_engine(foreground, mdocker):
     assert waited.queries[1] == {"condition": "removed", "resume": f"{ID}.5"}
 
 
+@pytest.mark.parametrize("how", ["ended", "was removed"])
+def test_one_that_ends_right_behind_the_attaching_is_shown_to_its_end(engine, mdocker, how):
+    """The engine knows that it ran when we were attached; what a look finds later says nothing."""
+
+    def looked(running):
+        state = {"Running": running, "Paused": False, "Restarting": False}
+        config = {"Tty": False, "OpenStdin": False}
+        return lambda call: call.answer(200, {"Id": ID, "State": state, "Config": config})
+
+    def attached(call):
+        upgrade(call, "0.0.0")
+        call.wfile.write(frame(1, b"its last words\n") + place("end"))
+
+    gone = looked(False) if how == "ended" else lambda call: call.answer(404, {"message": "gone"})
+    engine.on("GET", f"/containers/(?:bird|{ID})/json", Turns(looked(True), gone))
+    attaching = Turns(attached)
+    engine.on("POST", f"/containers/{ID}/attach", attaching)
+    engine.json("POST", f"/containers/{ID}/wait", {"StatusCode": 7})
+    assert mdocker("attach", "bird") == (7, "its last words\n", "")
+    assert attaching.queries[0]["running"] == "1"
+
+
 def test_output_that_no_log_keeps_is_said_to_be_unknown(foreground, mdocker):
     def first(call):
         upgrade(call, "-")
