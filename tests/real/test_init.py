@@ -102,9 +102,13 @@ def test_its_file_can_t_be_written_to(engine):
         kept = os.open(f"/proc/{pid}/exe", os.O_PATH)
         assert os.path.samestat(os.fstat(kept), os.stat(init_program.find()))
     try:
-        with pytest.raises(OSError, match="Read-only file system") as refused:
-            os.open(f"/proc/self/fd/{kept}", os.O_WRONLY)
-        assert refused.value.errno == errno.EROFS
+        refused = errno.ETXTBSY
+        while refused == errno.ETXTBSY:  # another test's container executes it
+            assert engine.answers()
+            with pytest.raises(OSError, match="Read-only|busy") as told:
+                os.open(f"/proc/self/fd/{kept}", os.O_WRONLY)
+            refused = told.value.errno
+        assert refused == errno.EROFS
     finally:
         os.close(kept)
     assert os.access(init_program.find(), os.W_OK)
