@@ -105,7 +105,7 @@ def test_its_file_can_t_be_written_to(engine):
         refused = errno.ETXTBSY
         while refused == errno.ETXTBSY:  # another test's container executes it
             assert engine.answers()
-            with pytest.raises(OSError, match="Read-only|busy") as told:
+            with pytest.raises(OSError, match=r"Read-only|busy") as told:
                 os.open(f"/proc/self/fd/{kept}", os.O_WRONLY)
             refused = told.value.errno
         assert refused == errno.EROFS
