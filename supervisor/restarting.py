@@ -154,6 +154,8 @@ def _tell(engine: Engine, container: Container, result: ExitResult) -> None:
     """Tell those who wait for an end that there will be none but this one."""
     engine.ends.note(container.id, result.code, time.time_ns(), result.error)
     tell_exit(container, result)
+    if container.config.auto_remove:
+        engine.begin(engine.remove_quietly, container)
 
 
 def policy_changed(engine: Engine, container: Container) -> None:

@@ -68,6 +68,7 @@ class FakeEngine:
         self.stages = SimpleNamespace(settled=settled)
         self.starts = []
         self.fails = []
+        self.removed = []
         self.began = anyio.current_time()
         self.running = 0
 
@@ -83,6 +84,9 @@ class FakeEngine:
                 self.running -= 1
 
         self.tasks.start_soon(counted)
+
+    async def remove_quietly(self, container):
+        self.removed.append(container)
 
     def await_restart(self, container):
         restarting.begin(self, container)
@@ -281,6 +285,23 @@ async def test_one_that_is_ended_for_a_restart_is_started_again_whatever_its_pol
         assert not container.life.restart_asked
         engine.run_ends(container, 1)
         assert container.state is State.EXITED, "once, and no policy for ever"
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_one_that_removes_itself_is_removed_when_the_restart_asked_for_will_not_come(
+    world, how
+):
+    async with world("no") as (engine, container):
+        container.config = msgspec.structs.replace(container.config, auto_remove=True)
+        container.run = FakeRun(engine, container)
+        await end_requests.end_for_restart(engine, container, None, None)
+        assert (container.state, engine.removed) == (State.RESTARTING, [])
+        if how == "stop":
+            await end_requests.stop(engine, container, None, None)
+        else:
+            await end_requests.kill(engine, container, "SIGKILL")
+        await trio.testing.wait_all_tasks_blocked()
+        assert engine.removed == [container]
 
 
 async def test_a_stop_that_comes_while_one_ends_for_a_restart_is_stronger(world):
