@@ -10,10 +10,15 @@ import os
 STATE = 3 - 3
 PARENT = 4 - 3
 TERMINAL = 7 - 3
+FLAGS = 9 - 3
 USER_TICKS = 14 - 3
 SYSTEM_TICKS = 15 - 3
 START_TICKS = 22 - 3
 EXIT_CODE = 52 - 3
+
+
+_PF_EXITING = 0x4
+"""Of the flags (include/linux/sched.h): it is being shut down; set before it lets go of anything."""
 
 
 def fields(pid: int | str) -> list[bytes]:
@@ -34,6 +39,19 @@ def start_ticks(pid: int | str) -> int:
     Raises what `fields` raises.
     """
     return int(fields(pid)[START_TICKS])
+
+
+def is_ending(pid: int, started: int) -> bool:
+    """Whether a process has ended or is about to, so that its namespaces can't be joined any more.
+
+    Args:
+        started: Its `start_ticks`; another process with this number is not the one that is meant.
+    """
+    try:
+        found = fields(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return int(found[START_TICKS]) != started or bool(int(found[FLAGS]) & _PF_EXITING)
 
 
 def name(pid: int | str) -> bytes:
