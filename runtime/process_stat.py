@@ -18,7 +18,7 @@ EXIT_CODE = 52 - 3
 
 
 _PF_EXITING = 0x4
-"""Of the flags (include/linux/sched.h): it is being shut down; set before it lets go of anything."""
+"""Of the flags (include/linux/sched.h): it ends; set before it lets go of anything."""
 
 
 def fields(pid: int | str) -> list[bytes]:
@@ -41,17 +41,19 @@ def start_ticks(pid: int | str) -> int:
     return int(fields(pid)[START_TICKS])
 
 
-def is_ending(pid: int, started: int) -> bool:
-    """Whether a process has ended or is about to, so that its namespaces can't be joined any more.
+def is_ending(pid: int, started: int = 0) -> bool:
+    """Whether a process has ended or is about to, so that its namespaces can't be joined any more,
+    nor can it be moved to another cgroup.
 
     Args:
-        started: Its `start_ticks`; another process with this number is not the one that is meant.
+        started: Its `start_ticks`, if another process may have its number by now.
     """
     try:
         found = fields(pid)
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return int(found[START_TICKS]) != started or bool(int(found[FLAGS]) & _PF_EXITING)
+    is_another = bool(started) and int(found[START_TICKS]) != started
+    return is_another or bool(int(found[FLAGS]) & _PF_EXITING)
 
 
 def name(pid: int | str) -> bytes:
