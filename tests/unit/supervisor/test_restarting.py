@@ -445,6 +445,12 @@ async def test_a_policy_that_cannot_be_written_is_not_taken(world, monkeypatch):
         assert container.config.restart.name == "always"
 
 
+async def test_an_update_that_changes_nothing_is_told_too(world):
+    async with world() as (engine, container):
+        await change_policy(engine, container, container.config.restart)
+        assert engine.actions() == ["update"]
+
+
 async def test_one_that_removes_itself_takes_no_policy(world):
     async with world("no") as (engine, container):
         container.config = msgspec.structs.replace(container.config, auto_remove=True)
