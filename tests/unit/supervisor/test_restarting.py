@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from supervisor import end_requests, lifecycle, restarting, store, updating
 from supervisor.container import Container, ContainerConfig, Life, RestartPolicy
 from supervisor.counts import Counts
-from supervisor.errors import Conflict, EngineFault, StartFailed
+from supervisor.errors import Conflict, DonorMissing, DonorNotRunning, EngineFault, StartFailed
 from supervisor.events import EventBus
 from supervisor.limits import Limits
 from supervisor.recent_ends import RecentEnds
@@ -364,6 +364,16 @@ async def test_attempts_that_fail_count_for_on_failure_and_waiters_are_told(worl
         told = await notice.result()
         assert (told.code, told.error) == (127, "not found")
         assert engine.on_disk(container).state is State.EXITED
+
+
+async def test_one_that_joins_what_was_removed_is_not_tried_again(world):
+    async with world() as (engine, container):
+        engine.fails = [DonorNotRunning("it does not run"), DonorMissing("finch")]
+        engine.run_ends(container)
+        notice = waiter(container, "not-running")
+        assert (await notice.result()).error == "No such container: finch"
+        assert (container.state, len(engine.starts)) == (State.EXITED, 2)
+        assert engine.on_disk(container).error == "No such container: finch"
 
 
 async def test_a_full_disk_does_not_end_the_restarting(world, monkeypatch):
