@@ -119,7 +119,10 @@ def _make_places(merged: bytes, asked: Sequence[dict[str, Any]]) -> bytes:
     DOOR.mount(b"tmpfs", merged, b"tmpfs", flags.MS_NODEV | flags.MS_NOSUID, b"mode=755,size=1m")
     for one in asked:
         place = merged + b"/" + os.fsencode(one["target"]).strip(b"/")
-        if one["source"] and os.path.exists(one["source"]) and not os.path.isdir(one["source"]):
+        is_file = one["made"] == "file"  # unless its source tells
+        if one["source"] and os.path.exists(one["source"]):
+            is_file = not os.path.isdir(one["source"])
+        if is_file:
             os.makedirs(os.path.dirname(place), exist_ok=True)
             os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         else:

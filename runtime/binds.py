@@ -41,6 +41,7 @@ class Bind:
     __slots__ = (
         "directory",
         "fill",
+        "optional",
         "propagation",
         "readonly",
         "recursive",
@@ -58,6 +59,7 @@ class Bind:
         self.recursive = True
         self.subpath = b""
         self.fill = False
+        self.optional = False
 
 
 class Tmpfs:
@@ -178,7 +180,13 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
             continue
         tree = trees[one]
         directory = stat.S_ISDIR(door.fstat(tree.fd).st_mode)
-        target = _open_target(door, one.target, directory)[0]
+        try:
+            target = _open_target(door, one.target, directory)[0]
+        except OSError as error:
+            if not one.optional or error.errno != errno.EROFS:
+                raise
+            door.close(tree.fd)
+            continue
         if stat.S_ISDIR(door.fstat(target).st_mode) != directory:
             raise NotADirectoryError(errno.ENOTDIR, _MISMATCH, os.fsdecode(one.target))
         door.move_mount(tree.fd, target, one.target)
@@ -186,6 +194,11 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
         if tree.plain:
             _set_flags(door, tree)
         door.close(tree.fd)
+    for one in binds:
+        if isinstance(one, Tmpfs) and one.attributes & flags.MOUNT_ATTR_RDONLY:
+            # As in Docker only now: places had to be made in it.
+            bits = mount_bits(door.statvfs(one.target).f_flag) | flags.MS_RDONLY
+            door.mount(None, one.target, None, bits | flags.MS_REMOUNT | flags.MS_BIND, None)
 
 
 def _attach_tmpfs(door: Kernel, one: Tmpfs) -> None:
@@ -194,7 +207,8 @@ def _attach_tmpfs(door: Kernel, one: Tmpfs) -> None:
     if was_there and not any(option.startswith(b"mode=") for option in options):
         mode = stat.S_IMODE(door.fstat(target).st_mode)
         options = [b"mode=%o" % mode, *options]
-    fd = door.make_tmpfs(options, one.attributes | flags.MOUNT_ATTR_NODEV)
+    attributes = one.attributes & ~flags.MOUNT_ATTR_RDONLY
+    fd = door.make_tmpfs(options, attributes | flags.MOUNT_ATTR_NODEV)
     door.move_mount(fd, target, one.target)
     door.close(fd)
     door.close(target)

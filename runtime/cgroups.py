@@ -307,13 +307,18 @@ class Cgroups:
 
 def _pids_below(directory: Path) -> set[str]:
     found: set[str] = set()
-    for procs in directory.rglob("cgroup.procs"):
+    # Not rglob: it fails where a directory goes while it walks, as each exec's does at its end.
+    for path, _, _ in os.walk(directory, onerror=_unless_removed):
         try:
-            found.update(procs.read_text().split())
+            found.update(Path(path, "cgroup.procs").read_text().split())
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):  # removed as we look
-                raise
+            _unless_removed(error)
     return found
+
+
+def _unless_removed(error: OSError) -> None:
+    if error.errno not in (errno.ENOENT, errno.ENODEV):  # as we look
+        raise error
 
 
 def _counter(text: str, name: str) -> int:

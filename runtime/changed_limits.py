@@ -13,7 +13,7 @@ import errno
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime import cpuset_trees, freezer
+from runtime import cpuset_trees, freezer, process_stat
 from runtime.cgroup_limits import Limits, write, write_weight
 from runtime.cgroups import Cgroups
 from runtime.memory_use import anonymous_bytes
@@ -207,6 +207,9 @@ def _join(cgroups: Cgroups, container_id: str, directory: Path) -> None:
         for look in range(_MOST_LOOKS):
             inside = {int(pid) for pid in (directory / "cgroup.procs").read_text().split()}
             outside = cgroups.pids(container_id) - inside
+            if look:
+                # The kernel moves none that ends, and says that it did: those were told to.
+                outside = {pid for pid in outside if not process_stat.is_ending(pid)}
             if not outside:
                 return
             if look == _LOOKS_WITHOUT_FREEZING and not freezer.is_to_be_frozen(unified):

@@ -239,6 +239,7 @@ def _one_mount(one: dict[str, Any]) -> Bind | Tmpfs:
     bind.recursive = one["recursive"]
     bind.subpath = as_bytes(one["subpath"])
     bind.fill = one["fill"]
+    bind.optional = one["optional"]
     return bind
 
 

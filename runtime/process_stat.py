@@ -10,10 +10,15 @@ import os
 STATE = 3 - 3
 PARENT = 4 - 3
 TERMINAL = 7 - 3
+FLAGS = 9 - 3
 USER_TICKS = 14 - 3
 SYSTEM_TICKS = 15 - 3
 START_TICKS = 22 - 3
 EXIT_CODE = 52 - 3
+
+
+_PF_EXITING = 0x4
+"""Of the flags (include/linux/sched.h): it ends; set before it lets go of anything."""
 
 
 def fields(pid: int | str) -> list[bytes]:
@@ -34,6 +39,21 @@ def start_ticks(pid: int | str) -> int:
     Raises what `fields` raises.
     """
     return int(fields(pid)[START_TICKS])
+
+
+def is_ending(pid: int, started: int = 0) -> bool:
+    """Whether a process has ended or is about to, so that its namespaces can't be joined any more,
+    nor can it be moved to another cgroup.
+
+    Args:
+        started: Its `start_ticks`, if another process may have its number by now.
+    """
+    try:
+        found = fields(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    is_another = bool(started) and int(found[START_TICKS]) != started
+    return is_another or bool(int(found[FLAGS]) & _PF_EXITING)
 
 
 def name(pid: int | str) -> bytes:

@@ -75,6 +75,8 @@ class Bind:
             out of the source.
         fill: The source is a volume's directory. If it is empty it gets what the image has at the
             target first (`runtime.copy_up`).
+        optional: Left out where there is no place for it, and none can be made since what is
+            mounted there is read-only.
     """
 
     source: str
@@ -85,6 +87,7 @@ class Bind:
     recursive: bool = True
     subpath: str = ""
     fill: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

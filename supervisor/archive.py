@@ -224,7 +224,7 @@ async def _view(engine: Engine, container: Container, writable: bool) -> tuple[d
         await anyio.lowlevel.checkpoint()
     check_there(container)
     return layers_of(engine, container) | {
-        "binds": _mounted(engine, container),
+        "binds": _mounted(engine, container, writable),
         "readonly_root": container.config.mounts.readonly_root,
         "writable": writable,
         "volatile": container.config.auto_remove,
@@ -242,16 +242,22 @@ def layers_of(engine: Engine, container: Container) -> dict[str, Any]:
     }
 
 
-def _mounted(engine: Engine, container: Container) -> list[dict[str, Any]]:
-    """What a start would mount over its root, in order."""
+def _mounted(engine: Engine, container: Container, writable: bool) -> list[dict[str, Any]]:
+    """What a start would mount over its root, in order.
+
+    Args:
+        writable: As in Docker the layer's own /etc/hosts and its like are written to before the
+            first start, which then covers them.
+    """
     directory = engine.directory(container)
     points = container.config.mounts.points
     taken = {point.target for point in points}
+    own = () if writable and not container.life.started_ns else network_files.NAMES
     found = [
         *(_mount(one.source, one.target, one.readonly) for one in engine.layers(container).binds),
         *(
-            _mount(f"{directory}/{name}", f"/etc/{name}")
-            for name in network_files.NAMES
+            _mount(f"{directory}/{name}", f"/etc/{name}") | ({} if writable else {"made": "file"})
+            for name in own
             if f"/etc/{name}" not in taken
         ),
     ]
@@ -267,7 +273,7 @@ def _mounted(engine: Engine, container: Container) -> list[dict[str, Any]]:
             source = ""
         found.append(
             _mount(source, point.target, point.readonly)
-            | {"made": True, "subpath": point.subpath, "filled": filled}
+            | {"made": "directory", "subpath": point.subpath, "filled": filled}
         )
     return sorted(found, key=lambda one: depth(one["target"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import stat
@@ -70,27 +71,71 @@ def claim_directories(settings: Settings) -> None:
         RefusedDirectory: One is owned by somebody else, is writable by others, is no directory,
             or can't be made.
     """
-    for directory, mode in (
+    for directory, mode in _directories(settings):
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            found = directory.stat()
+        except OSError as error:
+            raise _not_made(directory, error) from error
+        _check_ours(directory, found)
+
+
+def check_directories(settings: Settings) -> None:
+    """Refuse what `claim_directories` would refuse, and leave all as it is.
+
+    Raises:
+        RefusedDirectory: As there, or one can't be written to.
+    """
+    for directory, _ in _directories(settings):
+        try:
+            found = _nearest(directory)
+            if found != directory:
+                # /proc, for one, says that it can be written to, and takes nothing.
+                tried = found / f".mdocker-check-{os.getpid()}"
+                tried.mkdir(0o700)
+                tried.rmdir()
+                continue
+            if not directory.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            # Not by making something: a full disk is no reason against an upgrade.
+            if os.statvfs(directory).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            _check_ours(directory, directory.stat())
+        except OSError as error:
+            raise _not_made(directory, error) from error
+
+
+def _directories(settings: Settings) -> tuple[tuple[Path, int], ...]:
+    return (
         (settings.root, 0o711),
         (settings.run_dir, 0o755),
         (settings.containers, 0o711),
         (settings.volumes, 0o711),
         (settings.rootfs, 0o711),
-    ):
-        try:
-            directory.mkdir(mode=mode, parents=True, exist_ok=True)
-            found = directory.stat()
-        except OSError as error:
-            raise RefusedDirectory(
-                f"cannot make {directory}: {error.strerror}; choose another by --root or --run-dir"
-            ) from error
-        if found.st_uid != os.geteuid():
-            raise RefusedDirectory(
-                f"{directory} is owned by uid {found.st_uid}, not by {os.geteuid()}: "
-                "chown it or choose another by --root or --run-dir"
-            )
-        if stat.S_IMODE(found.st_mode) & 0o022:
-            raise RefusedDirectory(
-                f"{directory} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): "
-                "chmod go-w it or choose another"
-            )
+    )
+
+
+def _nearest(directory: Path) -> Path:
+    """What is there of a path: all of it, or the directory in which the rest would be made."""
+    while not directory.exists():
+        directory = directory.parent
+    return directory
+
+
+def _not_made(directory: Path, error: OSError) -> RefusedDirectory:
+    return RefusedDirectory(
+        f"cannot make {directory}: {error.strerror}; choose another by --root or --run-dir"
+    )
+
+
+def _check_ours(directory: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise RefusedDirectory(
+            f"{directory} is owned by uid {found.st_uid}, not by {os.geteuid()}: "
+            "chown it or choose another by --root or --run-dir"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise RefusedDirectory(
+            f"{directory} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}): "
+            "chmod go-w it or choose another"
+        )

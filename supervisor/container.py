@@ -307,7 +307,7 @@ class Container:
         pause: The waiting for the next automatic restart, if that is what it does.
         is_written: Its last end is on record and the shim was told so (a full disk prevents it).
         next_exit: Told at the end of the run under way, or of the next one.
-        removal: Told when it is gone.
+        removal: Told when it is gone, or can't be removed.
         claimed: Its removal waits for this, or for a while: a client may come back for its output.
     """
 

@@ -37,7 +37,13 @@ from runtime.images.store import ImageStore
 from runtime.run_dir import follow_name
 from supervisor import engine_log, holder, kept_marks, state_version, succession, upgrade
 from supervisor.api.server import serve
-from supervisor.config import BACKENDS, RefusedDirectory, Settings, claim_directories
+from supervisor.config import (
+    BACKENDS,
+    RefusedDirectory,
+    Settings,
+    check_directories,
+    claim_directories,
+)
 from supervisor.engine import Engine
 from supervisor.errors import EngineError
 from supervisor.inherited import Inherited, passing
@@ -102,6 +108,9 @@ def main(
         with contextlib.ExitStack() as stack:
             _check_machine(settings)
             if check:
+                check_directories(settings)
+                with _refusing("cannot read the state's version"):
+                    state_version.refuse_newer(settings.root)
                 shim_launch.try_out()
                 return 0
             locks = stack.enter_context(_only_one(settings, inherited))

@@ -409,6 +409,8 @@ class Engine:
         await lifecycle.settled(container)
         if force and container.state in ACTIVE:
             container.unwanted = True  # a restart under way must not bring it back
+            # Before the kill: its own removal may be over, and have failed, when that returns.
+            by_itself = self.waiter(container, "removed") if container.config.auto_remove else None
             try:
                 await self.kill(container, "SIGKILL")
             except Conflict:
@@ -416,10 +418,11 @@ class Engine:
             except BaseException:
                 container.unwanted = False
                 raise
-            if container.config.auto_remove:
+            if by_itself is not None:
                 # Its own task removes it already: wait for that instead of racing with it.
-                await self.waiter(container, "removed").result()
-                return
+                await by_itself.result()
+                if container.state is State.GONE:
+                    return
         try:
             await remove.remove(self, container, volumes)
         finally:

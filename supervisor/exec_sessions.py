@@ -244,6 +244,12 @@ class Sessions:
         if self._running.pop(session.id, None) is not None:
             self._ended[session.id] = session
 
+    def container_ended(self, container: Container) -> None:
+        """Forget what was to run in it and was not started: as in Docker it was for that run."""
+        for session in list(self._created.values()):
+            if session.container is container:
+                del self._created[session.id]
+
     def left_over(self, place: str) -> None:
         """The cgroup of an ended command is in use by what it has started."""
         self._left_over.append(place)

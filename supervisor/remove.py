@@ -20,7 +20,7 @@ from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.lifecycle import attributes, change
 from supervisor.phases import Laps
 from supervisor.states import ACTIVE, Event, State, after
-from supervisor.waiting import tell_removal
+from supervisor.waiting import tell_failed_removal, tell_removal
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
@@ -85,10 +85,12 @@ async def remove(engine: Engine, container: Container, volumes: bool = False) ->
                 container.life = msgspec.structs.replace(
                     container.life, state=after(State.REMOVING, Event.REMOVE_FAILED)
                 )
-                raise EngineFault(
+                fault = EngineFault(
                     f"cannot remove container {container.name}: {error.strerror}: "
                     f"{error.filename}; free what holds it and remove it again"
-                ) from error
+                )
+                tell_failed_removal(container, str(fault))
+                raise fault from error
         engine.containers.discard(container)
         container.life = msgspec.structs.replace(
             container.life, state=after(State.REMOVING, Event.REMOVED)

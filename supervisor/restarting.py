@@ -23,7 +23,7 @@ import structlog
 
 from supervisor import disk, lifecycle, restart_policy, start
 from supervisor.container import Container
-from supervisor.errors import EngineError, StartFailed
+from supervisor.errors import DonorMissing, EngineError, StartFailed
 from supervisor.restart_policy import MS
 from supervisor.states import Event, State
 from supervisor.waiting import ExitResult, tell_exit
@@ -107,11 +107,14 @@ def _attempt_failed(engine: Engine, container: Container, error: EngineError) ->
     """An attempt that fails is an end like any other: the policy says what follows.
 
     What the machine refused may be there the next time, and so may a payload that was being
-    replaced; only on-failure's count can end it.
+    replaced; only on-failure's count can end it. A container that it joins and that was removed
+    never comes back, as it is joined by its id.
     """
     life = container.life
     code = error.exit_code if isinstance(error, StartFailed) else REFUSED_CODE
-    attempt = restart_policy.after_end(container.config.restart, life, code, 0, random.random())
+    attempt = None
+    if not isinstance(error, DonorMissing):
+        attempt = restart_policy.after_end(container.config.restart, life, code, 0, random.random())
     container.pause = None
     fields = {"exit_code": code, "error": str(error), "finished_ns": time.time_ns()}
     log.warning(
@@ -154,6 +157,8 @@ def _tell(engine: Engine, container: Container, result: ExitResult) -> None:
     """Tell those who wait for an end that there will be none but this one."""
     engine.ends.note(container.id, result.code, time.time_ns(), result.error)
     tell_exit(container, result)
+    if container.config.auto_remove:
+        engine.begin(engine.remove_quietly, container)
 
 
 def policy_changed(engine: Engine, container: Container) -> None:

@@ -177,6 +177,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         log.warning("cgroup.not_removed", error=str(error))
     container.run = None
     engine.pauses.ended(container)
+    engine.exec_sessions.container_ended(container)
     engine.ends.note(container.id, ending.code, time.time_ns(), ending.unknown)
     engine.counts.ended(container.life, closed(timeline, container.life.timeline), run.log)
     if oom_kills:

@@ -92,6 +92,11 @@ class Run:
         self.terminal = await receive_terminal(self.stdout)
         self.stdin = Stdin(os.dup(self.terminal), lambda: None)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its process ends or has ended, which goes on record later."""
+        return process_stat.is_ending(self.pid, self.start_ticks)
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the init, by its pidfd; one that has ended already gets nothing."""
         if self.pidfd < 0:

@@ -125,7 +125,7 @@ def _running(engine: Engine, named: str, words: str) -> Container:
         raise DonorNotRunning(
             f"Container {named} is restarting, wait until the container is running"
         )
-    if donor.state not in ALIVE or donor.run is None:
+    if donor.state not in ALIVE or donor.run is None or donor.run.is_ending:
         raise DonorNotRunning(words)
     return donor
 

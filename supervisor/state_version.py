@@ -27,14 +27,24 @@ def check(root: Path) -> None:
         NewerState: It is newer.
         OSError: The file can't be read or written.
     """
-    path = root / FILE
+    if not refuse_newer(root):
+        # Missing, or torn by a power cut: each record tells its own version, too.
+        (root / FILE).write_text(f"{VERSION}\n")
+
+
+def refuse_newer(root: Path) -> bool:
+    """Refuse a newer layout, and tell whether any is noted.
+
+    Raises:
+        NewerState: It is newer.
+        OSError: The file can't be read.
+    """
     try:
-        text = path.read_text(errors="replace").strip()
+        text = (root / FILE).read_text(errors="replace").strip()
     except FileNotFoundError:
-        text = ""
-    if text.isascii() and text.isdigit():
-        if int(text) > VERSION:
-            raise NewerState(root, int(text))
-        return
-    # Missing, or torn by a power cut: each record tells its own version, too.
-    path.write_text(f"{VERSION}\n")
+        return False
+    if not (text.isascii() and text.isdigit()):
+        return False
+    if int(text) > VERSION:
+        raise NewerState(root, int(text))
+    return True

@@ -40,9 +40,10 @@ async def update(engine: Engine, container: Container, change: Change) -> list[s
     async with container.phase_lock:
         before = container.config
         after = change(before)
-        if after == before:
-            return []
         _check(container, after)
+        if after == before:
+            _tell(engine, container)
+            return []
         # Half of it would be worse than the wait, which the kernel bounds.
         with anyio.CancelScope(shield=True):
             warnings = await _apply(engine, container, before.resources, after.resources)
@@ -56,10 +57,14 @@ async def update(engine: Engine, container: Container, change: Change) -> list[s
                     f"cannot update container {container.name}: {error.strerror}; "
                     "all stays as it was"
                 ) from error
-        engine.events.publish("container", "update", container.id, lifecycle.attributes(container))
+        _tell(engine, container)
         if after.restart != before.restart:
             restarting.policy_changed(engine, container)
     return warnings
+
+
+def _tell(engine: Engine, container: Container) -> None:
+    engine.events.publish("container", "update", container.id, lifecycle.attributes(container))
 
 
 def _check(container: Container, after: ContainerConfig) -> None:

@@ -197,7 +197,13 @@ def with_network_files(
     """Add the container's own files of /etc where nothing else is asked for, each in its place."""
     taken = {point.target for point in mounts.points}
     own: list[Bind | Tmpfs] = [
-        Bind(f"{directory}/{name}", f"/etc/{name}", readonly=mounts.readonly_root, directory=False)
+        Bind(
+            f"{directory}/{name}",
+            f"/etc/{name}",
+            readonly=mounts.readonly_root,
+            directory=False,
+            optional=True,
+        )
         for name in network_files.NAMES
         if f"/etc/{name}" not in taken
     ]

@@ -15,7 +15,8 @@ class ExitResult(msgspec.Struct, frozen=True):
 
     Attributes:
         code: The exit code.
-        error: Why the code says little (the container was removed unseen), else empty.
+        error: Why the code says little (the container was removed unseen), or why what is waited
+            for did not happen (the removal has failed); else empty.
     """
 
     code: int
@@ -83,6 +84,13 @@ def tell_exit(container: Container, result: ExitResult) -> None:
     notice, container.next_exit = container.next_exit, None
     if notice is not None:
         notice.give(result)
+
+
+def tell_failed_removal(container: Container, words: str) -> None:
+    """Tell those who wait for the removal that it has failed: nobody tries it again by itself."""
+    notice, container.removal = container.removal, None
+    if notice is not None:
+        notice.give(ExitResult(container.life.exit_code, words))
 
 
 def tell_removal(container: Container) -> None:

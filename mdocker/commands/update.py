@@ -42,7 +42,8 @@ def update(
         int, flag("--cpu-quota", help="CFS quota in microseconds; -1 takes it away")
     ] = 0,
     cpuset_cpus: Annotated[
-        str, flag("--cpuset-cpus", help="The CPUs that it may use, such as 0-2,5")
+        str,
+        flag("--cpuset-cpus", help="The CPUs that it may use, such as 0-2,5; all are no limit"),
     ] = "",
     cpuset_mems: Annotated[
         str, flag("--cpuset-mems", help="The memory nodes that it may use, such as 0")

@@ -13,6 +13,7 @@ importing           the parent's half of an import: start, finish, abort
 unpacker            the child's half: confined first (confinement), then parsing
 tar_source          bytes in, decompressed and hashed
 extraction          tar entries become files; checked by entry_names, entry_numbers, attributes
+long_paths          places deeper than PATH_MAX
 trees               removing what archives made, however deep
 durable             files that survive a power cut
 """

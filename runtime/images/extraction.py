@@ -26,6 +26,7 @@ from runtime.images.entry_names import (
     shown,
 )
 from runtime.images.entry_numbers import check_numbers, mtime_ns
+from runtime.images.long_paths import link, reach
 from runtime.images.tar_entries import entries
 from runtime.images.tar_source import Refusal, TarSource
 from runtime.images.trees import remove_tree
@@ -87,6 +88,7 @@ class Extraction:
             except OSError as error:
                 error.filename = entry.name
                 raise
+        os.chdir("/")
         self._source.drain()
 
     def _unpack(self, entry: tarfile.TarInfo) -> None:
@@ -131,35 +133,34 @@ class Extraction:
             raise Refusal(f"{shown(entry.name)}: a whiteout of nothing")
         place = f"{directory}/{hidden}".lstrip("/")
         try:
-            os.mknod(f"/{place}", stat.S_IFCHR, 0)
+            os.mknod(reach(place), stat.S_IFCHR, 0)
         except FileNotFoundError:
             self._make_parents(place)
-            os.mknod(f"/{place}", stat.S_IFCHR, 0)
+            os.mknod(reach(place), stat.S_IFCHR, 0)
         except FileExistsError:
             # What the layer has in its place hides what is below, if it is told to.
-            if stat.S_ISDIR(os.lstat(f"/{place}").st_mode):
+            if stat.S_ISDIR(os.lstat(reach(place)).st_mode):
                 self.opaque.append(place)
 
     def _directory(self, place: str, entry: tarfile.TarInfo) -> None:
         if place:
-            path = f"/{place}"
             try:
-                os.mkdir(path, _DRAFT_DIRECTORY)
+                os.mkdir(reach(place), _DRAFT_DIRECTORY)
             except FileNotFoundError:
                 self._make_parents(place)
-                os.mkdir(path, _DRAFT_DIRECTORY)
+                os.mkdir(reach(place), _DRAFT_DIRECTORY)
             except FileExistsError:
-                found = os.lstat(path)
+                found = os.lstat(reach(place))
                 if not stat.S_ISDIR(found.st_mode):
                     self._clear(place)
-                    os.mkdir(path, _DRAFT_DIRECTORY)
+                    os.mkdir(reach(place), _DRAFT_DIRECTORY)
                     if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
                         self.opaque.append(place)
         # Of two entries for one directory the later one counts.
         self._directories[place] = entry
 
     def _file(self, place: str, entry: tarfile.TarInfo) -> None:
-        fd = self._make(place, lambda: os.open(f"/{place}", _NEW_FILE, 0o600))
+        fd = self._make(place, lambda: os.open(reach(place), _NEW_FILE, 0o600))
         try:
             write_content(fd, entry, self._source)
             if entry.uid or entry.gid:
@@ -176,15 +177,15 @@ class Extraction:
     def _symlink(self, place: str, entry: tarfile.TarInfo) -> None:
         if not self._is_layer:
             check_symlink(place, entry.linkname)
-        self._make(place, lambda: os.symlink(entry.linkname, f"/{place}"))
+        self._make(place, lambda: os.symlink(entry.linkname, reach(place)))
         self._links.add(place, entry.linkname)
-        self._finish_unopened(f"/{place}", entry)
+        self._finish_unopened(reach(place), entry)
 
     def _hard_link(self, place: str, entry: tarfile.TarInfo) -> None:
         parent, _, base = checked_link_source(entry.name, entry.linkname).rpartition("/")
         source = f"{self._links.resolve_directory(parent)}/{base}".lstrip("/")
         try:
-            kind = os.lstat(f"/{source}").st_mode
+            kind = os.lstat(reach(source)).st_mode
         except (FileNotFoundError, NotADirectoryError):
             raise Refusal(
                 f"{shown(entry.name)}: hard link to {shown(entry.linkname)},"
@@ -197,15 +198,15 @@ class Extraction:
         target = self._links.get(source)
         if target is not None and not self._is_layer:
             check_symlink(place, target)
-        self._make(place, lambda: os.link(f"/{source}", f"/{place}", follow_symlinks=False))
+        self._make(place, lambda: link(source, place))
         if target is not None:
             self._links.add(place, target)
 
     def _node(self, place: str, entry: tarfile.TarInfo) -> None:
         kind = stat.S_IFIFO if entry.isfifo() else stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
         device = 0 if entry.isfifo() else os.makedev(entry.devmajor, entry.devminor)
-        self._make(place, lambda: os.mknod(f"/{place}", kind | 0o600, device))
-        self._finish_unopened(f"/{place}", entry)
+        self._make(place, lambda: os.mknod(reach(place), kind | 0o600, device))
+        self._finish_unopened(reach(place), entry)
 
     def _finish_unopened(self, path: str, entry: tarfile.TarInfo) -> None:
         """Owner, mode and times of what must not be opened: links, fifos, devices."""
@@ -220,7 +221,7 @@ class Extraction:
         os.utime(path, ns=(time, time), follow_symlinks=False)
 
     def _finish_directory(self, place: str, entry: tarfile.TarInfo) -> None:
-        fd = os.open(f"/{place}", _DIRECTORY)
+        fd = os.open(reach(place), _DIRECTORY)
         try:
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode & 0o7777)
@@ -243,15 +244,15 @@ class Extraction:
     def _make_parents(self, place: str) -> None:
         """Directories that the archive uses but does not list (or not yet): root's, 0755."""
         parts = place.split("/")[:-1]
-        path = ""
+        above = ""
         for part in parts:
-            path += f"/{part}"
+            above += f"/{part}" if above else part
             with contextlib.suppress(FileExistsError):
-                os.mkdir(path, 0o755)
+                os.mkdir(reach(above), 0o755)
 
     def _clear(self, place: str) -> None:
         """Removes what an earlier entry put here: the later one wins."""
-        path = f"/{place}"
+        path = reach(place)
         if stat.S_ISDIR(os.lstat(path).st_mode):
             remove_tree(path)
             self._links.discard_below(place)

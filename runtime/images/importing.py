@@ -32,6 +32,8 @@ from runtime.kernel import DOOR
 
 _PIPE_SIZE = 1 << 20
 _INSIDE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_SYMLINKS
+_PARTS = 15
+"""Names that are short enough together, each of 255 bytes at most."""
 _CHECKOUT = str(Path(__file__).resolve().parents[2])
 # Appended, not put first: the standard library must win over whatever lies beside us.
 _BOOT = (
@@ -216,14 +218,26 @@ def _mark_opaque(layer: Path, names: Iterable[str]) -> None:
     root = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in names:
-            bits = os.O_RDONLY | os.O_DIRECTORY
-            fd = DOOR.openat2(root, os.fsencode(name) or b".", bits, _INSIDE)
+            fd = _open_inside(root, os.fsencode(name))
             try:
                 os.setxattr(fd, "trusted.overlay.opaque", b"y")
             finally:
                 os.close(fd)
     finally:
         os.close(root)
+
+
+def _open_inside(root: int, name: bytes) -> int:
+    """A directory of a layer, however deep: piece by piece, as a path has 4095 bytes at most."""
+    parts = name.split(b"/")
+    fd = os.dup(root)
+    for at in range(0, len(parts), _PARTS):
+        above, piece = fd, b"/".join(parts[at : at + _PARTS]) or b"."
+        try:
+            fd = DOOR.openat2(above, piece, os.O_RDONLY | os.O_DIRECTORY, _INSIDE)
+        finally:
+            os.close(above)
+    return fd
 
 
 def _spawn(layer: Path, stdin_fd: int, result_fd: int, kind: str) -> subprocess.Popen[bytes]:

@@ -128,6 +128,24 @@ def test_one_that_has_never_run(engine):
     engine.delete(f"/containers/{container}")
 
 
+@pytest.mark.parametrize("options", [{}, {"LogConfig": {"Config": {"mode": "non-blocking"}}}])
+def test_docker_s_own_files_of_one_that_was_never_started(engine, busybox, options):
+    """They are there, if they are not made before its start, too: then they are empty."""
+    for image in ("host", busybox):
+        container = engine.create("true", image=image, Hostname="tower", HostConfig=options)
+        for name, words in (
+            ("hostname", b"tower\n"),
+            ("hosts", b"127.0.0.1\tlocalhost\n"),
+            ("resolv.conf", b""),
+        ):
+            answer = engine.get(at(container, f"/etc/{name}"))
+            assert answer.status == 200, answer
+            found = content(answer, name)
+            assert found.startswith(words) or (options and not found)
+        assert put(engine, container, "/etc", packed({"hosts": b"mine"})).status == 200
+        assert engine.delete(f"/containers/{container}").status == 204
+
+
 def test_uploads_that_are_refused(engine, bird):
     assert put(engine, bird, "/nosuch", packed({"a": b""})).message == (
         f"Could not find the file /nosuch in container {bird}"

@@ -23,6 +23,7 @@ from runtime.images.configuration import Step
 from runtime.images.errors import ImageConflict, ImageNotFound
 from runtime.images.model import Deleted, ImageUser, Untagged
 from runtime.images.store import ImageStore
+from runtime.images.trees import remove_tree
 from tests.real.file_trees import add_socket, make, snapshot
 from tests.real.image_store import archive, clean_store, entry
 
@@ -224,6 +225,56 @@ def test_layers_upon_layers(store, base, tmp_path):
     reopened = ImageStore(store.root)
     assert reopened.resolve(image.id) == image
     assert store.sweep() == reopened.sweep() == []
+
+
+_AT_THE_BOTTOM = """
+import os, stat
+top = os.open(".", os.O_RDONLY)
+for _ in range(30):
+    os.makedirs("n" * 200, exist_ok=True)
+    os.chdir("n" * 200)
+"""
+_FILLED = """
+open("file", "w").write("deep"); os.link("file", "hard"); os.link("file", "high", dst_dir_fd=top)
+os.symlink("nowhere", "soft"); os.mkfifo("pipe"); os.mkdir("sub"); open("sub/old", "w")
+os.setxattr("sub", "user.of", b"it"); os.chmod("sub", 0o1710); os.utime("soft", ns=(1, 2),
+follow_symlinks=False)
+"""
+_CHANGED = """
+import shutil
+os.unlink("hard"); shutil.rmtree("sub"); os.mkdir("sub"); open("sub/new", "w"); os.unlink("pipe")
+os.mkdir("pipe"); os.chmod("file", 0o600)
+"""
+_SEEN = """
+for path in sorted([*os.listdir(), *(f"sub/{name}" for name in os.listdir("sub"))]):
+    about = os.lstat(path)
+    link = os.readlink(path) if stat.S_ISLNK(about.st_mode) else ""
+    print(path, oct(about.st_mode), about.st_nlink, about.st_size, about.st_mtime_ns, link)
+print(open("file").read(), os.path.samestat(os.stat("file"), os.stat("high", dir_fd=top)))
+"""
+
+
+def test_what_lies_deeper_than_a_path_is_long(store, base, tmp_path):
+    def at_the_bottom(overlay, script):
+        words = [sys.executable, "-c", _AT_THE_BOTTOM + script]
+
+        def work(root):
+            return subprocess.run(words, cwd=root, check=True, stdout=subprocess.PIPE).stdout
+
+        return overlay.run(work)
+
+    image = base
+    for script in (_FILLED, _CHANGED):
+        overlay = Overlay(store, image, tmp_path)
+        at_the_bottom(overlay, script)
+        before = at_the_bottom(overlay, _SEEN)
+        image = overlay.commit()
+        assert at_the_bottom(Overlay(store, image, tmp_path), _SEEN) == before
+        assert before.endswith(b"deep True\n" if script == _FILLED else b"deep False\n")
+    # What clears pytest's folders away can't go so deep.
+    for one in tmp_path.glob("container-*"):
+        remove_tree(one)
+    remove_tree(store.root / "layers")
 
 
 def test_the_same_change_twice_is_one_layer(store, base, tmp_path):

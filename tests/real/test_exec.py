@@ -296,15 +296,10 @@ def test_only_what_runs_can_be_entered(engine):
             assert (refused.status, refused.message) == (409, words)
         assert engine.post(f"/containers/{container}/unpause").status == 204
         assert engine.post(f"/containers/{container}/kill").status == 204
-        for path, body in (
-            (f"/containers/{container}/exec", {"Cmd": ["true"]}),
-            (f"/exec/{exec_id}/start", {}),
-        ):
-            refused = engine.post(path, body)
-            assert (refused.status, refused.message) == (
-                409,
-                f"container {container} is not running",
-            )
+        refused = engine.post(f"/containers/{container}/exec", {"Cmd": ["true"]})
+        words = f"container {container} is not running"
+        assert (refused.status, refused.message) == (409, words)
+        assert engine.post(f"/exec/{exec_id}/start", {}).status == 404
     assert engine.get(f"/exec/{exec_id}/json").status == 404  # its container is gone
 
 
@@ -353,6 +348,18 @@ def test_what_it_leaves_behind_goes_on_and_its_cgroup_goes_later(engine):
         shell(engine, container, "true")
         while below(container):  # it was answered before it was tidied up after
             assert engine.get("/_ping").status == 200
+
+
+def test_one_that_was_not_started_is_for_one_run_of_its_container(engine):
+    with another(engine) as container:
+        waiting = created(engine, container, "true")
+        assert engine.post(f"/containers/{container}/restart?t=0").status == 204
+        for answer in (
+            engine.post(f"/exec/{waiting}/start", {"Detach": True}),
+            engine.get(f"/exec/{waiting}/json"),
+        ):
+            assert (answer.status, answer.message) == (404, f"No such exec instance: {waiting}")
+        assert engine.inspect(container)["ExecIDs"] is None
 
 
 def test_it_ends_with_its_container(engine):

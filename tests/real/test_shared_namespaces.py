@@ -278,6 +278,25 @@ def test_who_can_t_be_joined(made):
     assert engine.get(f"/containers/{joiner}/json").status == 404
 
 
+@pytest.mark.parametrize("kind", ["net", "pid", "ipc"])
+def test_one_that_has_just_ended_does_not_run_though_its_end_is_not_on_record(made, kind):
+    engine = made
+    donor = engine.run("sleep", "1000", HostConfig={"IpcMode": "shareable"})
+    pid = engine.inspect(donor)["State"]["Pid"]
+    joiner = engine.create("true", **of(donor, kind))
+    # Its end waits for this one's.
+    held = os.open(f"/proc/{pid}/fd/1", os.O_WRONLY)
+    try:
+        with watched(pid) as pidfd:
+            os.kill(pid, signal.SIGKILL)
+            assert ended(pidfd)
+        refused = engine.post(f"/containers/{joiner}/start")
+    finally:
+        os.close(held)
+    assert (refused.status, "running" in refused.message) == (409, True), refused
+    assert donor in refused.message
+
+
 def test_a_policy_waits_for_the_one_whose_pids_it_has(made):
     engine = made
     donor = engine.run("sleep", "1000")

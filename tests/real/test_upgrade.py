@@ -183,4 +183,27 @@ def test_there_is_nothing_to_upgrade_where_none_runs(tmp_path):
 def test_check_starts_nothing(tmp_path):
     engine = EngineProcess(tmp_path / "engine")
     assert command(engine, "--check") == (0, "", "")
-    assert not engine.root.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_refuses_a_root_that_can_t_be(tmp_path):
+    def refused(root):
+        engine = EngineProcess(tmp_path / "engine", root=root)
+        code, said, complained = command(engine, "--check")
+        assert (code, said) == (1, "")
+        return complained
+
+    assert refused("/proc/nope") == (
+        "mdocker daemon: cannot make /proc/nope: No such file or directory; "
+        "choose another by --root or --run-dir\n"
+    )
+    (tmp_path / "file").touch()
+    assert "Not a directory" in refused(tmp_path / "file")
+    assert "Not a directory" in refused(tmp_path / "file/below")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert "can be written by others (mode 0777)" in refused(tmp_path / "open")
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later/version").write_text("999")
+    assert "written by a newer mdocker" in refused(tmp_path / "later")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "open", "later"}

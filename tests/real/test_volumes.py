@@ -205,6 +205,23 @@ def test_a_file_a_socket_and_what_replaces_docker_s_own_files(engine, tmp_path):
     assert "localhost" in sh(engine, "cat /etc/hosts", **host(Binds=["etc:/etc"]))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"Binds": ["bare:/etc:ro,nocopy"]},
+        {"Mounts": [{"Type": "tmpfs", "Target": "/etc", "ReadOnly": True}]},
+    ],
+    ids=["volume", "tmpfs"],
+)
+def test_what_can_t_be_written_may_be_mounted_over_etc(engine, options):
+    """Docker's own files are in it where there is a place for them, or one can be made."""
+    seen = sh(engine, "ls /etc; ( touch /etc/x ) 2>&1; cat /proc/mounts", **host(**options))
+    assert "Read-only file system" in seen
+    own = {line.split()[1] for line in seen.splitlines() if line.count(" ") == 5}
+    files = {f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")}
+    assert own & files == (files if "Mounts" in options else set())
+
+
 def test_a_read_only_root(engine):
     script = """
         for f in /x /etc/hosts /root/x; do ( echo > $f ) 2>/dev/null && echo $f; done

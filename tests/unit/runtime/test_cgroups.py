@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from runtime import cpuset_trees
 from runtime.cgroup_limits import Limits, v1_values, v2_values, write_weight
-from runtime.cgroup_trees import find_trees
+from runtime.cgroup_trees import Trees, find_trees
 from runtime.cgroups import Cgroups
 from runtime.errors import CgroupsUnusable
 
@@ -164,3 +166,20 @@ def test_a_v1_cpuset_is_filled_from_above(tmp_path):
     assert (directory.parent / "cpuset.cpus").read_text() == "0-3"
     assert (directory / "cpuset.cpus").read_text() == "2\n"
     assert (directory / "cpuset.mems").read_text() == "0"
+
+
+def test_an_exec_that_ends_while_processes_are_listed(tmp_path, monkeypatch):
+    cgroups = Cgroups("engine", Trees(tmp_path))
+    command = tmp_path / "engine/c/exec-1"
+    command.mkdir(parents=True)
+    (command.parent / "cgroup.procs").write_text("7\n")
+    scandir = os.scandir
+
+    def at_its_end(path):
+        if os.fspath(path) == str(command):
+            command.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", at_its_end)
+    assert cgroups.pids("c") == {7}
+    assert not command.exists()

@@ -1,11 +1,12 @@
 """Which values a change of limits writes, and when it refuses: on plain files, as on pure v2."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from runtime import changed_limits
+from runtime import changed_limits, process_stat
 from runtime.cgroup_limits import Limits
 from runtime.cgroup_trees import Trees
 from runtime.cgroups import Cgroups
@@ -114,6 +115,20 @@ def test_a_container_that_forks_all_the_time_is_frozen_while_it_is_moved(monkeyp
 
     monkeypatch.setattr(cgroups, "pids", pids)
     monkeypatch.setattr(changed_limits, "_move", move)
+    monkeypatch.setattr(process_stat, "is_ending", lambda pid: False)
     changed_limits._join(cgroups, "c", directory)
     assert frozen == [False, False, False, True]
     assert (unified / "cgroup.freeze").read_text() == "0"
+
+
+def test_one_that_ends_is_not_waited_for(monkeypatch, tmp_path):
+    """The kernel takes its number, moves nothing, and says nothing."""
+    cgroups = Cgroups("engine", Trees(tmp_path, {"pids": tmp_path / "pids"}))
+    directory = tmp_path / "pids/engine/c"
+    directory.mkdir(parents=True)
+    (directory / "cgroup.procs").write_text("")
+    with subprocess.Popen(["true"]) as ending:
+        os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
+        monkeypatch.setattr(cgroups, "pids", lambda _: {ending.pid})
+        monkeypatch.setattr(changed_limits, "_move", lambda pid, _: None)
+        changed_limits._join(cgroups, "c", directory)

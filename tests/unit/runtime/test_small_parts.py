@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import binds, capabilities, flags, json_text, mounts, payload
+from runtime import binds, capabilities, flags, json_text, mounts, payload, process_stat
 from runtime.errors import PayloadRefused
 from runtime.spec import DEFAULT_CAPABILITIES
 
@@ -119,3 +120,14 @@ def test_json_that_is_none(text):
 def test_values_that_no_message_holds(value):
     with pytest.raises(TypeError, match="no message holds"):
         json_text.dump({"x": value})
+
+
+def test_a_process_that_ends():
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        started = process_stat.start_ticks(process.pid)
+        assert not process_stat.is_ending(process.pid, started)
+        assert process_stat.is_ending(process.pid, started + 1)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process_stat.is_ending(process.pid, started)
+    assert process_stat.is_ending(process.pid, started)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from supervisor import end_requests, lifecycle, restarting, store, updating
 from supervisor.container import Container, ContainerConfig, Life, RestartPolicy
 from supervisor.counts import Counts
-from supervisor.errors import Conflict, EngineFault, StartFailed
+from supervisor.errors import Conflict, DonorMissing, DonorNotRunning, EngineFault, StartFailed
 from supervisor.events import EventBus
 from supervisor.limits import Limits
 from supervisor.recent_ends import RecentEnds
@@ -68,6 +68,7 @@ class FakeEngine:
         self.stages = SimpleNamespace(settled=settled)
         self.starts = []
         self.fails = []
+        self.removed = []
         self.began = anyio.current_time()
         self.running = 0
 
@@ -83,6 +84,9 @@ class FakeEngine:
                 self.running -= 1
 
         self.tasks.start_soon(counted)
+
+    async def remove_quietly(self, container):
+        self.removed.append(container)
 
     def await_restart(self, container):
         restarting.begin(self, container)
@@ -283,6 +287,23 @@ async def test_one_that_is_ended_for_a_restart_is_started_again_whatever_its_pol
         assert container.state is State.EXITED, "once, and no policy for ever"
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_one_that_removes_itself_is_removed_when_the_restart_asked_for_will_not_come(
+    world, how
+):
+    async with world("no") as (engine, container):
+        container.config = msgspec.structs.replace(container.config, auto_remove=True)
+        container.run = FakeRun(engine, container)
+        await end_requests.end_for_restart(engine, container, None, None)
+        assert (container.state, engine.removed) == (State.RESTARTING, [])
+        if how == "stop":
+            await end_requests.stop(engine, container, None, None)
+        else:
+            await end_requests.kill(engine, container, "SIGKILL")
+        await trio.testing.wait_all_tasks_blocked()
+        assert engine.removed == [container]
+
+
 async def test_a_stop_that_comes_while_one_ends_for_a_restart_is_stronger(world):
     async with world("no") as (engine, container):
         container.run = FakeRun(engine, container)
@@ -343,6 +364,16 @@ async def test_attempts_that_fail_count_for_on_failure_and_waiters_are_told(worl
         told = await notice.result()
         assert (told.code, told.error) == (127, "not found")
         assert engine.on_disk(container).state is State.EXITED
+
+
+async def test_one_that_joins_what_was_removed_is_not_tried_again(world):
+    async with world() as (engine, container):
+        engine.fails = [DonorNotRunning("it does not run"), DonorMissing("finch")]
+        engine.run_ends(container)
+        notice = waiter(container, "not-running")
+        assert (await notice.result()).error == "No such container: finch"
+        assert (container.state, len(engine.starts)) == (State.EXITED, 2)
+        assert engine.on_disk(container).error == "No such container: finch"
 
 
 async def test_a_full_disk_does_not_end_the_restarting(world, monkeypatch):
@@ -422,6 +453,12 @@ async def test_a_policy_that_cannot_be_written_is_not_taken(world, monkeypatch):
         with pytest.raises(EngineFault, match="No space left"):
             await change_policy(engine, container, RestartPolicy("no"))
         assert container.config.restart.name == "always"
+
+
+async def test_an_update_that_changes_nothing_is_told_too(world):
+    async with world() as (engine, container):
+        await change_policy(engine, container, container.config.restart)
+        assert engine.actions() == ["update"]
 
 
 async def test_one_that_removes_itself_takes_no_policy(world):
