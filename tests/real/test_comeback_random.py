@@ -84,7 +84,7 @@ def test_each_byte_once(tmp_path, backend):
         clients["wait"] = Client(engine, "wait", "back")
         while any(client.runs for client in clients.values()):
             time.sleep(chance.uniform(0.05, 0.8))
-            if chance.random() < 0.2:
+            if deaths and chance.random() < 0.2:
                 assert engine.post("/mdocker/upgrade").status == 204
                 upgrades += 1
             else:

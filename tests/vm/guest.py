@@ -21,7 +21,7 @@ from tests.vm.checks import CHECKS
 
 _POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF, reboot(2)
 _LOG_TAIL = 6000
-_LIMIT = 60
+_LIMIT = 120
 """Seconds for one check; what hangs is told with the supervisor's log, and the rest goes on."""
 
 
