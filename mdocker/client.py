@@ -109,11 +109,11 @@ class Engine:
                 connection.send(request)
                 reply = connection.reply()
                 break
-            except EngineCut:
+            except EngineCut as cut:
                 connection.close()
                 # An engine may hang up an idle connection at any time, and die at any time; only
                 # a request that can be repeated without harm is sent again, once.
-                if again or method != "GET":
+                if again or (method != "GET" and not cut.unsent):
                     raise
                 connection, again = self.connection(), True
             except BaseException:

@@ -19,7 +19,7 @@ from mdocker.client import MOST_DEATHS
 from mdocker.connection import Connection, Stream, each_line
 from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
 from mdocker.frames import STDOUT, Demultiplexer
-from mdocker.messages import WENT_AWAY
+from mdocker.messages import ASK, WENT_AWAY
 from mdocker.output import complain
 from mdocker.place import UNKNOWN, Piece, Place
 from mdocker.times import to_rfc3339_local
@@ -88,6 +88,22 @@ def _end_waiting() -> None:
     output.waits_long(False)
 
 
+def begin(engine: Engine, request: Request) -> Stream:
+    """Make a request of the engine; where it dies before it answers, of the next one.
+
+    Raises:
+        EngineCut: It died, and the request is none that may be made again.
+        EngineRefused: The answer was 400 or above.
+        EngineUnreachable: There is no engine, or none came back.
+    """
+    try:
+        return engine.begin(request)
+    except EngineCut as cut:
+        if request.method != "GET" and request.again != ASK and not cut.unsent:
+            raise
+        return begin_again(engine, request, cut)
+
+
 def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Stream:
     """Make a request of the next engine, or of the one after it.
 
@@ -145,7 +161,7 @@ def each_event(engine: Engine, request: Request, take: Callable[[bytes], int]) -
         EngineRefused: The engine refuses the request.
         EngineUnreachable: The engine went away, and none that could go on came back.
     """
-    stream = engine.begin(request)
+    stream = begin(engine, request)
     place = stream.headers.get(RESUME)
 
     def keep(line: bytes) -> bool:
@@ -176,7 +192,7 @@ class Answer:
         """Make the request; its head is here when this returns."""
         self._engine = engine
         self._request = request
-        self._stream = engine.begin(request)
+        self._stream = begin(engine, request)
         self._token = self._stream.headers.get(RESUME)
 
     def json(self) -> dict[str, object]:
@@ -232,7 +248,7 @@ class Output:
         self._name = name
         self.gone = False
         self.connection = 1
-        self._stream = engine.begin(request)
+        self._stream = begin(engine, request)
         token = self._stream.headers.get(RESUME)
         self._place = None if token is None else Place(token)
         self._begin()

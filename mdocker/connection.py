@@ -37,10 +37,14 @@ class Connection:
         Raises:
             EngineCut: The engine has hung up.
         """
+        sent = 0
         try:
-            self.socket.sendall(request.spell())
+            data = request.spell()
+            sent = self.socket.send(data)
+            if sent < len(data):
+                self.socket.sendall(data[sent:])
         except OSError as error:
-            raise EngineCut(f"{WENT_AWAY} ({error.strerror})") from error
+            raise EngineCut(f"{WENT_AWAY} ({error.strerror})", unsent=not sent) from error
 
     def receive(self) -> bytes:
         """Wait for more input; empty if the engine has hung up.

@@ -69,7 +69,15 @@ class EngineUnreachable(CliError):
 
 
 class EngineCut(EngineUnreachable):
-    """The engine went away in the middle of a talk; the next one may go on with it."""
+    """The engine went away in the middle of a talk; the next one may go on with it.
+
+    Attributes:
+        unsent: Not a byte of the request has reached it, so it may be made again.
+    """
+
+    def __init__(self, text: str, *, unsent: bool = False) -> None:
+        super().__init__(text)
+        self.unsent = unsent
 
 
 class Detached(CliError):

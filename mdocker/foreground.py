@@ -14,7 +14,7 @@ from mdocker.comeback import Answer, Output
 from mdocker.detach_keys import DetachKeys, chosen, parse
 from mdocker.errors import Detached, EngineCut, EngineRefused, EngineUnreachable
 from mdocker.input import Input
-from mdocker.messages import Request
+from mdocker.messages import ASK, Request
 from mdocker.output import complain
 from mdocker.paths import Query, container_path
 from mdocker.pump import Meanwhile, converse, hand_over, show
@@ -136,6 +136,8 @@ def _follow(
     query = {**_query(client), **more}
     request = Request.make("POST", container_path(container, "attach"), query).upgrading()
     wait = Request.make("POST", container_path(container, "wait"), {"condition": condition})
+    # Nothing is shown, typed or started before both have an answer.
+    request, wait = request._replace(again=ASK), wait._replace(again=ASK)
     with ExitStack() as stack:
         output = stack.enter_context(closing(Output(engine, request, container[:12])))
         end = stack.enter_context(closing(Answer(engine, wait)))

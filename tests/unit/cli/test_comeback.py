@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdocker import comeback
+from mdocker import client, comeback
 from mdocker.frames import Demultiplexer
 from mdocker.place import Place
+from mdocker.settings import Settings
 from tests.unit.cli.fake_engine import frame
 
 ID = "ab" * 32
@@ -164,6 +166,32 @@ def test_events_go_on_behind_the_last_one_that_was_seen(engine, mdocker):
     assert (result.code, result.out) == (0, "a101\na102\na103\n")
     assert [query.get("resume") for query in turns.queries] == [None, "100", "101"]
     assert "were forgotten meanwhile" in result.err
+
+
+def test_an_engine_that_dies_before_it_answers_is_followed_by_one_that_does(engine, mdocker):
+    def line(call):
+        begin(call, "0")
+        call.chunk(frame(1, b"one\n") + place("10"))
+        call.finish_chunks()
+
+    logs = Turns(die, die, line)
+    engine.on("GET", "/containers/a/logs", logs)
+    assert mdocker("logs", "a") == (0, "one\n", "")
+    assert ["resume" in query for query in logs.queries] == [False] * 3
+
+
+def test_what_was_not_sent_at_all_is_sent_again(engine, monkeypatch):
+    """A connection that hangs up before it takes a byte has done nothing, whatever was asked."""
+    engine.json("POST", "/containers/create", {"Id": ID, "Warnings": []}, 201)
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    dialled = [ours]
+    dial = client.dial
+    monkeypatch.setattr(client, "dial", lambda path: dialled.pop() if dialled else dial(path))
+    with client.Engine(Settings("", "", engine.path, False)) as asked:
+        assert asked.call("POST", "/containers/create", None, {}).status == 201
+    assert not dialled
+    assert len(engine.seen("POST", "/containers/create")) == 1
 
 
 @pytest.fixture
