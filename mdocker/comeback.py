@@ -15,7 +15,6 @@ from socket import socket
 from typing import TYPE_CHECKING
 
 from mdocker import output
-from mdocker.client import MOST_DEATHS
 from mdocker.connection import Connection, Stream, each_line
 from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
 from mdocker.frames import STDOUT, Demultiplexer
@@ -99,9 +98,11 @@ def begin(engine: Engine, request: Request) -> Stream:
     try:
         return engine.begin(request)
     except EngineCut as cut:
-        if request.method != "GET" and request.again != ASK and not cut.unsent:
+        if request.method == "GET" or request.again == ASK:
+            return begin_again(engine, request, cut)
+        if not cut.unsent:
             raise
-        return begin_again(engine, request, cut)
+    return engine.begin(request)
 
 
 def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Stream:
@@ -111,7 +112,9 @@ def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Str
         EngineRefused: It answered 400 or above.
         EngineUnreachable: None came.
     """
-    for _ in range(MOST_DEATHS):
+    until = time.monotonic() + PATIENCE_S
+    pause = _FIRST_PAUSE_S
+    while True:
         connection = Connection(await_engine(engine.dial, why))
         try:
             connection.send(request)
@@ -120,10 +123,14 @@ def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Str
             return connection.stream()
         except EngineCut:
             connection.close()
+            # What hangs up all the time is no engine that dies, but a forwarded socket, say.
+            if time.monotonic() > until:
+                raise why from None
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
         except BaseException:
             connection.close()
             raise
-    raise why
 
 
 def _await_answer(connection: Connection, why: EngineUnreachable) -> None:
@@ -316,9 +323,7 @@ class Output:
                 "here, as its log driver keeps nothing"
             )
             place.skip_nothing()
-            request = self._request
-        else:
-            request = self._request.resuming(place.token)
+        request = self._request.resuming(place.token)
         try:
             self._stream = begin_again(self._engine, request, cut)
         except EngineRefused as error:

@@ -174,9 +174,14 @@ def _open_content(door: Kernel, root: bytes, path: bytes) -> int:
 
 def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tmpfs, Tree]) -> None:
     """Put each at its target in the caller's root, in order, making targets that are missing."""
+    readonly: list[int] = []
     for one in binds:
         if isinstance(one, Tmpfs):
-            _attach_tmpfs(door, one)
+            fd = _attach_tmpfs(door, one)
+            if one.attributes & flags.MOUNT_ATTR_RDONLY:
+                readonly.append(fd)
+            else:
+                door.close(fd)
             continue
         tree = trees[one]
         directory = stat.S_ISDIR(door.fstat(tree.fd).st_mode)
@@ -194,14 +199,17 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
         if tree.plain:
             _set_flags(door, tree)
         door.close(tree.fd)
-    for one in binds:
-        if isinstance(one, Tmpfs) and one.attributes & flags.MOUNT_ATTR_RDONLY:
-            # As in Docker only now: places had to be made in it.
-            bits = mount_bits(door.statvfs(one.target).f_flag) | flags.MS_RDONLY
-            door.mount(None, one.target, None, bits | flags.MS_REMOUNT | flags.MS_BIND, None)
+    for fd in readonly:
+        # As in Docker only now: places had to be made in it. By its descriptor: at its path, which
+        # may lead through links, something else may have been mounted over it.
+        path = b"/proc/self/fd/%d" % fd
+        bits = mount_bits(door.statvfs(path).f_flag) | flags.MS_RDONLY
+        door.mount(None, path, None, bits | flags.MS_REMOUNT | flags.MS_BIND, None)
+        door.close(fd)
 
 
-def _attach_tmpfs(door: Kernel, one: Tmpfs) -> None:
+def _attach_tmpfs(door: Kernel, one: Tmpfs) -> int:
+    """Returns its descriptor."""
     target, was_there = _open_target(door, one.target, True)
     options = one.options
     if was_there and not any(option.startswith(b"mode=") for option in options):
@@ -210,8 +218,8 @@ def _attach_tmpfs(door: Kernel, one: Tmpfs) -> None:
     attributes = one.attributes & ~flags.MOUNT_ATTR_RDONLY
     fd = door.make_tmpfs(options, attributes | flags.MOUNT_ATTR_NODEV)
     door.move_mount(fd, target, one.target)
-    door.close(fd)
     door.close(target)
+    return fd
 
 
 def _open_target(door: Kernel, path: bytes, directory: bool) -> tuple[int, bool]:

@@ -117,7 +117,7 @@ def _directories(settings: Settings) -> tuple[tuple[Path, int], ...]:
 
 def _nearest(directory: Path) -> Path:
     """What is there of a path: all of it, or the directory in which the rest would be made."""
-    while not directory.exists():
+    while not os.path.lexists(directory):
         directory = directory.parent
     return directory
 

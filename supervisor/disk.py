@@ -52,7 +52,7 @@ class DiskHangs(OSError):
 class _Job(Generic[Result]):
     """One piece of work, and the lock that is free once it is done."""
 
-    __slots__ = ("_done", "_error", "_result", "given_up", "late", "work")
+    __slots__ = ("_done", "_error", "_finished", "_result", "given_up", "late", "work")
 
     def __init__(self, work: Callable[[], Result], late: Callable[[], object] | None) -> None:
         self.work = work
@@ -60,6 +60,7 @@ class _Job(Generic[Result]):
         self.given_up = False
         self._done = threading.Lock()
         self._done.acquire()
+        self._finished = False
         self._result: list[Result] = []
         self._error: Exception | None = None
 
@@ -70,12 +71,15 @@ class _Job(Generic[Result]):
         except Exception as error:  # noqa: BLE001 - raised again where it was asked for
             self._error = error
         finally:
+            self._finished = True
             self._done.release()
 
     def wait(self, seconds: float) -> bool:
         """Whether it is done within this time."""
+        if self._finished:
+            return True
         if not self._done.acquire(timeout=seconds):
-            return False
+            return self._finished  # another waiter may have had the lock in its hand
         self._done.release()
         return True
 

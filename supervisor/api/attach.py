@@ -46,18 +46,21 @@ async def attach(engine: Engine, request: Request) -> None:
     looked whether it runs can't know that it still does.
     """
     container = found(engine, request)
-    place = resumed(request, places.read_place)
+    # Of what no log keeps there is no place to go on behind, and no next start to wait for either.
+    comes_back = request.parameter("resume") == places.UNKNOWN.decode()
+    place = None if comes_back else resumed(request, places.read_place)
     telling = places.are_wanted(request)
     asked = Asked(
         streams=asked_streams(request),
         stdin=flag(request, "stdin"),
         live=flag(request, "stream"),
         begin=START if place is None and flag(request, "logs") else place,
-        resuming=place is not None,
+        resuming=comes_back or place is not None,
         telling=telling,
         keys=escape_keys.parse(request.parameter("detachKeys")),
     )
-    if flag(request, "running") and place is None and container.run is None:
+    if flag(request, "running") and not asked.resuming and container.run is None:
+        _check_state(container)
         raise Conflict("You cannot attach to a stopped container, start it first")
     # A terminal's output is raw bytes to Docker's clients; these have no room for places.
     channel = hijacked.Channel(request, raw=container.config.tty and not telling)

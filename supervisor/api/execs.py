@@ -106,6 +106,7 @@ async def start(engine: Engine, request: Request) -> Reply | None:
     """
     session = _found(engine, request)
     asked = exec_options.read_start(await json_object(request, optional=True))
+    session = _found(engine, request)  # its container may have ended while the body came
     size = (0, 0)
     if request.version >= exec_options.CONSOLE_SIZE_SINCE:
         size = console_size(asked.ConsoleSize)

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 from pathlib import Path
 from urllib.parse import quote
 
@@ -360,6 +361,21 @@ def test_one_that_was_not_started_is_for_one_run_of_its_container(engine):
         ):
             assert (answer.status, answer.message) == (404, f"No such exec instance: {waiting}")
         assert engine.inspect(container)["ExecIDs"] is None
+
+
+def test_one_that_is_forgotten_while_its_start_arrives_is_not_started(engine):
+    with another(engine) as container:
+        waiting = created(engine, container, "true")
+        body = b'{"Detach": true}'
+        head = f"POST /v1.50/exec/{waiting}/start HTTP/1.1\r\nHost: d\r\n"
+        head += "Content-Type: application/json\r\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(engine.socket))
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+            assert engine.post(f"/containers/{container}/restart?t=0").status == 204
+            client.sendall(body)
+            with client.makefile("rb") as answer:
+                assert b" 404 " in answer.readline()
 
 
 def test_it_ends_with_its_container(engine):

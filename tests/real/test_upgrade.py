@@ -200,10 +200,12 @@ def test_check_refuses_a_root_that_can_t_be(tmp_path):
     (tmp_path / "file").touch()
     assert "Not a directory" in refused(tmp_path / "file")
     assert "Not a directory" in refused(tmp_path / "file/below")
+    (tmp_path / "astray").symlink_to(tmp_path / "nowhere")
+    assert "astray" in refused(tmp_path / "astray")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     assert "can be written by others (mode 0777)" in refused(tmp_path / "open")
     (tmp_path / "later").mkdir()
     (tmp_path / "later/version").write_text("999")
     assert "written by a newer mdocker" in refused(tmp_path / "later")
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "open", "later"}
+    assert {path.name for path in tmp_path.iterdir()} == {"astray", "file", "open", "later"}

@@ -222,6 +222,19 @@ def test_what_can_t_be_written_may_be_mounted_over_etc(engine, options):
     assert own & files == (files if "Mounts" in options else set())
 
 
+def test_a_read_only_tmpfs_behind_a_link_is_what_is_read_only(engine):
+    """/sbin leads to /usr/sbin, where something else is mounted over it afterwards."""
+    mounts = [
+        {"Type": "tmpfs", "Target": "/sbin", "ReadOnly": True},
+        {"Type": "volume", "Source": "over", "Target": "/usr/sbin"},
+    ]
+    script = "echo > /usr/sbin/x && echo written; grep /usr/sbin /proc/self/mountinfo"
+    said, *mounted = sh(engine, script, **host(Mounts=mounts)).splitlines()
+    assert said == "written"
+    found = {("- tmpfs " in line, line.split()[5].split(",")[0]) for line in mounted}
+    assert found == {(True, "ro"), (False, "rw")}
+
+
 def test_a_read_only_root(engine):
     script = """
         for f in /x /etc/hosts /root/x; do ( echo > $f ) 2>/dev/null && echo $f; done

@@ -7,6 +7,7 @@ import struct
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+import msgspec
 import pytest
 import structlog
 
@@ -284,6 +285,21 @@ async def test_attach_to_one_that_does_not_run(engine_and_client):
         answer = await client.request("POST", "/containers/c1/attach?stream=1&stdout=1&running=1")
         assert answer.status == 409
         assert answer.message == "You cannot attach to a stopped container, start it first"
+        add(engine, "c2", State.RESTARTING)
+        answer = await client.request("POST", "/containers/c2/attach?stream=1&stdout=1&running=1")
+        assert answer.status == 409
+        assert "is restarting" in answer.message
+
+
+@pytest.mark.parametrize("state", [State.EXITED, State.PAUSED])
+async def test_coming_back_to_what_no_log_keeps(engine_and_client, state):
+    """It ran when the client was attached first: how it is now is no reason to refuse."""
+    async with engine_and_client() as (engine, connect), connect() as client:
+        container = add(engine, "c1", state)
+        container.config = msgspec.structs.replace(container.config, log_driver="none")
+        path = "/containers/c1/attach?stream=1&stdout=1&running=1&places=1&resume=-"
+        await client.begin("POST", path, None, UPGRADE)
+        assert (await client.everything()).endswith(b"\r\n\r\n" + frame(4, b"end\n"))
 
 
 async def test_events_come_line_by_line_at_once(engine_and_client):

@@ -180,6 +180,16 @@ def test_an_engine_that_dies_before_it_answers_is_followed_by_one_that_does(engi
     assert ["resume" in query for query in logs.queries] == [False] * 3
 
 
+def test_what_only_ever_hangs_up_is_no_engine_that_dies(engine, mdocker, monkeypatch):
+    monkeypatch.setattr(comeback, "PATIENCE_S", 0.05)
+    hanging_up = Turns(die)
+    engine.on("GET", "/events", hanging_up)
+    result = mdocker("events")
+    assert (result.code, result.out) == (1, "")
+    assert "closed the connection" in result.err
+    assert len(hanging_up.queries) > 1
+
+
 def test_what_was_not_sent_at_all_is_sent_again(engine, monkeypatch):
     """A connection that hangs up before it takes a byte has done nothing, whatever was asked."""
     engine.json("POST", "/containers/create", {"Id": ID, "Warnings": []}, 201)
@@ -261,7 +271,7 @@ def test_output_that_no_log_keeps_is_said_to_be_unknown(foreground, mdocker):
     result = mdocker("run", "--log-driver", "none", "host", "x")
     assert (result.code, result.out) == (0, "one\nthree\n")
     assert "is not known here, as its log driver keeps nothing" in result.err
-    assert "resume" not in attached.queries[1]
+    assert attached.queries[1]["resume"] == "-"
 
 
 @pytest.mark.parametrize(
