@@ -20,6 +20,7 @@ from supervisor.api.containers import found
 from supervisor.api.hijacked import Channel
 from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, resumed
+from supervisor.api.sockets import ClientGone
 from supervisor.api.streams import (
     LogRequest,
     asked_streams,
@@ -152,12 +153,16 @@ async def _be_there(
 
     async def show() -> None:
         nonlocal left
+        gone = False
         with channel.until_left() as scope:
-            await _show(engine, channel, asked, shown)
-            if asked.telling:
-                await channel.send([places.frame(places.END)])
-            await channel.end(attachment.lost if attachment is not None else "")
-        left = scope.cancelled_caught
+            try:
+                await _show(engine, channel, asked, shown)
+                if asked.telling:
+                    await channel.send([places.frame(places.END)])
+                await channel.end(attachment.lost if attachment is not None else "")
+            except ClientGone:  # something was sent before its leaving was noticed
+                gone = True
+        left = gone or scope.cancelled_caught
         if left and attachment is not None and target is not None:
             # What it had sent before it left (`docker run -a stdin`) is to arrive.
             engine.detach(container, attachment)

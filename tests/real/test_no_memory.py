@@ -39,11 +39,11 @@ def memory_of(pid, room):
 
 def test_killed_for_its_memory(engine):
     counting = engine.run(
-        *("sh", "-c", "i=0; until [ -e /tmp/go ]; do i=$((i+1)); echo $i; done; exit 7")
+        *("sh", "-c", "i=0; until [ -e /tmp/go ]; do i=$((i+1)); echo $i; sleep 0.01; done; exit 7")
     )
     pid = engine.supervisor_pid
     payload = engine.inspect(counting)["State"]["Pid"]
-    body = {"Image": "host", "Cmd": ["true"], "Labels": {"big": "x" * 500_000}}
+    body = {"Image": "host", "Cmd": ["true"], "Labels": {"big": "x" * 3_000_000}}
     with memory_of(pid, ROOM):
         with pytest.raises((OSError, http.client.HTTPException)):
             while True:

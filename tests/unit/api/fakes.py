@@ -367,10 +367,8 @@ class Client:
     async def hang_up(self):
         await self.stream.aclose()
 
-    def half_close(self):
-        self.stream.extra_attributes[anyio.abc.SocketAttribute.raw_socket]().shutdown(
-            socket.SHUT_WR
-        )
+    def half_close(self, how=socket.SHUT_WR):
+        self.stream.extra_attributes[anyio.abc.SocketAttribute.raw_socket]().shutdown(how)
 
     async def receive(self) -> bytes:
         """What comes next; b"" at the end."""

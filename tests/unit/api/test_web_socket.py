@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from types import SimpleNamespace
 
 import anyio
@@ -23,7 +24,7 @@ from logs.drivers import Stream
 from supervisor.states import State
 from supervisor.stdin import Stdin
 from tests.unit.api.test_containers import add
-from tests.unit.api.test_streams import hangup_is_seen, with_log
+from tests.unit.api.test_streams import UPGRADE, hangup_is_seen, with_log
 
 pytestmark = pytest.mark.anyio
 
@@ -257,6 +258,21 @@ async def test_who_hangs_up_without_a_word_is_let_go(speaking):
     async with speaking() as (engine, _, one):
         await one.client.hang_up()
         await hangup_is_seen(lambda: not engine.attachments[0].closed)
+
+
+async def test_who_leaves_while_it_is_shown_something_has_typed_all(engine_and_client, pipe):
+    """Of an attachment without messages: its end is found by whoever sends, not by the watch."""
+    async with engine_and_client() as (engine, connect), connect() as client:
+        config = {"open_stdin": True, "stdin_once": True}
+        container = add(engine, "c1", State.RUNNING, config=config)
+        path = "/containers/c1/attach?stream=1&stdin=1&stdout=1"
+        await client.begin("POST", path, None, UPGRADE)
+        await client.receive()
+        with typed_into(engine, container, pipe), anyio.fail_after(20):
+            await anyio.wait_all_tasks_blocked()
+            client.half_close(socket.SHUT_RDWR)
+            engine.attachments[0].send.send_nowait((1, b"said meanwhile"))
+            assert await read(pipe) == b""
 
 
 async def test_detach_keys_close(speaking, pipe):
