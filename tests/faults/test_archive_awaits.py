@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from supervisor import changes
 from supervisor.archive import helper
-from tests.real.archives import packed
+from tests.real.archives import helpers_of, packed
 from tests.real.test_cancellation import all_closed, cancel_at_each_await, config_for, held_open
 
 pytestmark = pytest.mark.anyio
 
 WRITE = {"kind": "write", "path": "/root", "no_overwrite": False, "owner": None}
-
-
-def helpers():
-    """Our children that look into containers."""
-    found = []
-    for tasks in Path("/proc/self/task").iterdir():
-        for pid in (tasks / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                found += [pid] * (b"archive_child" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    return found
 
 
 @pytest.fixture
@@ -41,7 +30,7 @@ async def container(engine, request):
 
 
 async def nothing_left(engine, before):
-    assert helpers() == []
+    assert helpers_of("self") == []
     assert len(engine.limits.uploads) == 0
     await all_closed(before)
 

@@ -39,7 +39,7 @@ def children():
     """Pids of our children, zombies included."""
     found = []
     for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found += Path(f"/proc/self/task/{task}/children").read_text().split()
     return found
 

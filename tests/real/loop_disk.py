@@ -66,7 +66,7 @@ def wait_until_stuck(pid):
     """Wait until a thread of a process is in uninterruptible sleep, on a frozen file system."""
     while True:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 state = (task / "stat").read_text().rpartition(")")[2].split()[0]
                 if state == "D" and "percpu_rwsem" in (task / "wchan").read_text():
                     return

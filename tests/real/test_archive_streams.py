@@ -4,12 +4,11 @@ import contextlib
 import os
 import select
 import signal
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.real.archives import TAR, at, packed, put, started, stat_of
+from tests.real.archives import TAR, at, helpers_of, packed, put, started, stat_of
 from tests.real.conftest import our_mounts
 from tests.real.engine_process import EngineProcess, UnixConnection
 
@@ -23,13 +22,7 @@ def engine(request, tmp_path_factory):
 
 def helpers(engine):
     """The processes that look into containers of this engine, by pid."""
-    found = []
-    for tasks in Path(f"/proc/{engine.supervisor_pid}/task").iterdir():
-        for pid in (tasks / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                if b"archive_child" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(int(pid))
-    return found
+    return helpers_of(engine.supervisor_pid)
 
 
 def await_end_of(pids):

@@ -136,8 +136,11 @@ def at_rest(pid):
             for text in status
         ]
 
-    seen = look()
-    return all(state == "S" for state, _ in seen) and look() == seen
+    try:
+        seen = look()
+        return all(state == "S" for state, _ in seen) and look() == seen
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread has just ended
 
 
 def happened(engine):

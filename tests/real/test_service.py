@@ -122,8 +122,9 @@ def stop(pid):
     """SIGSTOP; returns once none of its threads runs, so that it accepts no client any more."""
     os.kill(pid, signal.SIGSTOP)
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
-        while stat.read_text().rpartition(")")[2].split()[0] != "T":
-            os.sched_yield()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            while stat.read_text().rpartition(")")[2].split()[0] != "T":
+                os.sched_yield()
 
 
 def pid_in_the_end(served, container):
