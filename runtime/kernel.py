@@ -196,13 +196,20 @@ class Kernel:
             os.close(context)
 
     def openat2(self, directory_fd: int, path: bytes, bits: int, resolve: int) -> int:
-        """openat2(2), Linux 5.6, with RESOLVE_* flags; returns a descriptor."""
+        """openat2(2), Linux 5.6, with RESOLVE_* flags; returns a descriptor.
+
+        Asked again where a `..` was looked up while something was renamed or mounted anywhere: that
+        is what EAGAIN means there.
+        """
         how = libc.OpenHow(flags=bits | os.O_CLOEXEC, resolve=resolve)
         size = ctypes.sizeof(how)
-        fd: int = libc.openat2(_NR_OPENAT2, directory_fd, path, how, size)
-        if fd < 0:
-            raise _failure(path)
-        return fd
+        while True:
+            fd: int = libc.openat2(_NR_OPENAT2, directory_fd, path, how, size)
+            if fd >= 0:
+                return fd
+            failure = _failure(path)
+            if failure.errno != errno.EAGAIN:
+                raise failure
 
     def execveat(
         self, directory_fd: int, name: bytes, args: Sequence[bytes], env: Mapping[bytes, bytes]
