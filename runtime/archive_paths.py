@@ -26,7 +26,6 @@ _NOTHING = frozenset({errno.ENOENT, errno.ENXIO})
 # ELOOP and EACCES: also what a magic link of /proc gives.
 _WRONG = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG})
 _MOST_LINKS = 255
-_TRIES = 100
 
 # linux/magic.h: file systems whose files are the kernel's answers, not data.
 _KERNELS_OWN = {
@@ -133,14 +132,12 @@ def open_directory(root: int, path: bytes) -> int:
         Refused: There is none.
         OSError: The kernel refuses.
     """
-    for _ in range(_TRIES):
-        try:
-            return DOOR.openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, _RESOLVE)
-        except BlockingIOError:
-            continue  # a `..` was looked up while something was renamed: openat2(2), EAGAIN
-        except OSError as error:
-            raise _refusal(path, error) from None
-    raise Refused(REFUSED, f"lstat {_text(path)}: it is renamed all the time")
+    try:
+        return DOOR.openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, _RESOLVE)
+    except BlockingIOError:
+        raise Refused(REFUSED, f"lstat {_text(path)}: it is renamed all the time") from None
+    except OSError as error:
+        raise _refusal(path, error) from None
 
 
 def _refusal(path: bytes, error: OSError) -> Exception:

@@ -50,6 +50,9 @@ _NR_CAPSET = libc.number("capset")
 _NR_KEYCTL = libc.number("keyctl")
 _NR_EXECVEAT = libc.number("execveat")
 
+_LOOKUPS = 100
+"""How often openat2 is asked again: whoever renames without a pause shall not hold up a start."""
+
 
 def _failure(path: str | bytes | None = None) -> OSError:
     code = ctypes.get_errno()
@@ -200,16 +203,20 @@ class Kernel:
 
         Asked again where a `..` was looked up while something was renamed or mounted anywhere: that
         is what EAGAIN means there.
+
+        Raises:
+            BlockingIOError: So it was each time: somebody renames things without end.
         """
         how = libc.OpenHow(flags=bits | os.O_CLOEXEC, resolve=resolve)
         size = ctypes.sizeof(how)
-        while True:
+        for _ in range(_LOOKUPS):
             fd: int = libc.openat2(_NR_OPENAT2, directory_fd, path, how, size)
             if fd >= 0:
                 return fd
             failure = _failure(path)
             if failure.errno != errno.EAGAIN:
-                raise failure
+                break
+        raise failure
 
     def execveat(
         self, directory_fd: int, name: bytes, args: Sequence[bytes], env: Mapping[bytes, bytes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -44,6 +45,28 @@ def test_a_machine_without_numbers_is_named(monkeypatch):
     with pytest.raises(NotImplementedError, match="pdp11"):
         libc.number("clone3")
     assert missing() == ["a machine type that is known here (this is pdp11)"]
+
+
+@pytest.mark.parametrize("renames", [3, None])
+def test_a_lookup_during_renames_is_made_again_but_not_for_ever(monkeypatch, renames):
+    asked = []
+
+    def openat2(*_arguments):
+        asked.append(1)
+        if len(asked) == renames:
+            return 7
+        ctypes.set_errno(errno.EAGAIN)
+        return -1
+
+    monkeypatch.setattr(libc, "openat2", openat2)
+    if renames:
+        assert DOOR.openat2(3, b"a/../b", 0, flags.RESOLVE_IN_ROOT) == 7
+        assert len(asked) == renames
+    else:
+        with pytest.raises(BlockingIOError) as failed:
+            DOOR.openat2(3, b"a/../b", 0, flags.RESOLVE_IN_ROOT)
+        assert failed.value.filename == "a/../b"
+        assert len(asked) == 100
 
 
 def test_tee_duplicates():
