@@ -126,6 +126,7 @@ def begin_again(engine: Engine, request: Request, why: EngineUnreachable) -> Str
             # What hangs up all the time is no engine that dies, but a forwarded socket, say.
             if time.monotonic() > until:
                 raise why from None
+            # Nothing tells when the next engine is there: to try is all there is.
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         except BaseException:

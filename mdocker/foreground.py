@@ -108,11 +108,11 @@ def attach(engine: Engine, container: str, client: Client) -> int:
 
     def ends(output: Output) -> bool:
         # Docker's engine attaches us to one that does not run, too, and tells us of no end then.
-        running = output.goes_on
+        ours = output.goes_on
         try:
             about = engine.json("GET", container_path(container, "json"))
         except EngineRefused:
-            if not running:
+            if not ours:
                 raise
             return True  # it has ended and was removed: its last output is on its way
         if about["State"]["Running"]:
@@ -120,7 +120,7 @@ def attach(engine: Engine, container: str, client: Client) -> int:
             _tell_size(engine, container, client, more=1)
             _tell_size(engine, container, client)
             return True
-        return running
+        return ours
 
     return _follow(engine, container, "not-running", ends, client, {"running": 1})
 
