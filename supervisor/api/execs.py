@@ -104,7 +104,7 @@ async def start(engine: Engine, request: Request) -> Reply | None:
     As in Docker, words about a command that can't be executed are part of its output where the
     client is attached. Beyond Docker: with `refusing=1` they are a refusal there too.
     """
-    session = _found(engine, request)
+    _found(engine, request)
     asked = exec_options.read_start(await json_object(request, optional=True))
     session = _found(engine, request)  # its container may have ended while the body came
     size = (0, 0)
