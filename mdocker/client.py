@@ -16,9 +16,6 @@ from mdocker.messages import Json, Reply, Request
 from mdocker.paths import Query
 from mdocker.settings import Settings
 
-MOST_DEATHS = 1000
-"""Something that hangs up on us so often, with never an answer, is no engine that dies."""
-
 
 class Engine:
     """The engine that the settings name. Started, if need be, at the first request."""

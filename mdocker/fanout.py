@@ -10,16 +10,19 @@ import resource
 import select
 import socket
 import sys
-from collections import Counter, deque
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
-from mdocker.client import MOST_DEATHS, Engine
+from mdocker.client import Engine
+from mdocker.comeback import PATIENCE_S
 from mdocker.errors import CliError, EngineRefused, EngineUnreachable
 from mdocker.messages import DO, Reply, ReplyReader, Request
 
 EVERYTHING = 100_000
 """More connections than anybody may have: all requests at once."""
 
+_PAUSE_S = 0.05
 
 Answer = Callable[[int, Reply | CliError], Request | None]
 """Takes a job's number and what became of its request; returns the job's next request, if any."""
@@ -101,7 +104,9 @@ class _Fan:
         self._halted = halted
         self._waiting = deque(enumerate(jobs))
         self._lines: dict[int, _Line] = {}
-        self._repeated: Counter[int] = Counter()
+        self._repeated: set[int] = set()
+        self._unanswered: dict[int, float] = {}
+        self._pause_until = 0.0
         self._width = 1
         self._poller = select.epoll()
 
@@ -111,15 +116,23 @@ class _Fan:
             # The first connection is the one that may have to start the engine.
             self._begin(self._engine.open(), *self._waiting.popleft())
             self._fill()
-            while self._lines:
-                for descriptor, _ in self._poller.poll():
+            while self._lines or self._waiting:
+                for descriptor, _ in self._poller.poll(self._pause()):
                     self._receive(self._lines[descriptor])
+                self._fill()
         finally:
             self._poller.close()
             for line in self._lines.values():
                 line.socket.close()
 
+    def _pause(self) -> float | None:
+        """How long no line is to be opened, in seconds; None if that is not what we wait for."""
+        left = self._pause_until - time.monotonic()
+        return left if self._waiting and left > 0 else None
+
     def _fill(self) -> None:
+        if self._pause() is not None:
+            return
         while self._waiting and len(self._lines) < self._width and self._dial():
             pass
 
@@ -162,7 +175,7 @@ class _Fan:
         try:
             follow_up = self._answer(index, reply.check())
         except EngineRefused as error:
-            done = error.status == 404 and self._repeated[index] > 0 and line.may_be_gone
+            done = error.status == 404 and index in self._repeated and line.may_be_gone
             follow_up = self._answer(index, Reply(204, {}, b"") if done else error)
         if follow_up is not None:
             self._waiting.appendleft((index, follow_up))
@@ -177,13 +190,26 @@ class _Fan:
     def _lose(self, line: _Line, error: Exception) -> None:
         """A line broke: its job is for another one, or has failed."""
         self._drop(line)
-        again = line.again() if self._repeated[line.job] < MOST_DEATHS else None
-        if again is None:
+        again = line.again()
+        if again is None or not self._may_come_back(line):
             self._answer(line.job, _broken(error))
         else:
-            self._repeated[line.job] += 1
+            self._repeated.add(line.job)
             self._waiting.append((line.job, again))
         self._fill()
+
+    def _may_come_back(self, line: _Line) -> bool:
+        """Whether what hung up is an engine that died, as far as can be told.
+
+        What hangs up all the time without an answer is none, but a forwarded socket, say.
+        """
+        now = time.monotonic()
+        # Nothing tells when the next engine is there: to try is all there is.
+        self._pause_until = now + _PAUSE_S
+        if line.reader.head is not None:
+            self._unanswered.pop(line.job, None)
+            return True
+        return now - self._unanswered.setdefault(line.job, now) < PATIENCE_S
 
     def _drop(self, line: _Line) -> None:
         self._poller.unregister(line.socket)
