@@ -91,24 +91,16 @@ def _leave_mounts_behind() -> None:
 def mount_readonly(merged: bytes, layers: Sequence[bytes]) -> None:
     """Mount layers, the topmost first, so that nobody can write; private mounts alone may see it.
 
-    Layers too long for mount(2)'s one page go in by /proc/self/fd paths.
+    It may change the working directory.
 
     Raises:
         OSError: The kernel refuses.
     """
-    handles: list[int] = []
-    options = _readonly_options(layers)
-    if len(options) > mounts.OPTIONS_BYTES:
-        handles = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in layers]
-        options = _readonly_options([b"/proc/self/fd/%d" % fd for fd in handles])
+    directory, options = mounts.fitting_options(layers)
+    if directory:
+        DOOR.chdir(directory)
     bits = flags.MS_NODEV | flags.MS_NOSUID | flags.MS_NOEXEC | flags.MS_RDONLY
     DOOR.mount(b"overlay", merged, b"overlay", bits, options)
-    for fd in handles:
-        os.close(fd)
-
-
-def _readonly_options(layers: Sequence[bytes]) -> bytes:
-    return b"lowerdir=" + b":".join(mounts.escape(layer) for layer in layers)
 
 
 def _make_places(merged: bytes, asked: Sequence[dict[str, Any]]) -> bytes:

@@ -48,34 +48,67 @@ def escape(path: bytes) -> bytes:
     return path.replace(b"\\", b"\\\\").replace(b":", b"\\:").replace(b",", b"\\,")
 
 
-def overlay_options(lower: Sequence[bytes], upper: bytes, work: bytes, volatile: bool) -> bytes:
-    """overlayfs's options, whatever their length."""
-    layers = b":".join(escape(layer) for layer in lower)
-    # Only lowerdir is a list, so only there a colon needs its backslash.
-    upper, work = (path.replace(b"\\", b"\\\\").replace(b",", b"\\,") for path in (upper, work))
-    options = b"lowerdir=%b,upperdir=%b,workdir=%b" % (layers, upper, work)
+def overlay_options(
+    lower: Sequence[bytes], upper: bytes = b"", work: bytes = b"", volatile: bool = False
+) -> bytes:
+    """overlayfs's options, whatever their length; without an upper directory nobody can write."""
+    options = b"lowerdir=" + b":".join(escape(layer) for layer in lower)
+    if upper:
+        # Only lowerdir is a list, so only there a colon needs its backslash.
+        upper, work = (path.replace(b"\\", b"\\\\").replace(b",", b"\\,") for path in (upper, work))
+        options += b",upperdir=%b,workdir=%b" % (upper, work)
     return options + b",volatile" if volatile else options
+
+
+def fitting_options(
+    lower: Sequence[bytes], upper: bytes = b"", work: bytes = b"", volatile: bool = False
+) -> tuple[bytes, bytes]:
+    """overlayfs's options, with the directory that they are to be given in; b"" for any.
+
+    overlayfs looks paths up as any program does, so many layers are named from the directory that
+    most of them are in: the images' short names are made for it (`runtime.images.short_names`).
+
+    Raises:
+        OSError: E2BIG, they don't fit even so.
+    """
+    options = overlay_options(lower, upper, work, volatile)
+    if len(options) <= OPTIONS_BYTES:
+        return b"", options
+    directory, names = _called_inside(lower)
+    options = overlay_options(names, upper, work, volatile)
+    if len(options) > OPTIONS_BYTES:
+        words = "the names of its layers do not fit one page, and the kernel takes no more"
+        raise OSError(errno.E2BIG, words, f"{len(lower)} layers")
+    return directory, options
+
+
+def _called_inside(paths: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+    """The directory that most of the paths are in, and what they are called there."""
+    count: dict[bytes, int] = {}
+    for path in paths:
+        directory = path[: path.rfind(b"/") + 1]
+        count[directory] = count.get(directory, 0) + 1
+    most = max(count, key=count.__getitem__)
+    return most, [path.removeprefix(most) for path in paths]
 
 
 def mount_overlay(
     door: Kernel, merged: bytes, lower: Sequence[bytes], upper: bytes, work: bytes, volatile: bool
 ) -> None:
-    """Mount the root. Layers too long for mount(2)'s one page go in by /proc/self/fd paths.
+    """Mount the root. It may change the working directory.
 
     A volatile upper leaves a mark behind that forbids a second mount (overlayfs can't know whether
     the data survived); a container never outlives the machine's boot, so the mark is dropped.
+
+    Raises:
+        OSError: The kernel refuses; E2BIG as `fitting_options`.
     """
-    options = overlay_options(lower, upper, work, volatile)
-    handles: list[int] = []
-    if len(options) > OPTIONS_BYTES:
-        handles = [door.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lower]
-        short = [b"/proc/self/fd/%d" % fd for fd in handles]
-        options = overlay_options(short, upper, work, volatile)
+    directory, options = fitting_options(lower, upper, work, volatile)
     if volatile:
         _drop_mark(door, work + VOLATILE_MARK)
+    if directory:
+        door.chdir(directory)
     door.mount(b"overlay", merged, b"overlay", flags.MS_NODEV, options)
-    for fd in handles:
-        door.close(fd)
 
 
 def _drop_mark(door: Kernel, mark: bytes) -> None:

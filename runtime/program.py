@@ -276,10 +276,13 @@ class Programs:
         return b"".join(parts)
 
     def _overlay(self, plan: Plan, texts: Texts) -> bytes:
-        options = mounts.overlay_options(plan.lower, plan.upper, plan.work, plan.volatile)
-        if len(options) > mounts.OPTIONS_BYTES:
-            raise Unusual
-        packed = b""
+        try:
+            directory, options = mounts.fitting_options(
+                plan.lower, plan.upper, plan.work, plan.volatile
+            )
+        except OSError as error:
+            raise Unusual from error
+        packed = step(_CHDIR, texts.put(directory)) if directory else b""
         if plan.volatile:
             mark = plan.work + mounts.VOLATILE_MARK
             missing = (errno.ENOENT,)

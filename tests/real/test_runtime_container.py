@@ -258,15 +258,29 @@ def test_the_root_is_the_layers_and_writes_stay_above_them(driver, tmp_path):
     assert not (driver.lower / "new").exists()
 
 
-def test_layers_that_do_not_fit_one_page_of_options(driver, tmp_path):
-    layers = []
-    for number in range(60):
-        layer = tmp_path / ("layer" * 20 + str(number))
-        layer.mkdir()
+def _many_layers(directory, count, name="{}"):
+    """Directories deep down, each with a file."""
+    deep = directory / ("a: b,c" * 20)
+    for number in range(count):
+        layer = deep / name.format(number)
+        layer.mkdir(parents=True)
         (layer / f"from{number}").touch()
-        layers.append(str(layer))
-    assert len(":".join(layers)) > 4096
-    assert driver.run("ls -d /from* | wc -l", lower=(*layers, str(driver.lower))) == "60\n"
+        yield str(layer)
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+def test_layers_that_do_not_fit_one_page_of_options(driver, tmp_path, volatile):
+    layers = tuple(_many_layers(tmp_path, 127))
+    assert len(":".join(layers)) > 4 * 4096
+    more = {"lower": (*layers, str(driver.lower)), "volatile": volatile}
+    assert driver.run("ls -d /from* | wc -l", **more) == "127\n"
+
+
+def test_layers_whose_names_no_page_can_hold(driver, tmp_path):
+    layers = tuple(_many_layers(tmp_path, 60, "layer" * 20 + "{}"))
+    report = driver.start("true", lower=(*layers, str(driver.lower))).failure()
+    assert report["step"] == "mount the root"
+    assert "the names of its layers do not fit one page" in report["words"]
 
 
 def test_odd_characters_in_paths(driver, tmp_path):

@@ -89,6 +89,26 @@ def test_overlay_options_escape_what_overlayfs_splits_at():
     assert mounts.overlay_options([b"/a"], b"/u", b"/w", True).endswith(b",workdir=/w,volatile")
 
 
+def test_many_layers_are_named_from_the_directory_that_most_are_in():
+    few = [b"/images/short/1", b"/host/fs"]
+    assert mounts.fitting_options(few, b"/u", b"/w") == (
+        b"",
+        b"lowerdir=/images/short/1:/host/fs,upperdir=/u,workdir=/w",
+    )
+    deep = b"/" + b"d" * 200 + b"/"
+    many = [deep + b"%06x" % number for number in range(499)]
+    directory, options = mounts.fitting_options([*many, b"/host/fs"], deep + b"u", deep + b"w")
+    assert directory == deep
+    assert options.startswith(b"lowerdir=000000:000001:")
+    assert b":0001f2:/host/fs,upperdir=/ddd" in options
+    with pytest.raises(OSError, match="do not fit one page"):
+        mounts.fitting_options([path + b"/more" for path in many])
+
+
+def test_without_an_upper_directory_there_are_only_lower_ones():
+    assert mounts.overlay_options([b"/a", b"/b"]) == b"lowerdir=/a:/b"
+
+
 def test_mount_bits_from_statvfs():
     assert mounts.mount_bits(0) == 0
     assert mounts.mount_bits(os.ST_RDONLY | os.ST_NOSUID | os.ST_RELATIME) == (
