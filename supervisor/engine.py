@@ -68,6 +68,7 @@ from supervisor.limits import Limits
 from supervisor.pumping import Stages
 from supervisor.ready_logs import ReadyLogs
 from supervisor.recent_ends import RecentEnd, RecentEnds
+from supervisor.registries.client import Registries
 from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
@@ -111,6 +112,7 @@ class Engine:
         self.counts = Counts()
         self.pauses = pausing.Pauses()
         self.readers = commit.Readers()
+        self.registries = Registries(settings)
         self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)
         self.ready_logs = ReadyLogs()
