@@ -38,6 +38,7 @@ class Request(NamedTuple):
         chunked: The type of a body that follows in chunks, or empty.
         again: Whether the next engine may be asked if one dies before it has answered: `ASK`, or
             `DO` where a container that is gone by then shows that it was done; empty for neither.
+        headers: Further ones, by name.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Request(NamedTuple):
     upgrade: bool = False
     chunked: str = ""
     again: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def make(
@@ -68,7 +70,7 @@ class Request(NamedTuple):
 
     def spell(self) -> bytes:
         """Return the request's bytes, those of a chunked body aside."""
-        headers = [("Host", "mdocker")]
+        headers = [("Host", "mdocker"), *self.headers]
         if self.upgrade:
             headers += [("Connection", "Upgrade"), ("Upgrade", "tcp")]
         if self.chunked:
