@@ -135,7 +135,7 @@ def _export(order: dict[str, Any], tell: Tell) -> Work:
 def _write(order: dict[str, Any], tell: Tell) -> Work:
     from runtime import users
     from runtime.archive_extraction import Extraction
-    from runtime.images.tar_source import TarSource
+    from runtime.images.tar_source import Archive, TarSource
 
     def work(inside: Inside) -> object:
         archive_view.enter(order["view"], with_mounts=True)
@@ -149,7 +149,7 @@ def _write(order: dict[str, Any], tell: Tell) -> Work:
                 raise Refused(REFUSED, str(refused)) from None
             owner = found.uid, found.gid
         extraction = Extraction(
-            TarSource(_INPUT),
+            TarSource(Archive(_INPUT)),
             os.fsencode(order["path"]),
             no_overwrite=order["no_overwrite"],
             owner=owner,

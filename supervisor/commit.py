@@ -1,7 +1,7 @@
 """Commit: an image of what a container is now.
 
 Its upper directory becomes a layer (`runtime.layer_packing`) on its image's. The process that reads
-it writes straight to the one that makes the new layer (`runtime.images.importing`): not a byte goes
+it writes straight to the one that makes the new layer (`runtime.images.unpacking`): not a byte goes
 through here, and whoever dies, what is not in the store's catalogue is swept.
 
 While its files are read a container that runs is paused, unless that is not wanted. The pause ends
@@ -19,8 +19,8 @@ import anyio
 import structlog
 
 from runtime.images.configuration import Step
-from runtime.images.importing import ImportJob
 from runtime.images.model import Image
+from runtime.images.unpacking import UnpackJob
 from supervisor import image_making, pausing
 from supervisor.archive import Unread, check_there, helper, layers_of
 from supervisor.changes import hidden
@@ -106,7 +106,9 @@ async def commit(engine: Engine, container: Container, asked: Asked) -> Image:
     return image
 
 
-async def _pack(engine: Engine, container: Container, job: ImportJob, *, pause: bool) -> None:
+async def _pack(
+    engine: Engine, container: Container, job: UnpackJob[Image], *, pause: bool
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if pause:
             await stack.enter_async_context(engine.readers.held_still(engine, container))
@@ -120,7 +122,9 @@ async def _pack(engine: Engine, container: Container, job: ImportJob, *, pause: 
     job.close_stdin()
 
 
-def _tell(engine: Engine, container: Container, image: Image, asked: Asked, job: ImportJob) -> None:
+def _tell(
+    engine: Engine, container: Container, image: Image, asked: Asked, job: UnpackJob[Image]
+) -> None:
     name = engine.images.checked_name(asked.name)
     if name:
         engine.events.publish("image", "tag", image.id, {"name": name})

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from runtime.images.importing import ImportJob
-from runtime.images.model import Image
+from runtime.images.unpacking import UnpackJob
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
 
 ABORT_SECONDS = 10.0
 
+_T = TypeVar("_T")
+
 
 @contextlib.asynccontextmanager
-async def making(engine: Engine, begin: Callable[[], ImportJob]) -> AsyncGenerator[ImportJob, None]:
-    """Have an image made while the block runs. Left by an error, or cancelled, nothing remains.
+async def making(
+    engine: Engine, begin: Callable[[], UnpackJob[_T]]
+) -> AsyncGenerator[UnpackJob[_T], None]:
+    """Have an image, or a layer, made while the block runs.
+
+    Left by an error, or cancelled, nothing remains.
 
     Args:
         begin: Starts it, in a thread.
@@ -38,8 +43,8 @@ async def making(engine: Engine, begin: Callable[[], ImportJob]) -> AsyncGenerat
         raise
 
 
-async def finish(engine: Engine, job: ImportJob) -> Image:
-    """Wait for the process that unpacks it, and put it into the store.
+async def finish(engine: Engine, job: UnpackJob[_T]) -> _T:
+    """Wait for the process that unpacks it, and put what it made into the store.
 
     Raises:
         ImageError: It can't become an image, or the machine failed.

@@ -1,7 +1,9 @@
 """Images: what is in the store, how a tar becomes one, and the built-in image `host`.
 
 store, catalogue    the front, and the list of images and tags on disk
-model               Image, RootfsLayers, what a delete did
+blobs, layers       what is known by its digest; what is unpacked
+holding             layers in hand, that belong to no image yet
+model               Image, Layer, RootfsLayers, what a delete did
 configuration       the image configuration blob
 lookup              which image a name or an id means
 references          names as people write them, normalised as Docker does
@@ -9,9 +11,9 @@ removal             Docker's rules for `rmi`
 errors              what is refused, with the HTTP status that fits
 host, host_tree     the built-in image over this machine's /usr, and its generated /etc
 changes, words      Dockerfile instructions that alter an image's configuration
-importing           the parent's half of an import: start, finish, abort
+unpacking           the parent's half of unpacking: start, finish, abort
 unpacker            the child's half: confined first (confinement), then parsing
-tar_source          bytes in, decompressed and hashed
+tar_source          bytes in, kept, decompressed and hashed
 extraction          tar entries become files; checked by entry_names, entry_numbers, attributes
 long_paths          places deeper than PATH_MAX
 trees               removing what archives made, however deep

@@ -1,25 +1,30 @@
 """repositories.json: which images the store has, and what they are called.
 
-    {"version": 1,
-     "images": {"sha256:<hex>": {"added_ns": <int>, "parent": "sha256:<hex>"}},
-     "tags": {"busybox:latest": "sha256:<hex>"}}
+    {"version": 2,
+     "images": {"sha256:<hex>": {"added_ns": <int>, "parent": "sha256:<hex>",
+                                 "manifest": "sha256:<hex>"}},
+     "tags": {"busybox:latest": "sha256:<hex>"},
+     "digests": {"busybox@sha256:<hex>": "sha256:<hex>"}}
 
 This file is the point of commit: a blob or layer that it leads to was complete before it was
 written, one that it does not lead to is garbage. Untagged images are in `images` alone. A parent is
-there for what was committed, and stays as long as its children do.
+there for what was committed, and stays as long as its children do. A manifest is there for what
+came with one. Version 1 knew neither manifests nor digests.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.images.durable import write_durably
 from runtime.images.errors import StoreCorrupted
 
-_VERSION = 1
+_VERSION = 2
+_OLDEST = 1
 _ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
@@ -31,35 +36,56 @@ class Catalogue:
         images: Image id -> ns since the epoch when it was added.
         tags: `name:tag` in the short form -> image id.
         parents: Image id -> id of the image that it was made of, where there is one.
+        digests: `name@sha256:…` in the short form -> image id.
+        manifests: Image id -> digest of the manifest that it came with, where there is one.
     """
 
     images: dict[str, int] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    manifests: dict[str, str] = field(default_factory=dict)
 
     def tags_of(self, image_id: str) -> tuple[str, ...]:
         """The names of an image, sorted."""
         return tuple(sorted(tag for tag, holder in self.tags.items() if holder == image_id))
+
+    def digests_of(self, image_id: str) -> tuple[str, ...]:
+        """What registries call an image, sorted."""
+        return tuple(sorted(name for name, holder in self.digests.items() if holder == image_id))
 
     def children_of(self, image_id: str) -> tuple[str, ...]:
         """The images that were made of containers of this one."""
         return tuple(child for child, parent in self.parents.items() if parent == image_id)
 
     def with_image(
-        self, image_id: str, added_ns: int, tag: str = "", parent: str = ""
+        self,
+        image_id: str,
+        added_ns: int,
+        tag: str = "",
+        parent: str = "",
+        digests: Iterable[str] = (),
+        manifest: str = "",
     ) -> Catalogue:
-        """Adds an image; a tag that another image has moves to it."""
+        """Adds an image, or names to one; a name that another image has moves to it."""
         images = self.images | {image_id: self.images.get(image_id, added_ns)}
         return replace(
             self,
             images=images,
             tags=self.tags | ({tag: image_id} if tag else {}),
             parents=self.parents | ({image_id: parent} if parent else {}),
+            digests=self.digests | dict.fromkeys(digests, image_id),
+            manifests=self.manifests | ({image_id: manifest} if manifest else {}),
         )
 
-    def without_tags(self, tags: tuple[str, ...]) -> Catalogue:
-        """Takes names away; the images stay."""
-        return replace(self, tags={t: i for t, i in self.tags.items() if t not in tags})
+    def without_names(self, names: Iterable[str]) -> Catalogue:
+        """Takes names away, of either kind; the images stay."""
+        gone = frozenset(names)
+        return replace(
+            self,
+            tags={name: one for name, one in self.tags.items() if name not in gone},
+            digests={name: one for name, one in self.digests.items() if name not in gone},
+        )
 
     def without_image(self, image_id: str) -> Catalogue:
         """Removes an image and its names."""
@@ -67,6 +93,8 @@ class Catalogue:
             images={i: added for i, added in self.images.items() if i != image_id},
             tags={t: i for t, i in self.tags.items() if i != image_id},
             parents={i: parent for i, parent in self.parents.items() if i != image_id},
+            digests={name: i for name, i in self.digests.items() if i != image_id},
+            manifests={i: one for i, one in self.manifests.items() if i != image_id},
         )
 
     def save(self, path: Path) -> None:
@@ -80,9 +108,11 @@ class Catalogue:
             "images": {
                 image_id: {"added_ns": added}
                 | ({"parent": self.parents[image_id]} if image_id in self.parents else {})
+                | ({"manifest": self.manifests[image_id]} if image_id in self.manifests else {})
                 for image_id, added in self.images.items()
             },
             "tags": self.tags,
+            "digests": self.digests,
         }
         write_durably(path, json.dumps(document, indent=1).encode() + b"\n")
 
@@ -109,10 +139,17 @@ def load(path: Path) -> Catalogue:
             for image_id, entry in document["images"].items()
             if entry.get("parent")
         }
+        manifests = {
+            image_id: str(entry["manifest"])
+            for image_id, entry in document["images"].items()
+            if entry.get("manifest")
+        }
         tags = {str(tag): str(image_id) for tag, image_id in document["tags"].items()}
+        named = document.get("digests", {}) if version == _OLDEST else document["digests"]
+        digests = {str(name): str(image_id) for name, image_id in named.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _corrupted(path, f"{type(error).__name__}: {error}") from None
-    if version != _VERSION:
+    if version not in range(_OLDEST, _VERSION + 1):
         raise StoreCorrupted(
             f"{path} has version {version}, this engine knows version {_VERSION}: "
             "it was written by a newer engine"
@@ -120,10 +157,10 @@ def load(path: Path) -> Catalogue:
     for image_id in images:
         if not _ID.fullmatch(image_id):
             raise _corrupted(path, f"not an image id: {image_id}")
-    for tag, image_id in tags.items():
+    for name, image_id in (*tags.items(), *digests.items()):
         if image_id not in images:
-            raise _corrupted(path, f"{tag} names an image that is not listed")
-    return Catalogue(images, tags, parents)
+            raise _corrupted(path, f"{name} names an image that is not listed")
+    return Catalogue(images, tags, parents, digests, manifests)
 
 
 def _corrupted(path: Path, words: str) -> StoreCorrupted:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from runtime.images.entry_names import shown
+from runtime.images.errors import ImportRefused
 from runtime.images.model import Image
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -31,6 +33,49 @@ BUILT_IN = "host"
 """What `Image.base` says of images whose layers lie on this machine's own files."""
 # OCI leaves unknown fields to who put them there.
 _BASE = "mdocker.base"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_KINDS = {str: "text", list: "list", dict: "object", bool: "yes or no", int: "number"}
+# Part -> field -> its type, and the type of what is in it. All may be absent, or null.
+_FIELDS: dict[str, dict[str, tuple[type, type | None]]] = {
+    "": {
+        "architecture": (str, None),
+        "variant": (str, None),
+        "author": (str, None),
+        "created": (str, None),
+        "config": (dict, None),
+        "container_config": (dict, None),
+        "container": (str, None),
+        "history": (list, dict),
+    },
+    "rootfs": {"diff_ids": (list, str)},
+    "container_config": {"Image": (str, None)},
+    "config": {
+        "ArgsEscaped": (bool, None),
+        "Cmd": (list, str),
+        "Domainname": (str, None),
+        "Entrypoint": (list, str),
+        "Env": (list, str),
+        "ExposedPorts": (dict, dict),
+        "Healthcheck": (dict, None),
+        "Hostname": (str, None),
+        "Labels": (dict, str),
+        "OnBuild": (list, str),
+        "Shell": (list, str),
+        "StopSignal": (str, None),
+        "StopTimeout": (int, None),
+        "User": (str, None),
+        "Volumes": (dict, dict),
+        "WorkingDir": (str, None),
+    },
+    "config.Healthcheck": {
+        "Test": (list, str),
+        "Interval": (int, None),
+        "Timeout": (int, None),
+        "StartPeriod": (int, None),
+        "StartInterval": (int, None),
+        "Retries": (int, None),
+    },
+}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -113,6 +158,8 @@ def decode(
     size: int,
     built_in: bool = False,
     parent: str = "",
+    digests: tuple[str, ...] = (),
+    manifest: str = "",
 ) -> Image:
     """An image from its blob.
 
@@ -130,7 +177,7 @@ def decode(
         config={key: value for key, value in inherited.items() if value not in (None, "")},
         architecture=document["architecture"],
         os=document["os"],
-        diff_ids=tuple(document["rootfs"]["diff_ids"]),
+        diff_ids=tuple(document["rootfs"].get("diff_ids") or ()),
         comment=history[-1].get("comment", "") if history else "",
         built_in=built_in,
         history=history,
@@ -139,7 +186,65 @@ def decode(
         base=document.get(_BASE) or "",
         container=document.get("container") or "",
         container_image=container_config.get("Image") or "",
+        digests=digests,
+        manifest=manifest,
     )
+
+
+def checked(blob: bytes) -> dict[str, Any]:
+    """A configuration that a stranger wrote: for Linux, and each part of the right type.
+
+    Fields that nobody here reads are left as they are.
+
+    Raises:
+        ImportRefused: It is none; the text says what is wrong.
+    """
+    try:
+        document = json.loads(blob)
+    except (ValueError, RecursionError):
+        raise ImportRefused("the image's configuration is not JSON") from None
+    _check(document, dict, "")
+    _check(document.get("rootfs"), dict, "rootfs")
+    if document.get("os") != "linux":
+        raise ImportRefused(f"the image is for {shown(str(document.get('os')))}, not for linux")
+    for where, fields in _FIELDS.items():
+        part: Any = document
+        for step in where.split(".") if where else ():
+            part = (part or {}).get(step)
+        for name, (kind, inner) in fields.items():
+            value = (part or {}).get(name)
+            if value is not None:
+                _check(value, kind, f"{where}.{name}".lstrip("."))
+                _check_inside(value, inner, f"{where}.{name}".lstrip("."))
+    diff_ids = document["rootfs"].get("diff_ids") or []
+    if not document.get("architecture"):
+        raise ImportRefused("the image's configuration is damaged: it names no architecture")
+    if not all(_DIGEST.fullmatch(one) for one in diff_ids):
+        raise ImportRefused("the image's configuration names layers by something else than sha256")
+    try:
+        parse_time(document.get("created") or "1970-01-01T00:00:00Z")
+    except (ValueError, OverflowError):
+        raise ImportRefused(
+            "the image's configuration is damaged: created is no time that can be"
+        ) from None
+    return dict(document)
+
+
+def _check(value: object, kind: type, where: str) -> None:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ImportRefused(
+            "the image's configuration is damaged: "
+            + (f"{where} is no {_KINDS[kind]}" if where else "it is no object")
+        )
+
+
+def _check_inside(value: object, kind: type | None, where: str) -> None:
+    if kind is None:
+        return
+    inside = value.values() if isinstance(value, dict) else value
+    assert isinstance(inside, Iterable)
+    for one in inside:
+        _check(one, kind, f"a part of {where}")
 
 
 def format_time(ns: int) -> str:

@@ -58,8 +58,9 @@ def find(reference: str, known: Known, host: Callable[[], Image]) -> Image:
     else:
         if shown == HOST_NAME:
             return host()
-        if shown in known.catalogue.tags:
-            return _by_id(known.catalogue.tags[shown], shown, known, host)
+        named = known.catalogue.tags.get(shown) or known.catalogue.digests.get(_untagged(shown))
+        if named is not None:
+            return _by_id(named, shown, known, host)
     if digits is None:
         raise ImageNotFound(shown)
     ids = {*known.catalogue.images, host().id}
@@ -69,6 +70,13 @@ def find(reference: str, known: Known, host: Callable[[], Image]) -> Image:
     if not found:
         raise ImageNotFound(shown)
     return _by_id(found[0], reference, known, host)
+
+
+def _untagged(name: str) -> str:
+    """A name with a digest, without the tag it may have too: that says nothing then."""
+    repository, at, digest = name.partition("@")
+    path, slash, last = repository.rpartition("/")
+    return f"{path}{slash}{last.partition(':')[0]}{at}{digest}"
 
 
 def _by_id(image_id: str, reference: str, known: Known, host: Callable[[], Image]) -> Image:

@@ -29,6 +29,8 @@ class Image:
         parent: Id of the image whose container it was made of; empty for an imported one.
         container: Id of the container that it was made of; empty for an imported one.
         container_image: What that container's image was called.
+        digests: `name@sha256:…` in the short form, sorted: what registries call it.
+        manifest: `sha256:…` of the manifest that it came with; empty if it came with none.
         base: `host` where its layers lie on the built-in image, whose files are this machine's.
     """
 
@@ -48,6 +50,8 @@ class Image:
     base: str = ""
     container: str = ""
     container_image: str = ""
+    digests: tuple[str, ...] = ()
+    manifest: str = ""
 
     @property
     def hex(self) -> str:
@@ -58,6 +62,36 @@ class Image:
     def short_id(self) -> str:
         """The first 12 digits, as people see it."""
         return self.hex[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An archive that is kept as it came.
+
+    Attributes:
+        digest: `sha256:…` of its bytes.
+        size: Bytes.
+        media_type: One of OCI's layer types: a tar that is plain, or compressed by gzip or zstd.
+    """
+
+    digest: str
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer that the store holds.
+
+    Attributes:
+        diff_id: `sha256:…` of its uncompressed tar.
+        size: Bytes of file content.
+        blob: What it was unpacked from; None where an older engine kept nothing.
+    """
+
+    diff_id: str
+    size: int
+    blob: Blob | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,11 @@ def plan(
                 "dependent child images"
             )
         _check_by_id(image, force, users)
-        return Plan(image.tags, delete=True)
-    tag = references.parse(reference).tagged()
-    if len(image.tags) > 1:
-        return Plan((tag,), delete=False)
+        return Plan((*image.tags, *image.digests), delete=True)
+    name = references.parse(reference).tagged()
+    gone = (name, *_left_alone(image, name))
+    if len(image.tags) + len(image.digests) > len(gone):
+        return Plan(gone, delete=False)
     if users and not force:
         raise ImageConflict(
             f'conflict: unable to remove repository reference "{reference}" (must force) - '
@@ -62,7 +63,17 @@ def plan(
             f"{image.short_id}"
         )
     # An image that others were made of, or a forced untag of one in use, leaves it without a name.
-    return Plan((tag,), delete=not has_children and not any(user.running for user in users))
+    return Plan(gone, delete=not has_children and not any(user.running for user in users))
+
+
+def _left_alone(image: Image, tag: str) -> tuple[str, ...]:
+    """The digests that go with a tag: those of a repository that has no other tag."""
+    if tag not in image.tags:
+        return ()
+    repository = tag.rpartition(":")[0]
+    if any(one != tag and one.rpartition(":")[0] == repository for one in image.tags):
+        return ()
+    return tuple(one for one in image.digests if one.partition("@")[0] == repository)
 
 
 def _check_by_id(image: Image, force: bool, users: list[ImageUser]) -> None:

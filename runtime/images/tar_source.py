@@ -1,6 +1,6 @@
 """The bytes of an archive: read from a descriptor, decompressed, hashed, counted.
 
-    descriptor -> [decompressor by magic] -> sha256 -> TarSource.read / take
+    descriptor -> Archive: kept as a blob -> [decompressor by magic] -> sha256 -> TarSource
 
 `TarSource` looks like a file that can only be read forwards, which is all that tarfile asks for;
 `take` gives file content without copying it. A second thread reads, decompresses and hashes
@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import functools
 import hashlib
 import lzma
 import os
@@ -17,6 +19,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Protocol
 
 CHUNK = 1 << 18
@@ -24,11 +27,17 @@ _QUEUED = 16
 # tarfile reads headers through read(): one PAX header with its attributes is never this large.
 LARGEST_HEADER = 4 << 20
 _LZMA_MEMORY = 256 << 20
+_ZSTD_WINDOW = 128 << 20
 
 _GZIP = b"\x1f\x8b"
 _BZIP2 = b"BZh"
 _XZ = b"\xfd7zXZ\x00"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_MAGIC = {"gzip": _GZIP, "bzip2": _BZIP2, "xz": _XZ, "zstd": _ZSTD}
+
+# The three forms of a layer: https://github.com/opencontainers/image-spec/blob/main/layer.md
+_TAR = "application/vnd.oci.image.layer.v1.tar"
+_KEPT_AS_IT_IS = {"gzip": "+gzip", "zstd": "+zstd"}
 
 
 class Refusal(Exception):
@@ -65,50 +74,171 @@ class _Gunzip:
         return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
-def chunks_of(fd: int) -> Iterator[bytes]:
-    """The uncompressed bytes behind a descriptor, in pieces of at most CHUNK bytes.
+class Archive:
+    """The bytes of an archive as they come: hashed, counted, and kept as a layer's blob.
 
-    Raises:
-        Refusal: zstd, damaged or truncated compressed data.
+    A plain tar, gzip and zstd are what a registry takes, and are kept as they are; of anything
+    else the tar in it is.
+
+    Attributes:
+        came: Bytes that were read so far, compressed as they are.
     """
-    head = b""
-    while len(head) < len(_XZ):
-        piece = os.read(fd, CHUNK)
-        if not piece:
-            break
-        head += piece
-    if head.startswith(_ZSTD):
-        raise Refusal("zstd is not supported yet; decompress it first")
-    if head.startswith(_GZIP):
-        yield from _decompressed(fd, head, "gzip")
-    elif head.startswith(_BZIP2):
-        yield from _decompressed(fd, head, "bzip2")
-    elif head.startswith(_XZ):
-        yield from _decompressed(fd, head, "xz")
-    else:
-        while head:
-            yield head
-            head = os.read(fd, CHUNK)
+
+    def __init__(self, fd: int, blob_fd: int = -1) -> None:
+        """Begin; nothing is read yet.
+
+        Args:
+            blob_fd: Where it is kept; -1 for nowhere.
+        """
+        self.came = 0
+        self._fd = fd
+        self._blob_fd = blob_fd
+        self._raw_hash = hashlib.sha256()
+        self._kept = 0
+        self._head = b""
+        self._zstandard: ModuleType | None = None
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """How it is compressed, by its first bytes, which this waits for; empty for a plain tar."""
+        while len(self._head) < len(_XZ):
+            piece = os.read(self._fd, CHUNK)
+            if not piece:
+                break
+            self._head += piece
+        known = (kind for kind, magic in _MAGIC.items() if self._head.startswith(magic))
+        return next(known, "")
+
+    def load(self) -> None:
+        """Imports what its decompressor needs and the standard library lacks.
+
+        Not within a root that is not this machine's: what is imported there is a stranger's.
+        """
+        if self.kind == "zstd":
+            with contextlib.suppress(ImportError):
+                import zstandard
+
+                self._zstandard = zstandard
+
+    @property
+    def damage(self) -> tuple[type[Exception], ...]:
+        """What decompressors raise when the data is no good."""
+        more = (self._zstandard.ZstdError,) if self._zstandard else ()
+        return (OSError, EOFError, zlib.error, lzma.LZMAError, *more)
+
+    def new_decompressor(self) -> _Decompressor:
+        """For the next stream of its kind.
+
+        Raises:
+            Refusal: There is none here.
+        """
+        if self.kind == "gzip":
+            return _Gunzip()
+        if self.kind == "bzip2":
+            return bz2.BZ2Decompressor()
+        if self.kind == "xz":
+            return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
+        if self._zstandard is None:
+            raise Refusal("zstd can't be unpacked here: use gzip, or pip install zstandard")
+        return _Unzstd(self._zstandard)
+
+    def read(self, length: int = CHUNK) -> bytes:
+        """Up to `length` bytes; empty at the end."""
+        kept_as_it_is = self.kind in _KEPT_AS_IT_IS
+        if self._head:
+            piece, self._head = self._head[:length], self._head[length:]
+        else:
+            piece = os.read(self._fd, length)
+        self.came += len(piece)
+        if kept_as_it_is:
+            self._raw_hash.update(piece)
+            self._keep(piece)
+        return piece
+
+    def chunks(self) -> Iterator[bytes]:
+        """The uncompressed bytes, in pieces of at most CHUNK bytes.
+
+        Raises:
+            Refusal: Damaged or truncated compressed data.
+            OSError: It can't be kept, such as on a full disk.
+        """
+        for piece in _decompressed(self) if self.kind else iter(self.read, b""):
+            if self.kind not in _KEPT_AS_IT_IS:
+                self._keep(piece)
+            yield piece
+
+    def blob(self, diff_id: str) -> dict[str, object]:
+        """What is kept, once all was read.
+
+        Args:
+            diff_id: sha256 (hex) of the uncompressed bytes.
+        """
+        digits = self._raw_hash.hexdigest() if self.kind in _KEPT_AS_IT_IS else diff_id
+        return {
+            "digest": f"sha256:{digits}",
+            "blob_size": self._kept,
+            "media_type": _TAR + _KEPT_AS_IT_IS.get(self.kind, ""),
+        }
+
+    def _keep(self, piece: bytes) -> None:
+        self._kept += len(piece)
+        if self._blob_fd >= 0:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._blob_fd, view) :]
 
 
-_MAGIC = {"gzip": _GZIP, "bzip2": _BZIP2, "xz": _XZ}
+class _Unzstd:
+    """zstandard's decompressor with the shape of bz2's.
+
+    It can't be told how much may come out at a time, so it gets little at a time: a block of 4
+    bytes may become 128 KiB (RFC 8878, 3.1.1.2.3).
+    """
+
+    _AT_ONCE = 4096
+
+    def __init__(self, zstandard: ModuleType) -> None:
+        self._inner = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        self._data = b""
+        self._position = 0
+        self._out = memoryview(b"")
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof) and not self._out
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data) + self._data[self._position :]
+
+    def decompress(self, data: bytes, /, max_length: int) -> bytes:
+        if data:
+            self._data, self._position = self._data[self._position :] + data, 0
+        parts: list[bytes] = []
+        missing = max_length
+        while missing:
+            if self._out:
+                part = bytes(self._out[:missing])
+                self._out = self._out[missing:]
+                missing -= len(part)
+                parts.append(part)
+            elif self._inner.eof or self._position >= len(self._data):
+                break
+            else:
+                piece = self._data[self._position : self._position + self._AT_ONCE]
+                self._position += len(piece)
+                self._out = memoryview(self._inner.decompress(piece))
+        return b"".join(parts)
 
 
-def _new(kind: str) -> _Decompressor:
-    if kind == "gzip":
-        return _Gunzip()
-    if kind == "bzip2":
-        return bz2.BZ2Decompressor()
-    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
-
-
-def _decompressed(fd: int, head: bytes, kind: str) -> Iterator[bytes]:
+def _decompressed(archive: Archive) -> Iterator[bytes]:
     """Decompresses one or more streams that follow one another.
 
     What follows the last one and is no further stream (padding of a tape, say) is read away.
     """
-    decompressor = _new(kind)
-    data = head
+    kind = archive.kind
+    decompressor = archive.new_decompressor()
+    data = archive.read()
     try:
         while True:
             piece = decompressor.decompress(data, max_length=CHUNK)
@@ -116,25 +246,27 @@ def _decompressed(fd: int, head: bytes, kind: str) -> Iterator[bytes]:
             if piece:
                 yield piece
             if decompressor.eof:
-                rest = _at_least(fd, decompressor.unused_data, len(_XZ))
+                rest = _at_least(archive, decompressor.unused_data, len(_XZ))
                 if not rest.startswith(_MAGIC[kind]):
                     break
-                decompressor, data = _new(kind), rest
+                decompressor, data = archive.new_decompressor(), rest
             elif len(piece) < CHUNK:
-                data = os.read(fd, CHUNK)
+                data = archive.read()
                 if not data:
                     raise Truncated(f"the archive is truncated: its {kind} data ends too early")
-        while os.read(fd, CHUNK):
+        while archive.read():
             pass
-    except (zlib.error, OSError, EOFError, lzma.LZMAError) as error:
+    except Refusal:
+        raise
+    except archive.damage as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Refusal(f"the archive's {kind} data is damaged: {error}") from None
 
 
-def _at_least(fd: int, data: bytes, length: int) -> bytes:
+def _at_least(archive: Archive, data: bytes, length: int) -> bytes:
     while len(data) < length:
-        piece = os.read(fd, CHUNK)
+        piece = archive.read()
         if not piece:
             break
         data += piece
@@ -150,7 +282,8 @@ class TarSource:
         cut_short: Whether it returned less than was asked for: the archive just stops.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
         self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_QUEUED)
         self._hash = hashlib.sha256()
         self._current = memoryview(b"")
@@ -158,7 +291,7 @@ class TarSource:
         self._ended = False
         self.last_read = b""
         self.cut_short = False
-        self._thread = threading.Thread(target=self._feed, args=(fd,), daemon=True)
+        self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
 
     def tell(self) -> int:
@@ -233,10 +366,10 @@ class TarSource:
         self._ended = item is None
         self._current = memoryview(item or b"")
 
-    def _feed(self, fd: int) -> None:
+    def _feed(self) -> None:
         """The second thread."""
         try:
-            for chunk in chunks_of(fd):
+            for chunk in self._archive.chunks():
                 self._hash.update(chunk)
                 self._queue.put(chunk)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that reads

@@ -1,9 +1,11 @@
 """The unpacking child: confined to its layer before it parses a byte.
 
-    argv     LAYER_DIRECTORY RESULT_FD KIND     `root` of an image, or a `layer` above others
-    stdin    the archive
+    argv     LAYER_DIRECTORY RESULT_FD KIND BLOB_FD
+             KIND: `root` of an image, or a `layer` above others
+    stdin    the archive; it is kept behind BLOB_FD
     result   one line of JSON:
-             {"diff_id", "size", "entries", "opaque": [name, …], "warnings": {text: count}}
+             {"diff_id", "size", "entries", "opaque": [name, …], "warnings": {text: count},
+              "digest", "blob_size", "media_type"}
              or {"error": text, "kind": "refused" | "failed"}; nothing if it was killed
 
 It ends with its input, or with whoever reads its result.
@@ -20,18 +22,21 @@ from typing import Any
 from runtime.images.confinement import confine, die_with_reader
 from runtime.images.entry_names import shown
 from runtime.images.extraction import Extraction
-from runtime.images.tar_source import Refusal, TarSource
+from runtime.images.tar_source import Archive, Refusal, TarSource
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _INPUT = 0
 
 
-def main(directory: str, result_fd: int, kind: str) -> None:
+def main(directory: str, result_fd: int, kind: str, blob_fd: int) -> None:
     """Unpacks stdin into `directory` and reports. Never raises: the report is the answer."""
     try:
+        # Its first bytes are compared, not parsed: they say what is to be imported while we can.
+        archive = Archive(_INPUT, blob_fd)
+        archive.load()
         confine(directory)
         die_with_reader(result_fd)
-        report = _unpack(is_layer=kind == "layer")
+        report = _unpack(archive, is_layer=kind == "layer")
     except Refusal as refusal:
         report = {"error": str(refusal), "kind": "refused"}
     except OSError as error:
@@ -46,12 +51,14 @@ def main(directory: str, result_fd: int, kind: str) -> None:
     os._exit(0)
 
 
-def _unpack(*, is_layer: bool) -> dict[str, Any]:
-    source = TarSource(_INPUT)
+def _unpack(archive: Archive, *, is_layer: bool) -> dict[str, Any]:
+    source = TarSource(archive)
     extraction = Extraction(source, is_layer=is_layer)
     extraction.run()
+    diff_id = source.diff_id()
     return {
-        "diff_id": source.diff_id(),
+        **archive.blob(diff_id),
+        "diff_id": diff_id,
         "size": extraction.size,
         "entries": extraction.entries,
         "opaque": extraction.opaque,

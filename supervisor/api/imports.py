@@ -10,8 +10,8 @@ import anyio
 import msgspec
 
 from runtime.images.errors import ImageError
-from runtime.images.importing import ImportJob
 from runtime.images.model import Image
+from runtime.images.unpacking import UnpackJob
 from supervisor import image_making
 from supervisor.api import pulls
 from supervisor.api.create import architecture
@@ -83,7 +83,7 @@ class _Upload:
             await self._line({"status": image.id})
         await self._request.connection.end_stream()
 
-    async def _feed(self, job: ImportJob) -> None:
+    async def _feed(self, job: UnpackJob[Image]) -> None:
         os.set_blocking(job.stdin_fd, False)
         reported = 0
         async with contextlib.aclosing(self._request.body_pieces()) as pieces:

@@ -38,7 +38,7 @@ def test_a_name_moves_to_the_newer_image():
     assert state.tags_of(A) == ("y:1",)
     assert state.tags_of(B) == ("x:1",)
     assert state.images == {A: 1, B: 2}
-    assert state.without_tags(("y:1",)).images == {A: 1, B: 2}
+    assert state.without_names(("y:1",)).images == {A: 1, B: 2}
     assert state.without_image(B) == Catalogue({A: 1}, {"y:1": A})
 
 
@@ -55,7 +55,7 @@ def test_a_name_moves_to_the_newer_image():
         '{"version": 1, "images": {"../../etc": {"added_ns": 1}}, "tags": {}}',
         '{"version": 1, "images": {}, "tags": {"a:1": "sha256:x"}}',
         json.dumps({"version": 1, "images": {A: {}}, "tags": {}}),
-        json.dumps({"version": 2, "images": {}, "tags": {}}),
+        json.dumps({"version": 3, "images": {}, "tags": {}, "digests": {}}),
         "\x00" * 100,
     ],
 )

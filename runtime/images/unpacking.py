@@ -1,6 +1,6 @@
-"""The parent's half of an import: start the unpacking child, feed it, commit what it made.
+"""The parent's half of unpacking: start the child, feed it, commit what it made.
 
-    job = store.begin_import("name:tag", "", [])
+    job = store.begin_import("name:tag", "", [])     or begin_commit, or Hold.begin_layer
     write the archive to job.stdin_fd; BrokenPipeError means that the child has ended: stop
     job.close_stdin()
     wait until job.result_fd is readable
@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
+import importlib.util
 import json
 import os
 import signal
@@ -22,11 +24,11 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from runtime import flags
 from runtime.images.errors import ImportFailed, ImportRefused
-from runtime.images.model import Image
+from runtime.images.model import Blob
 from runtime.images.trees import remove_tree
 from runtime.kernel import DOOR
 
@@ -37,10 +39,14 @@ _PARTS = 15
 _CHECKOUT = str(Path(__file__).resolve().parents[2])
 # Appended, not put first: the standard library must win over whatever lies beside us.
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[1]);"
+    "import sys; sys.path += [sys.argv[1], *sys.argv[6:]];"
     " from runtime.images.unpacker import main;"
-    " main(sys.argv[2], int(sys.argv[3]), sys.argv[4])"
+    " main(sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))"
 )
+BLOB = "blob"
+"""In an unpacked layer's directory: the archive, as it is kept."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +54,22 @@ class Unpacked:
     """A layer in staging that is complete.
 
     Attributes:
-        directory: Holds `fs`.
+        directory: Holds `fs` and `blob`.
+        blob: What `blob` is.
         diff_id: Hex digest of the uncompressed archive.
         size: Bytes of file content.
         is_empty: There was not one entry in the archive.
     """
 
     directory: Path
+    blob: Blob
     diff_id: str
     size: int
     is_empty: bool
 
 
-class ImportJob:
-    """One import under way. Not thread-safe; `finish` or `abort` must be called, once.
+class UnpackJob(Generic[_T]):
+    """One archive being unpacked. Not thread-safe; `finish` or `abort` must be called, once.
 
     Attributes:
         result_fd: Readable once the child has ended, well or not.
@@ -71,12 +79,12 @@ class ImportJob:
     def __init__(
         self,
         directory: Path,
-        commit: Callable[[Unpacked], Image],
+        commit: Callable[[Unpacked], _T],
         forget: Callable[[Path], None],
         *,
         is_layer: bool = False,
     ) -> None:
-        """Starts the child; it unpacks into `directory`/fs, which it makes.
+        """Starts the child; it unpacks into `directory`/fs and keeps the archive beside it.
 
         Args:
             is_layer: What comes lies above other layers, and says what of them it hides.
@@ -89,16 +97,17 @@ class ImportJob:
         self._commit = commit
         self._forget = forget
         self._ended = False
-        stdin_r, stdin_w, result_r = -1, -1, -1
+        stdin_r, stdin_w, result_r, blob = -1, -1, -1, -1
         try:
             _make_layer_directory(directory)
+            blob = os.open(directory / BLOB, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
             with contextlib.suppress(OSError):  # beyond the user's quota of pipe pages: go small
                 fcntl.fcntl(stdin_w, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             result_r, result_w = os.pipe2(os.O_CLOEXEC)
             try:
                 kind = "layer" if is_layer else "root"
-                self._process = _spawn(directory / "fs", stdin_r, result_w, kind)
+                self._process = _spawn(directory / "fs", stdin_r, result_w, blob, kind)
             finally:
                 os.close(result_w)
         except BaseException:
@@ -107,13 +116,15 @@ class ImportJob:
                     os.close(fd)
             # By path: there may be no descriptor left to look into it.
             with contextlib.suppress(FileNotFoundError):
+                (directory / BLOB).unlink(missing_ok=True)
                 (directory / "fs").rmdir()
                 directory.rmdir()
             forget(directory)
             raise
         finally:
-            if stdin_r >= 0:
-                os.close(stdin_r)
+            for fd in (stdin_r, blob):
+                if fd >= 0:
+                    os.close(fd)
         self._stdin_fd = stdin_w
         self.result_fd = result_r
 
@@ -133,8 +144,8 @@ class ImportJob:
         if fd >= 0:
             os.close(fd)
 
-    def finish(self) -> Image:
-        """Waits for the child, then puts the image into the store (with fsync: tens of ms).
+    def finish(self) -> _T:
+        """Waits for the child, then puts into the store what it made (with fsync: tens of ms).
 
         Blocks while the child works: wait for `result_fd` first. On a refusal the half layer is
         removed, which takes as long as it is large: call it from a worker thread.
@@ -151,12 +162,13 @@ class ImportJob:
                 raise (ImportRefused if refused else ImportFailed)(str(report["error"]))
             self.warnings = dict(report["warnings"])
             _mark_opaque(self._directory / "fs", report["opaque"])
+            blob = Blob(report["digest"], report["blob_size"], report["media_type"])
             unpacked = Unpacked(
-                self._directory, report["diff_id"], report["size"], not report["entries"]
+                self._directory, blob, report["diff_id"], report["size"], not report["entries"]
             )
             return self._commit(unpacked)
         except OSError as error:
-            raise ImportFailed(f"cannot store the image: {_words(error)}") from error
+            raise ImportFailed(f"cannot store the image: {words_of(error)}") from error
         finally:
             self._close()
             self._remove()
@@ -173,7 +185,7 @@ class ImportJob:
 
     def _take_end(self) -> None:
         if self._ended:
-            raise RuntimeError("this import has been finished or aborted")
+            raise RuntimeError("this job has been finished or aborted")
         self._ended = True
         self.close_stdin()
 
@@ -240,24 +252,35 @@ def _open_inside(root: int, name: bytes) -> int:
     return fd
 
 
-def _spawn(layer: Path, stdin_fd: int, result_fd: int, kind: str) -> subprocess.Popen[bytes]:
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Where the decompressor is that the standard library lacks: in site-packages, mostly."""
+    found = importlib.util.find_spec("zstandard")
+    return (str(Path(found.origin).parents[1]),) if found and found.origin else ()
+
+
+def _spawn(
+    layer: Path, stdin_fd: int, result_fd: int, blob_fd: int, kind: str
+) -> subprocess.Popen[bytes]:
     """-S -E -I: no site-packages, no environment, so that nothing of the user's is run as root.
 
-    No descriptors but the two pipes. The child ends when the read end of its result does.
+    No descriptors but the two pipes and the blob's. The child ends when the read end of its result
+    does.
     """
-    words = [_CHECKOUT, str(layer), str(result_fd), kind]
+    words = [_CHECKOUT, str(layer), str(result_fd), kind, str(blob_fd), *_libraries()]
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT, *words],
         stdin=stdin_fd,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        pass_fds=(result_fd,),
+        pass_fds=(result_fd, blob_fd),
         env={"LC_ALL": "C"},
         cwd="/",
     )
 
 
-def _words(error: OSError) -> str:
+def words_of(error: OSError) -> str:
+    """What a refusal of this machine's disk is called."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "no space left on device"
     return str(error)
