@@ -66,7 +66,7 @@ class Sending:
 
     def _member(self, path: str, name: str, status: os.stat_result) -> Iterator[bytes]:
         kind = stat.S_IFMT(status.st_mode)
-        entry = _entry(name, status)
+        entry = self._entry(name, status)
         if kind == stat.S_IFSOCK:
             self._warn(f"{path} is a socket: it is left out")
             return
@@ -84,7 +84,7 @@ class Sending:
         elif kind == stat.S_IFDIR:
             entry.type = tarfile.DIRTYPE
             entry.name += "/"
-            _add_attributes(entry, path)
+            self._add_attributes(entry, path)
         elif kind == stat.S_IFIFO:
             entry.type = tarfile.FIFOTYPE
         else:
@@ -96,7 +96,7 @@ class Sending:
         fd = os.open(path, _FILE)
         try:
             size = os.fstat(fd).st_size
-            _add_attributes(entry, fd)
+            self._add_attributes(entry, fd)
             pieces = _data_pieces(fd, size)
             if pieces is None:
                 entry.size = size
@@ -115,6 +115,32 @@ class Sending:
         finally:
             os.close(fd)
 
+    def _entry(self, name: str, status: os.stat_result) -> tarfile.TarInfo:
+        """What stands in front of a file in the archive, but for its kind and size."""
+        entry = tarfile.TarInfo(name)
+        entry.mode = stat.S_IMODE(status.st_mode)
+        entry.uid, entry.gid = status.st_uid, status.st_gid
+        seconds, rest = divmod(status.st_mtime_ns, _NANO)
+        entry.mtime = max(seconds, 0)
+        if rest or seconds < 0:
+            sign, whole = ("-", -status.st_mtime_ns) if seconds < 0 else ("", status.st_mtime_ns)
+            _set(entry, "mtime", f"{sign}{whole // _NANO}.{whole % _NANO:09d}")
+        return entry
+
+    def _keeps(self, attribute: str) -> bool:
+        """Whether an extended attribute goes along."""
+        return attribute not in _LEFT_OUT
+
+    def _add_attributes(self, entry: tarfile.TarInfo, file: int | str) -> None:
+        try:
+            for name in filter(self._keeps, os.listxattr(file)):
+                value = os.getxattr(file, name).decode("utf-8", "surrogateescape")
+                key = name.replace("%", "%25").replace("=", "%3D")
+                _set(entry, f"SCHILY.xattr.{key}", value)
+        except OSError as error:
+            if error.errno not in _NO_ATTRIBUTES:
+                raise
+
 
 def _content(fd: int, offset: int, length: int) -> Iterator[bytes]:
     """So many bytes from there; zeros for what the file has lost meanwhile."""
@@ -123,18 +149,6 @@ def _content(fd: int, offset: int, length: int) -> Iterator[bytes]:
         yield piece
         offset += len(piece)
         length -= len(piece)
-
-
-def _entry(name: str, status: os.stat_result) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.mode = stat.S_IMODE(status.st_mode)
-    entry.uid, entry.gid = status.st_uid, status.st_gid
-    seconds, rest = divmod(status.st_mtime_ns, _NANO)
-    entry.mtime = max(seconds, 0)
-    if rest or seconds < 0:
-        sign, whole = ("-", -status.st_mtime_ns) if seconds < 0 else ("", status.st_mtime_ns)
-        _set(entry, "mtime", f"{sign}{whole // _NANO}.{whole % _NANO:09d}")
-    return entry
 
 
 def _set(entry: tarfile.TarInfo, key: str, value: str) -> None:
@@ -153,18 +167,6 @@ def _sparse_header(entry: tarfile.TarInfo, size: int) -> bytes:
     _set(entry, "GNU.sparse.realsize", str(size))
     entry.name = "GNUSparseFile.0/file"
     return _header(entry)
-
-
-def _add_attributes(entry: tarfile.TarInfo, file: int | str) -> None:
-    try:
-        for name in os.listxattr(file):
-            if name not in _LEFT_OUT:
-                value = os.getxattr(file, name).decode("utf-8", "surrogateescape")
-                key = name.replace("%", "%25").replace("=", "%3D")
-                _set(entry, f"SCHILY.xattr.{key}", value)
-    except OSError as error:
-        if error.errno not in _NO_ATTRIBUTES:
-            raise
 
 
 def _data_pieces(fd: int, size: int) -> list[tuple[int, int]] | None:

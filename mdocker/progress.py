@@ -34,9 +34,12 @@ class Bar:
         self._progress.start()
         self._task = self._progress.add_task(title, total=total)
         self._drawn = 0.0
+        self._closed = False
 
     def advance(self, step: float = 1) -> None:
-        """Add to what is done; draw at most twenty times a second."""
+        """Add to what is done; draw at most twenty times a second, until it is closed."""
+        if self._closed:
+            return
         self._progress.advance(self._task, step)
         now = time.monotonic()
         if now - self._drawn >= _REFRESH_S:
@@ -45,5 +48,6 @@ class Bar:
 
     def close(self) -> None:
         """Draw the last state and leave the line."""
+        self._closed = True
         self._progress.refresh()
         self._progress.stop()

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from mdocker.client import Engine
 from mdocker.connection import Connection
-from mdocker.errors import FAILED, EngineRefused, EngineUnreachable, UsageError
-from mdocker.messages import Reply, ReplyReader, Request
+from mdocker.errors import FAILED, EngineCut, EngineRefused, EngineUnreachable, UsageError
+from mdocker.messages import WENT_AWAY, Body, Reply, ReplyReader, Request, read_head
 from mdocker.output import is_terminal, warn
 from mdocker.paths import repeated, target
 
@@ -87,13 +87,41 @@ def exchange(
     Raises:
         EngineCut: The engine went away.
     """
+    reader = ReplyReader()
+    for data in talk(connection, read, advance):
+        if (reply := reader.feed(data)) is not None:
+            return reply
+        if _is_refusal(reader):
+            break
+    while not _is_told(reader):
+        if (reply := reader.feed(connection.receive())) is not None:
+            return reply
+    assert reader.head is not None
+    return Reply(reader.head.status, reader.head.headers, reader.body)
+
+
+def talk(
+    connection: Connection, read: Callable[[], bytes], advance: Callable[[int], None]
+) -> Iterator[bytes]:
+    """Send a body, and give what the engine says meanwhile and afterwards, as it comes.
+
+    Endless, with b"" once the engine has hung up: who takes it knows where the answer ends, and
+    what has not been sent by then is not.
+
+    Args:
+        connection: It has sent the head, with a body to follow in chunks.
+        read: Gives the next piece, b"" at the end.
+        advance: Told how much was read.
+
+    Raises:
+        EngineCut: The connection broke.
+    """
     sock = connection.socket
     poller = select.poll()
     poller.register(sock, select.POLLIN | select.POLLOUT)
-    reader = ReplyReader()
     pending: deque[memoryview] = deque()
     sending = True
-    while not _is_refusal(reader):
+    while True:
         if sending and not pending:
             piece = read()
             pending.extend(_chunk(piece))
@@ -101,19 +129,47 @@ def exchange(
             sending = bool(piece)
         # A hung-up socket is readable, too: what the engine said last is still there.
         if not pending or any(event & ~select.POLLOUT for _, event in poller.poll()):
-            if (reply := reader.feed(connection.receive())) is not None:
-                return reply
+            yield connection.receive()
             continue
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             sent = sock.send(pending[0], socket.MSG_DONTWAIT)
             pending[0] = pending[0][sent:]
             if not pending[0]:
                 pending.popleft()
-    while not _is_told(reader):
-        if (reply := reader.feed(connection.receive())) is not None:
-            return reply
-    assert reader.head is not None
-    return Reply(reader.head.status, reader.head.headers, reader.body)
+
+
+def answer_lines(
+    connection: Connection, read: Callable[[], bytes], advance: Callable[[int], None]
+) -> Iterator[bytes]:
+    """Send a body like `talk`, and give the answer's lines, those that say nothing left out.
+
+    Raises:
+        EngineRefused: The answer is 400 or above.
+        EngineCut: The engine went away in the middle.
+        EngineUnreachable: It speaks no HTTP.
+    """
+    data = rest = b""
+    body: Body | None = None
+    for piece in talk(connection, read, advance):
+        if body is None:
+            data += piece
+            if not piece:
+                raise EngineCut(WENT_AWAY)
+            if (begun := read_head(data)) is None:
+                continue
+            head, piece = begun
+            if head.status >= 400:
+                connection.reply(data).check()
+            body = Body(head)
+        elif not piece:
+            body.end()
+        rest += b"".join(bytes(view) for view in body.feed(memoryview(piece)))
+        *lines, rest = rest.split(b"\n")
+        if body.done:
+            lines.append(rest)
+        yield from (line for line in lines if line.strip())
+        if body.done:
+            return
 
 
 def _is_refusal(reader: ReplyReader) -> bool:
