@@ -1,14 +1,19 @@
-"""Words of a Dockerfile line: quotes, backslashes, `key=value` pairs and variables. Pure."""
+"""Words of a Dockerfile line: quotes, backslashes, `key=value` pairs and variables. Pure.
+
+The escape character is a backslash, or a backquote where a Dockerfile's `# escape=` says so.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])((?:[^}\\]|\\.)*))?\})", re.ASCII)
+# As in a shell, $1 and $@ are names, too: nobody sets them, so they are empty.
+_NAME = re.compile(r"[A-Za-z_]\w*|\d+|[@*#?$!-]", re.ASCII)
+_MODIFIERS = "-+?"
 
 
-def split(text: str) -> list[str]:
+def split(text: str, escape: str = "\\") -> list[str]:
     """Splits at blanks outside of quotes; quotes and backslashes stay in the words.
 
     Raises:
@@ -22,7 +27,7 @@ def split(text: str) -> list[str]:
         if escaped:
             word += char
             escaped = False
-        elif char == "\\" and quote != "'":
+        elif char == escape and quote != "'":
             word += char
             escaped = True
         elif quote:
@@ -39,19 +44,19 @@ def split(text: str) -> list[str]:
         else:
             word += char
     if quote:
-        raise ValueError(f"unexpected end of statement while looking for matching {quote}")
+        raise _unclosed(quote)
     if word:
         words.append(word)
     return words
 
 
-def pairs(text: str) -> list[tuple[str, str]]:
+def pairs(text: str, escape: str = "\\") -> list[tuple[str, str]]:
     """`key=value …`, or the old form `key the rest`; values as written, for `substituted`.
 
     Raises:
         ValueError: A word without "=", or an empty key.
     """
-    words = split(text)
+    words = split(text, escape)
     if "=" not in words[0]:
         key, _, rest = text.partition(words[0])[2].partition(" ")
         value = (key + rest).strip()
@@ -69,50 +74,116 @@ def pairs(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def substituted(text: str, variables: Mapping[str, str]) -> str:
+def substituted(text: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     """Takes quotes and backslashes away and puts variables in, as Docker's shell words do.
 
-    `$name`, `${name}`, `${name:-default}` and `${name:+alternative}`; unknown ones are empty.
-    Nothing is replaced within single quotes or after a backslash.
+    `$name`, `${name}`, `${name:-default}`, `${name:+alternative}` and `${name:?words}`, and without
+    the colon, where an empty value counts as one; unknown names are empty. Nothing is replaced
+    within single quotes or after a backslash.
 
     Raises:
-        ValueError: `${` without its end.
+        ValueError: A quote or `${` without its end, another modifier, or what `?` says.
     """
-    result = ""
-    quote = ""
-    position = 0
-    while position < len(text):
-        char = text[position]
-        if char == "\\" and quote != "'":
-            following = text[position + 1 : position + 2]
-            # Within double quotes a backslash protects only what would be special there.
-            keep = quote == '"' and following not in ('"', "$", "\\")
-            result += (char if keep else "") + following
-            position += 2
-        elif char == "$" and quote != "'":
-            match = _VARIABLE.match(text, position)
-            if match is not None:
-                result += _value(match, variables)
-                position = match.end()
-            elif text.startswith("${", position):
-                raise ValueError("unsupported modifier or missing } in substitution")
+    try:
+        return _Substitution(text, variables, escape).run()
+    except RecursionError:
+        raise ValueError("syntax error: too many substitutions within one another") from None
+
+
+class _Substitution:
+    """One text, read once from the left."""
+
+    def __init__(self, text: str, variables: Mapping[str, str], escape: str) -> None:
+        self._text = text
+        self._variables = variables
+        self._escape = escape
+        self._at = 0
+
+    def run(self) -> str:
+        return self._until("")
+
+    def _next(self) -> str:
+        """The next character, "" at the end."""
+        char = self._text[self._at : self._at + 1]
+        self._at += 1
+        return char
+
+    def _until(self, end: str) -> str:
+        """Up to a character outside of quotes, which is taken away; "" for the end of it all."""
+        result = ""
+        while char := self._next():
+            if char == end:
+                return result
+            if char == "'":
+                result += self._in_single_quotes()
+            elif char == '"':
+                result += self._in_double_quotes()
+            elif char == "$":
+                result += self._variable()
+            elif char == self._escape:
+                result += self._next()
             else:
                 result += char
-                position += 1
-        elif char in "\"'" and quote in ("", char):
-            quote = "" if quote else char
-            position += 1
-        else:
-            result += char
-            position += 1
-    return result
+        if end:
+            raise ValueError(f"syntax error: missing {end} in substitution")
+        return result
+
+    def _in_single_quotes(self) -> str:
+        end = self._text.find("'", self._at)
+        if end < 0:
+            raise _unclosed("'")
+        start, self._at = self._at, end + 1
+        return self._text[start:end]
+
+    def _in_double_quotes(self) -> str:
+        result = ""
+        while char := self._next():
+            if char == '"':
+                return result
+            if char == "$":
+                result += self._variable()
+            elif char == self._escape:
+                following = self._next()
+                # It protects only what would be special here.
+                result += following if following in ('"', "$", char) else char + following
+            else:
+                result += char
+        raise _unclosed('"')
+
+    def _variable(self) -> str:
+        """What stands behind a dollar sign."""
+        if self._text[self._at : self._at + 1] != "{":
+            name = self._name()
+            return self._variables.get(name, "") if name else "$"
+        self._at += 1
+        name = self._name()
+        if not name:
+            raise ValueError("syntax error: bad substitution")
+        char = self._next()
+        value = self._variables.get(name)
+        if char == "}":
+            return value or ""
+        if char == ":":
+            char = self._next()
+            value = value or None
+        if not char:
+            raise ValueError("syntax error: missing } in substitution")
+        if char not in _MODIFIERS:
+            raise ValueError(f"unsupported modifier ({char}) in substitution")
+        word = self._until("}")
+        if char == "+":
+            return "" if value is None else word
+        if value is None and char == "?":
+            raise ValueError(f"{name}: {word or 'not allowed to be unset'}")
+        return word if value is None else value
+
+    def _name(self) -> str:
+        match = _NAME.match(self._text, self._at)
+        if match is None:
+            return ""
+        self._at = match.end()
+        return match[0]
 
 
-def _value(match: re.Match[str], variables: Mapping[str, str]) -> str:
-    plain, braced, modifier, word = match.groups()
-    value = variables.get(plain or braced, "")
-    if modifier == "-":
-        return value or substituted(word, variables)
-    if modifier == "+":
-        return substituted(word, variables) if value else ""
-    return value
+def _unclosed(quote: str) -> ValueError:
+    return ValueError(f"unexpected end of statement while looking for matching {quote}")
