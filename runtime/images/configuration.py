@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from runtime.images.entry_names import shown
 from runtime.images.errors import ImportRefused
 from runtime.images.model import Image
+from runtime.images.short_names import MOST_LAYERS
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -217,6 +218,7 @@ def checked(blob: bytes) -> dict[str, Any]:
                 _check(value, kind, f"{where}.{name}".lstrip("."))
                 _check_inside(value, inner, f"{where}.{name}".lstrip("."))
     diff_ids = document["rootfs"].get("diff_ids") or []
+    check_count(len(diff_ids))
     if not document.get("architecture"):
         raise ImportRefused("the image's configuration is damaged: it names no architecture")
     if not all(_DIGEST.fullmatch(one) for one in diff_ids):
@@ -228,6 +230,19 @@ def checked(blob: bytes) -> dict[str, Any]:
             "the image's configuration is damaged: created is no time that can be"
         ) from None
     return dict(document)
+
+
+def check_count(layers: int) -> None:
+    """Refuse an image of which no container could be started.
+
+    Raises:
+        ImportRefused: It has too many layers; the text says what to do.
+    """
+    if layers > MOST_LAYERS:
+        raise ImportRefused(
+            f"max depth exceeded: the image has {layers} layers, and the kernel stacks no more "
+            f"than {MOST_LAYERS}: export a container of one with fewer, and import that as one"
+        )
 
 
 def _check(value: object, kind: type, where: str) -> None:

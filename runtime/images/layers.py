@@ -5,6 +5,7 @@
                                          {"diff_id", "size",
                                           "blob": {"digest", "size", "media_type"}}
     <root>/blobs/sha256/<hex>            the archive that it was unpacked from
+    <root>/short/<first digits>          leads to its `fs`; see `short_names`
 
 A layer's directory appears and vanishes whole, by a rename. Its blob is there before it, and goes
 after it.
@@ -12,6 +13,7 @@ after it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pathlib import Path
 from runtime.images.blobs import Blobs
 from runtime.images.durable import sync_directory, write_durably
 from runtime.images.model import Blob, Layer
+from runtime.images.short_names import ShortNames
 from runtime.images.unpacking import BLOB, Unpacked
 
 _PREFIX = "sha256:"
@@ -30,13 +33,31 @@ class Layers:
     """All layers of one store. Whoever adds or takes one must hold the store's lock."""
 
     def __init__(self, directory: Path, staging: Path, blobs: Blobs) -> None:
+        """Opens the directory, and mends what leads to its layers.
+
+        Raises:
+            OSError: It can't be read, or names in it can't be made.
+        """
         self.directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._names = ShortNames(directory.parent / "short", directory)
         self._staging = staging
         self._blobs = blobs
 
     def path(self, diff_id: str) -> Path:
         """A layer's own directory, with `fs` and its record."""
         return self.directory / diff_id.removeprefix(_PREFIX)
+
+    def lower(self, diff_id: str) -> str:
+        """What overlayfs is told of a layer: a short path of its `fs`. Looks at no disk."""
+        try:
+            return self._names.path(diff_id.removeprefix(_PREFIX))
+        except KeyError:
+            return str(self.path(diff_id) / "fs")
+
+    def misnamed(self) -> list[str]:
+        """What is wrong with the short paths, in words. Reads each of them."""
+        return self._names.amiss()
 
     def get(self, diff_id: str) -> Layer:
         """A layer, from its record.
@@ -94,10 +115,13 @@ class Layers:
                 write_durably(self.path(diff_id) / _RECORD, encoded)
                 return layer, False
             write_durably(unpacked.directory / _RECORD, encoded)
+            self._names.add(unpacked.diff_id)
             unpacked.directory.rename(self.path(diff_id))
             sync_directory(self.directory)
         except BaseException:
             self._blobs.discard(unpacked.blob.digest)
+            if not self.path(diff_id).exists():
+                self._forget_name(unpacked.diff_id)
             raise
         return layer, True
 
@@ -113,6 +137,12 @@ class Layers:
             self.path(diff_id).rename(directory)
         except FileNotFoundError:
             return None
+        self._forget_name(diff_id.removeprefix(_PREFIX))
         if layer is not None and layer.blob is not None:
             self._blobs.discard(layer.blob.digest)
         return directory
+
+    def _forget_name(self, digits: str) -> None:
+        """One that can't be removed leads nowhere, and goes when the store is opened again."""
+        with contextlib.suppress(OSError):
+            self._names.remove(digits)

@@ -15,12 +15,13 @@ import itertools
 import os
 from pathlib import Path
 
-MOST_LAYERS = 500
-"""What one overlay may stack (OVL_MAX_STACK, fs/overlayfs/params.c)."""
+MOST_LAYERS = 490
+"""Of an image. overlayfs stacks 500 (OVL_MAX_STACK, fs/overlayfs/params.c), and to look at a
+container its own layer and places for its mounts lie on those of its image."""
 
 _LEAST_DIGITS = 6
-"""With all the layers that there may be they leave room for paths of 270 letters, of the upper
-directory and of the work directory, in the page."""
+"""With as many layers as there may be they leave room in the page for two paths of 300 letters, of
+the upper directory and the work directory."""
 
 
 class ShortNames:
