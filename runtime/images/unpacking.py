@@ -1,6 +1,6 @@
 """The parent's half of unpacking: start the child, feed it, commit what it made.
 
-    job = store.begin_import("name:tag", "", [])     or begin_commit, or Hold.begin_layer
+    job = store.begin_import("name:tag", "", [])     or begin_commit, Hold.begin_layer …
     write the archive to job.stdin_fd; BrokenPipeError means that the child has ended: stop
     job.close_stdin()
     wait until job.result_fd is readable
@@ -14,19 +14,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
-import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from runtime import flags
+from runtime.images import confined_child
 from runtime.images.errors import ImportFailed, ImportRefused
 from runtime.images.model import Blob
 from runtime.images.trees import remove_tree
@@ -36,15 +33,15 @@ _PIPE_SIZE = 1 << 20
 _INSIDE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_SYMLINKS
 _PARTS = 15
 """Names that are short enough together, each of 255 bytes at most."""
-_CHECKOUT = str(Path(__file__).resolve().parents[2])
-# Appended, not put first: the standard library must win over whatever lies beside us.
-_BOOT = (
-    "import sys; sys.path += [sys.argv[1], *sys.argv[6:]];"
-    " from runtime.images.unpacker import main;"
-    " main(sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))"
-)
 BLOB = "blob"
 """In an unpacked layer's directory: the archive, as it is kept."""
+
+Kind = Literal["root", "layer", "archive"]
+"""What comes: an image's root, a layer that lies above others and says what of them it hides, or an
+archive of images, whose files are only put aside."""
+
+Report = dict[str, Any]
+"""What the child says at its end; see `unpacker`."""
 
 _T = TypeVar("_T")
 
@@ -92,22 +89,27 @@ class UnpackJob(Generic[_T]):
         Raises:
             OSError: No descriptors, no disk, no process; nothing is left.
         """
+        self._commit = commit
+        self._begin(directory, forget, "layer" if is_layer else "root")
+
+    def _begin(self, directory: Path, forget: Callable[[Path], None], kind: Kind) -> None:
         self.warnings: dict[str, int] = {}
         self._directory = directory
-        self._commit = commit
         self._forget = forget
         self._ended = False
         stdin_r, stdin_w, result_r, blob = -1, -1, -1, -1
         try:
             _make_layer_directory(directory)
-            blob = os.open(directory / BLOB, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if kind != "archive":
+                blob = os.open(directory / BLOB, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
             with contextlib.suppress(OSError):  # beyond the user's quota of pipe pages: go small
                 fcntl.fcntl(stdin_w, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             result_r, result_w = os.pipe2(os.O_CLOEXEC)
             try:
-                kind = "layer" if is_layer else "root"
-                self._process = _spawn(directory / "fs", stdin_r, result_w, blob, kind)
+                words = [str(directory / "fs"), str(result_w), kind, str(blob)]
+                kept = (result_w, blob) if blob >= 0 else (result_w,)
+                self._process = confined_child.start("unpacker", words, stdin_r, kept)
             finally:
                 os.close(result_w)
         except BaseException:
@@ -160,18 +162,22 @@ class UnpackJob(Generic[_T]):
             if "error" in report:
                 refused = report.get("kind") == "refused"
                 raise (ImportRefused if refused else ImportFailed)(str(report["error"]))
-            self.warnings = dict(report["warnings"])
-            _mark_opaque(self._directory / "fs", report["opaque"])
-            blob = Blob(report["digest"], report["blob_size"], report["media_type"])
-            unpacked = Unpacked(
-                self._directory, blob, report["diff_id"], report["size"], not report["entries"]
-            )
-            return self._commit(unpacked)
+            self.warnings = dict(report.get("warnings", {}))
+            return self._made(report)
         except OSError as error:
             raise ImportFailed(f"cannot store the image: {words_of(error)}") from error
         finally:
             self._close()
             self._remove()
+
+    def _made(self, report: Report) -> _T:
+        """What a child that ended well has made, completed and put where it belongs."""
+        _mark_opaque(self._directory / "fs", report["opaque"])
+        blob = Blob(report["digest"], report["blob_size"], report["media_type"])
+        unpacked = Unpacked(
+            self._directory, blob, report["diff_id"], report["size"], not report["entries"]
+        )
+        return self._commit(unpacked)
 
     def abort(self) -> None:
         """Kills the child and removes the half layer. Harmless after `finish` or `abort`."""
@@ -189,16 +195,16 @@ class UnpackJob(Generic[_T]):
         self._ended = True
         self.close_stdin()
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self) -> Report:
         os.set_blocking(self.result_fd, True)
-        data = b""
+        data = bytearray()
         while piece := os.read(self.result_fd, 65536):
             data += piece
         code = self._process.wait()
         if not data.endswith(b"\n"):
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             raise ImportFailed(f"the unpacking process ended without an answer ({how})")
-        report: dict[str, Any] = json.loads(data)
+        report: Report = json.loads(data)
         return report
 
     def _close(self) -> None:
@@ -250,33 +256,6 @@ def _open_inside(root: int, name: bytes) -> int:
         finally:
             os.close(above)
     return fd
-
-
-@functools.cache
-def _libraries() -> tuple[str, ...]:
-    """Where the decompressor is that the standard library lacks: in site-packages, mostly."""
-    found = importlib.util.find_spec("zstandard")
-    return (str(Path(found.origin).parents[1]),) if found and found.origin else ()
-
-
-def _spawn(
-    layer: Path, stdin_fd: int, result_fd: int, blob_fd: int, kind: str
-) -> subprocess.Popen[bytes]:
-    """-S -E -I: no site-packages, no environment, so that nothing of the user's is run as root.
-
-    No descriptors but the two pipes and the blob's. The child ends when the read end of its result
-    does.
-    """
-    words = [_CHECKOUT, str(layer), str(result_fd), kind, str(blob_fd), *_libraries()]
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT, *words],
-        stdin=stdin_fd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(result_fd, blob_fd),
-        env={"LC_ALL": "C"},
-        cwd="/",
-    )
 
 
 def words_of(error: OSError) -> str:
