@@ -1,6 +1,8 @@
 """Images: what is in the store, how a tar becomes one, and the built-in image `host`.
 
-store, catalogue    the front, and the list of images and tags on disk
+store               the front
+contents, adding    what a store holds at one moment; how an image gets into it
+catalogue           the list of images and names on disk
 blobs, layers       what is known by its digest; what is unpacked
 holding             layers in hand, that belong to no image yet
 model               Image, Layer, RootfsLayers, what a delete did

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from runtime.images import adding
+from runtime.images.contents import Contents, discard
 from runtime.images.errors import ImportRefused
 from runtime.images.model import Image, Layer
 from runtime.images.unpacking import Unpacked, UnpackJob
-
-if TYPE_CHECKING:
-    from runtime.images.store import ImageStore
 
 
 class Hold:
     """Layers in hand. May be used from any thread; `ImageStore.hold` makes it."""
 
-    def __init__(self, store: ImageStore) -> None:
-        self._store = store
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
         self._kept: set[str] = set()
         self._closed = False
 
@@ -43,7 +41,11 @@ class Hold:
 
     def layer(self, diff_id: str) -> Layer | None:
         """A layer that is here already, kept from now on; None if it is not. Reads a small file."""
-        return self._store.keep_layer(diff_id, self._kept)
+        with self._contents.writing:
+            layer = self._contents.layers.find(diff_id)
+            if layer is not None:
+                self._contents.keep(diff_id, self._kept)
+            return layer
 
     def begin_layer(self, digest: str = "") -> UnpackJob[Layer]:
         """Starts the unpacking of a layer; what it makes is kept.
@@ -60,9 +62,12 @@ class Hold:
                 raise ImportRefused(
                     f"layer verification failed for digest {digest}: it is {unpacked.blob.digest}"
                 )
-            return self._store.put_layer(unpacked, self._kept)
+            with self._contents.writing:
+                layer, _ = self._contents.layers.put(unpacked)
+                self._contents.keep(layer.diff_id, self._kept)
+                return layer
 
-        return self._store.begin_unpacking(commit, is_layer=True)
+        return self._contents.begin_unpacking(commit, is_layer=True)
 
     def add_image(
         self,
@@ -86,10 +91,13 @@ class Hold:
             InvalidReference, BuiltInImage: A name that it can't have.
             ImportFailed: This machine failed, such as by a full disk.
         """
-        return self._store.put_image(config, tags, digests, manifest, self._kept)
+        return adding.put_image(self._contents, config, tags, digests, manifest, self._kept)
 
     def close(self) -> None:
         """Lets go. Removes layers that are of no use now: worker thread. Again is harmless."""
         if not self._closed:
             self._closed = True
-            self._store.let_go(self._kept)
+            with self._contents.writing:
+                garbage = self._contents.let_go(self._kept)
+            for _, directory in garbage:
+                discard(directory)

@@ -1,0 +1,181 @@
+"""What a store holds at one moment, and the one way to change it.
+
+Readers take `known` as it is, without a lock. Whoever changes something does it under `writing`:
+first on disk, then in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.images import catalogue, configuration
+from runtime.images.blobs import Blobs
+from runtime.images.errors import ImportFailed
+from runtime.images.layers import Layers
+from runtime.images.lookup import Known
+from runtime.images.model import Image, Layer
+from runtime.images.trees import remove_tree
+from runtime.images.unpacking import Unpacked, UnpackJob
+
+_T = TypeVar("_T")
+
+
+class Contents:
+    """The files of one store, and what is known of them.
+
+    Attributes:
+        writing: Held while something is changed; whoever holds it syncs to disk.
+        staging: Where half-made things are, and things that are being removed.
+        blobs: By digest.
+        layers: By diff id.
+        known: All images; replaced as a whole.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Opens them, or makes them anew.
+
+        Raises:
+            StoreCorrupted: repositories.json is not what the store writes.
+            OSError: The directories can't be made or read.
+        """
+        self.writing = threading.Lock()
+        self.staging = root / "staging"
+        self.blobs = Blobs(root / "blobs" / "sha256")
+        self.layers = Layers(root / "layers", self.staging, self.blobs)
+        self._index = root / "repositories.json"
+        # 0700: layers hold setuid programs that users of this machine must not reach.
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self.blobs.directory, self.layers.directory, self.staging):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._jobs: set[Path] = set()
+        self._held: Counter[str] = Counter()
+        listed = catalogue.load(self._index)
+        images: dict[str, Image] = {}
+        broken: dict[str, str] = {}
+        for image_id in listed.images:
+            try:
+                images[image_id] = self.read(image_id, listed)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                broken[image_id] = f"{type(error).__name__}: {error}"
+        self.known = Known(listed, images, broken)
+
+    def read(self, image_id: str, listed: catalogue.Catalogue) -> Image:
+        """An image from its blob and layers, checked against their digests and names.
+
+        Raises:
+            OSError, ValueError, KeyError, TypeError, AttributeError: It is damaged.
+        """
+        document: dict[str, Any] = json.loads(self.blobs.read(image_id))
+        sizes = [
+            self.layers.get(diff_id).size for diff_id in document["rootfs"].get("diff_ids") or ()
+        ]
+        return configuration.decode(
+            image_id,
+            document,
+            listed.tags_of(image_id),
+            sum(sizes),
+            parent=listed.parents.get(image_id, ""),
+            digests=listed.digests_of(image_id),
+            manifest=listed.manifests.get(image_id, ""),
+        )
+
+    def save(self, changed: catalogue.Catalogue, new: Image | None = None) -> None:
+        """Commits a change of the list of images: first on disk, then in memory.
+
+        Raises:
+            OSError: Nothing was changed.
+        """
+        changed.save(self._index)
+        images = dict(self.known.images)
+        if new is not None:
+            images[new.id] = new
+        self.known = Known(
+            changed,
+            {
+                image_id: _with_names(image, changed)
+                for image_id, image in images.items()
+                if image_id in changed.images
+            },
+            self.known.broken,
+        )
+
+    def begin_unpacking(self, commit: Callable[[Unpacked], _T], *, is_layer: bool) -> UnpackJob[_T]:
+        """Starts the unpacking of an archive.
+
+        Args:
+            commit: Makes of the unpacked layer what the job's `finish` returns.
+            is_layer: It lies above others, or may.
+
+        Raises:
+            ImportFailed: The child can't be started.
+        """
+        directory = self.staging / f"import-{secrets.token_hex(8)}"
+        self._jobs.add(directory)
+        try:
+            return UnpackJob(directory, commit, self._jobs.discard, is_layer=is_layer)
+        except OSError as error:
+            raise ImportFailed(f"cannot begin to make an image: {error}") from error
+
+    def is_in_hand(self, staged: Path) -> bool:
+        """Whether somebody works on what is in staging there."""
+        return staged in self._jobs
+
+    # --- layers in hand ---
+
+    def keep(self, diff_id: str, kept: set[str]) -> None:
+        """Has a layer kept; `kept` is whoever wants it to be, and has it once."""
+        if diff_id not in kept:
+            kept.add(diff_id)
+            self._held[diff_id] += 1
+
+    def let_go(self, kept: set[str]) -> list[tuple[str, Path]]:
+        """Ends what `keep` began, and takes away what is of no use to anybody, as `take_unused`."""
+        self._held.subtract(kept)
+        self._held = +self._held
+        taken = self.take_unused(kept)
+        kept.clear()
+        return taken
+
+    def layers_in_use(self) -> set[str]:
+        """The diff ids of what an image has, or somebody in hand."""
+        return self.known.layers_in_use() | set(self._held)
+
+    def take_unused(self, diff_ids: Iterable[str]) -> list[tuple[str, Path]]:
+        """Moves those that nobody uses any more into staging: (diff id, where)."""
+        used = self.layers_in_use()
+        taken = []
+        for diff_id in diff_ids:
+            directory = None if diff_id in used else self.layers.take(diff_id)
+            if directory is not None:
+                taken.append((diff_id, directory))
+        return taken
+
+    def layer_blobs(self) -> set[str]:
+        """The digests of the archives of all layers in use. Reads files."""
+        found: list[Layer | None] = [self.layers.find(one) for one in self.layers_in_use()]
+        return {layer.blob.digest for layer in found if layer is not None and layer.blob}
+
+
+def discard(path: Path) -> None:
+    """Removes garbage; what can't be removed stays for the next sweep."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _with_names(image: Image, listed: catalogue.Catalogue) -> Image:
+    tags, digests = listed.tags_of(image.id), listed.digests_of(image.id)
+    manifest = listed.manifests.get(image.id, "")
+    if (image.tags, image.digests, image.manifest) == (tags, digests, manifest):
+        return image
+    return replace(image, tags=tags, digests=digests, manifest=manifest)
