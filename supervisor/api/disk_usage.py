@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from runtime.images.errors import ImageError
-from supervisor.api import images, views, wire
+from supervisor import image_weights
+from supervisor.api import image_list, views, wire
 from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
 from supervisor.api.volumes import mount_points
@@ -54,7 +54,12 @@ async def sizes_of(engine: Engine, container: Container) -> Sizes:
 
 
 async def disk_usage(engine: Engine, request: Request) -> Reply:
-    """GET /system/df: `SizeRw` counts the log too, since clients add up nothing else."""
+    """GET /system/df: what lies on the disk.
+
+    `SizeRw` counts the log too, and the `Size` of an image the archives that its layers came in,
+    since clients add up nothing else. `LayersReclaimable` is ours: clients take for unused whatever
+    images share, and so it is zero in few of their lists.
+    """
     asked = frozenset(request.query.get("type", ())) or _TYPES
     if unknown := asked - _TYPES:
         raise BadParameter(
@@ -68,35 +73,26 @@ async def disk_usage(engine: Engine, request: Request) -> Reply:
         "BuildCache": [] if "build-cache" in asked else None,
     }
     if "image" in asked:
-        weighed = await anyio.to_thread.run_sync(
-            _layer_sizes, engine, limiter=engine.limits.readers
+        weights = await anyio.to_thread.run_sync(
+            image_weights.weigh, engine.images, limiter=engine.limits.readers
         )
-        shown["LayersSize"] = sum(
-            {key: size for one in weighed.values() for key, size in one}.values()
-        )
-        shown["Images"] = _images(engine, weighed)
+        used = {container.config.image_id for container in engine.containers.all()}
+        shown["LayersSize"] = weights.total()
+        shown["LayersReclaimable"] = weights.freed_with(weights.images() - used)
+        shown["Images"] = _images(engine, weights)
     if "container" in asked:
         shown["Containers"] = await _containers(engine)
     return Reply(body=_encode(shown))
 
 
-def _layer_sizes(engine: Engine) -> dict[str, list[tuple[str, int]]]:
-    """Image id -> its layers, each with its bytes; `host` is one of its own."""
-    return {
-        image.id: list(
-            zip(image.diff_ids or (image.id,), engine.images.layer_sizes(image), strict=False)
-        )
-        for image in engine.images.images()
-    }
+def _images(engine: Engine, weights: image_weights.Weights) -> list[dict[str, Any]]:
+    """Lines of images with all that they hold on the disk, and what of it is shared.
 
-
-def _images(engine: Engine, weighed: dict[str, list[tuple[str, int]]]) -> list[dict[str, Any]]:
-    """Lines of images that say what is shared: clients count as used what is not."""
-    users = collections.Counter(layer for layers in weighed.values() for layer, _ in layers)
-    lines = images.summaries(engine)
+    Clients count as used what is not.
+    """
+    lines = image_list.summaries(engine, intermediate=False)
     for line in lines:
-        layers = weighed.get(line["Id"], [])
-        line["SharedSize"] = sum(size for layer, size in layers if users[layer] > 1)
+        line["Size"], line["SharedSize"] = weights.of(line["Id"]), weights.shared(line["Id"])
     return lines
 
 

@@ -17,7 +17,7 @@ import anyio
 import h11
 
 from runtime.images.errors import ImageNotFound, ImportRefused
-from runtime.images.model import Deleted, Image, RootfsLayers, Untagged
+from runtime.images.model import Blob, Deleted, Image, Layer, RootfsLayers, Untagged
 from runtime.images.store import ImageStore
 from supervisor import names, signals, top, waiting
 from supervisor.api.server import serve
@@ -142,6 +142,14 @@ class FakeImages:
 
     def layer_sizes(self, image):
         return [image.size] if image.built_in else list(range(10, 10 * len(image.diff_ids) + 1, 10))
+
+    def layers_of(self, image):
+        """Each has an archive of half its size but for the first, which an older engine made."""
+        found = []
+        for diff_id, size in zip(image.diff_ids, self.layer_sizes(image), strict=True):
+            kept = Blob(f"sha256:blob-{diff_id}", size // 2, "application/x") if found else None
+            found.append(Layer(diff_id, size, kept))
+        return found
 
     def ancestors(self, image):
         return [other for other in self.known if other.id == image.parent]
