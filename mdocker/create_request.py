@@ -67,7 +67,7 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         raise UsageError("a container can have one --network only")
     limits: dict[str, Any] = {
         "Memory": parse_size(options.memory, "-m, --memory") if options.memory else 0,
-        "MemorySwap": _memory_swap(options.memory_swap),
+        "MemorySwap": memory_swap(options.memory_swap),
         "MemoryReservation": parse_size(options.memory_reservation, "--memory-reservation")
         if options.memory_reservation
         else 0,
@@ -86,7 +86,7 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     modes = {"PidMode": options.pid, "IpcMode": options.ipc, "UTSMode": options.uts}
     host |= {key: mode for key, mode in modes.items() if mode}
     names: dict[str, list[str]] = {
-        "ExtraHosts": [_extra_host(word) for word in options.add_host],
+        "ExtraHosts": [extra_host(word) for word in options.add_host],
         "Dns": list(options.dns),
         "DnsSearch": list(options.dns_search),
         "DnsOptions": list(options.dns_option),
@@ -117,8 +117,14 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     return host
 
 
-def _extra_host(word: str) -> str:
-    """Docker's client has `NAME=ADDRESS`, too, and IPv6 addresses in brackets."""
+def extra_host(word: str) -> str:
+    """A line of /etc/hosts, NAME:ADDRESS, as the API has it.
+
+    Docker's client takes `NAME=ADDRESS`, too, and IPv6 addresses in brackets.
+
+    Raises:
+        UsageError: It is none.
+    """
     sign = min("=:", key=lambda mark: word.find(mark) % (len(word) + 1))
     name, _, address = word.partition(sign)
     if not name or not address:
@@ -128,7 +134,8 @@ def _extra_host(word: str) -> str:
     return f"{name}:{address}"
 
 
-def _memory_swap(text: str) -> int:
+def memory_swap(text: str) -> int:
+    """Memory and swap together, in bytes; -1 for no limit of swap, 0 where nothing is said."""
     if text == "-1":
         return -1
     return parse_size(text, "--memory-swap") if text else 0

@@ -42,6 +42,23 @@ _OTHERS = {
     "update": dict.fromkeys(("--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory"), _LIMITS),
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
+    "build": {
+        **dict.fromkeys(
+            (
+                *("--secret", "--ssh", "--output", "-o", "--progress", "--cache-to", "--load"),
+                *("--push", "--builder", "--attest", "--sbom", "--provenance", "--metadata-file"),
+                *("--no-cache-filter", "--build-context", "--allow", "--annotation", "--call"),
+                "--check",
+            ),
+            "that is BuildKit's; this is the classic builder",
+        ),
+        "--squash": "steps stay layers of their own",
+        "--compress": "a context is sent over a unix socket, where that would only cost time",
+        "--isolation": "that is for Windows",
+        "--cgroup-parent": _LIMITS,
+        "--security-opt": _PRIVILEGES,
+        "--disable-content-trust": "images are not signed",
+    },
     "import": {"--platform": "an image is always for this machine's platform"},
 }
 
@@ -52,7 +69,7 @@ COMMANDS = {
     **dict.fromkeys(
         ("save", "load"), "there are 'mdocker export' and 'mdocker import' of files alone"
     ),
-    "build": "there are 'mdocker commit', with --change, and 'mdocker import'",
+    "builder": "the build cache are the images themselves: 'mdocker image prune' clears it",
     "network": _PORTS,
 }
 """Docker's commands that are not here yet, and why."""

@@ -240,6 +240,13 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
     ),
     Command(
+        "build",
+        "mdocker.commands.build:build",
+        "Build an image as a Dockerfile says",
+        IMAGES,
+        "[OPTIONS] PATH | URL | -",
+    ),
+    Command(
         "tag",
         "mdocker.commands.images:tag",
         "Give an image one more name",
@@ -346,7 +353,7 @@ _OF_CONTAINERS = (
     *("pause", "port", "ps", "rename", "restart", "rm", "run", "start", "stats", "stop", "top"),
     *("unpause", "update", "wait"),
 )
-_OF_IMAGES = ("history", "import", "inspect", "tag")
+_OF_IMAGES = ("build", "history", "import", "inspect", "tag")
 
 ALIASES: dict[str, str] = {
     # Of several for the same a TAB offers the first.
@@ -356,6 +363,7 @@ ALIASES: dict[str, str] = {
     **{f"image {name}": name for name in _OF_IMAGES},
     **dict.fromkeys(("image rm", "image remove"), "rmi"),
     **{f"system {name}": name for name in ("events", "info")},
+    "builder build": "build",
     "container remove": "rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",

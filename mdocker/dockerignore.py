@@ -1,0 +1,178 @@
+"""What .dockerignore keeps out of a build's context. Pure.
+
+The rules are Docker's (docs.docker.com, "Dockerignore files": Go's filepath.Match, and `**` for
+any number of directories): the last line that matches a path, or a directory above it, decides.
+Beyond Docker's old builder, and as in BuildKit, what an exception names with a `**` is found below
+directories that are left out, too.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mdocker.errors import CliError
+
+_BOM = "\ufeff"
+
+
+class BadPattern(CliError):
+    """A line is no pattern; the text says which."""
+
+
+class _Rule(NamedTuple):
+    """One line.
+
+    Attributes:
+        exception: It began with `!`: what matches is kept after all.
+        whole: What the path must be.
+        parts: The same for each part of it that stands before a `**`.
+        open: Whether there is a `**`, so that paths below `parts` may match at any depth.
+    """
+
+    exception: bool
+    whole: re.Pattern[str]
+    parts: tuple[re.Pattern[str], ...]
+    open: bool
+
+
+class Rules:
+    """All lines of a file."""
+
+    def __init__(self, lines: Iterable[str], name: str = ".dockerignore") -> None:
+        """Read them.
+
+        Args:
+            lines: With or without their ends.
+            name: The file's, for words about a bad line.
+
+        Raises:
+            BadPattern: One of them can't be read.
+        """
+        self._rules: list[_Rule] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rule = _rule(line.removeprefix(_BOM) if number == 1 else line)
+            except ValueError as error:
+                raise BadPattern(
+                    f"{name}, line {number}: {line.strip()!r}: syntax error in pattern: {error}"
+                ) from None
+            if rule is not None:
+                self._rules.append(rule)
+
+    def excludes(self, path: str) -> bool:
+        """Whether a path of the context, such as `src/a.o`, is left out."""
+        above = path.split("/")
+        paths = ["/".join(above[:end]) for end in range(len(above), 0, -1)]
+        for rule in reversed(self._rules):
+            if any(rule.whole.fullmatch(one) for one in paths):
+                return not rule.exception
+        return False
+
+    def may_keep_below(self, path: str) -> bool:
+        """Whether something below a directory that is left out may be kept after all."""
+        parts = path.split("/")
+        return any(rule.exception and _may_match_below(rule, parts) for rule in self._rules)
+
+
+def _may_match_below(rule: _Rule, parts: list[str]) -> bool:
+    if len(rule.parts) <= len(parts) and not rule.open:
+        return False
+    return all(one.fullmatch(part) for one, part in zip(rule.parts, parts, strict=False))
+
+
+def _rule(line: str) -> _Rule | None:
+    """Read a line; None where it says nothing.
+
+    Raises:
+        ValueError: It is no pattern.
+    """
+    if line.startswith("#"):
+        return None
+    pattern = line.strip()
+    exception = pattern.startswith("!")
+    pattern = pattern.removeprefix("!").strip()
+    if not pattern:
+        if exception:
+            raise ValueError("there is nothing behind the !")
+        return None
+    # Cleaned, and seen from the context, wherever it seems to begin.
+    pattern = "/" + pattern.lstrip("/") if pattern.startswith("/") else pattern
+    pattern = posixpath.normpath(pattern)
+    if len(pattern) > 1:
+        pattern = pattern.removeprefix("/")
+    if pattern == ".":
+        return None
+    head, stars, _ = pattern.partition("**")
+    # Of a**/b the a is no whole part.
+    closed = head.rpartition("/")[0] if stars else pattern
+    parts = tuple(re.compile(_expression(part)) for part in closed.split("/") if part)
+    return _Rule(exception, re.compile(_expression(pattern)), parts, bool(stars))
+
+
+def _expression(pattern: str) -> str:
+    """The pattern as a regular expression.
+
+    Raises:
+        ValueError: It is none.
+    """
+    # `**name` is, as in Docker, every path that ends so, also within a name.
+    if pattern.startswith("**") and not pattern.startswith("**/") and not _SPECIAL(pattern, 2):
+        return ".*" + re.escape(pattern[2:])
+    found = []
+    index = 0
+    while index < len(pattern):
+        letter = pattern[index]
+        index += 1
+        if letter == "*" and pattern[index : index + 1] == "*":
+            index += 2 if pattern[index + 1 : index + 2] == "/" else 1
+            found.append("(?:.*/)?" if index < len(pattern) else ".*")
+        elif letter == "*":
+            found.append("[^/]*")
+        elif letter == "?":
+            found.append("[^/]")
+        elif letter == "[":
+            spelled, index = _letters(pattern, index)
+            found.append(spelled)
+        elif letter == "\\":
+            if index == len(pattern):
+                raise ValueError("it ends in a \\")
+            found.append(re.escape(pattern[index]))
+            index += 1
+        else:
+            found.append(re.escape(letter))
+    return "".join(found)
+
+
+_SPECIAL = re.compile(r"[*?\[\\]").search
+
+
+def _letters(pattern: str, index: int) -> tuple[str, int]:
+    """Read a set of letters behind its bracket; return its expression and where it ends."""
+    negated = pattern[index : index + 1] == "^"
+    index += negated
+    ranges: list[str] = []
+    while pattern[index : index + 1] != "]" or not ranges:
+        low, index = _letter(pattern, index)
+        high = low
+        if pattern[index : index + 1] == "-":
+            high, index = _letter(pattern, index + 1)
+        if high < low:
+            raise ValueError(f"{low}-{high} is no range")
+        ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+    return f"[{'^' if negated else ''}{''.join(ranges)}]", index + 1
+
+
+def _letter(pattern: str, index: int) -> tuple[str, int]:
+    """Read one letter of a set."""
+    letter = pattern[index : index + 1]
+    if letter == "\\":
+        index += 1
+        letter = pattern[index : index + 1]
+    elif letter in ("-", "]"):
+        raise ValueError(f"{letter} in a set of letters must follow a \\")
+    if not letter:
+        raise ValueError("a [ is not closed")
+    return letter, index + 1

@@ -1,0 +1,172 @@
+"""What .dockerignore leaves out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdocker.dockerignore import BadPattern, Rules
+
+
+def excluded(path, *lines):
+    return Rules(lines).excludes(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("**", "file"),
+        ("**/", "dir/file"),
+        ("**/**", "dir/file"),
+        ("dir/**", "dir/dir2/file"),
+        ("**/dir", "dir"),
+        ("**/dir", "a/dir/file"),
+        ("**/dir2/*", "dir/dir2/file"),
+        ("**/dir2/**", "dir/dir2/dir3/file"),
+        ("**file", "dir/my-file"),
+        ("**file*", "dir/file.txt"),
+        ("**/file", "dir/dir/file"),
+        ("**/file*.txt*", "dir/dir/file.txt"),
+        ("**/**/*.txt", "file.txt"),
+        ("a**/*.txt", "a/dir/dir/file.txt"),
+        ("a/*.txt**", "a/file.txt"),
+        ("a[b-d]e", "ace"),
+        ("a[^b-d]e", "aze"),
+        (".*", ".foo"),
+        ("abc?def", "abcZdef"),
+        ("a(b)c/def", "a(b)c/def"),
+        ("a.|)$(}+{bc", "a.|)$(}+{bc"),
+        (r"a\*b", "a*b"),
+        (r"[\]a]", "]"),
+        (r"[x\-]", "-"),
+        ("[a-ζ]*", "α"),
+        ("docs", "docs/a/b"),
+        ("/docs/", "docs"),
+        ("  ./a/../docs  ", "docs"),
+        ("docs\r\n", "docs"),
+        ("\ufeffdocs", "docs"),
+        ("\\#docs", "#docs"),
+        ("sp ace", "sp ace"),
+        ("caf\udce9", "caf\udce9"),
+    ],
+)
+def test_it_is_left_out(pattern, path):
+    assert excluded(path, pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*.txt", "a/file.txt"),
+        ("**/**/*.txt2", "dir/dir/file.txt"),
+        ("a/*.txt", "a/dir/file.txt"),
+        ("a[b-d]e", "ae"),
+        (".*", "foo"),
+        ("abc.def", "abcZdef"),
+        ("abc?def", "abc/def"),
+        ("abc/**", "abc"),
+        ("**/.foo", "bar.foo"),
+        ("docs", "docs2"),
+        ("docs", "a/docs"),
+        ("../docs", "docs"),
+        (".", "docs"),
+        ("/", "docs"),
+        ("#docs", "#docs"),
+        ("", "docs"),
+    ],
+)
+def test_it_is_kept(pattern, path):
+    assert not excluded(path, pattern)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["*", "!keep"], True),
+        (["*", "! /keep/ "], True),
+        (["!keep", "*"], False),
+        (["keep", "!keep/in"], False),
+        (["**", "!**/kee?"], True),
+        (["kee*", "!keep", "k*"], False),
+    ],
+)
+def test_the_last_line_that_matches_decides(lines, kept):
+    assert Rules(lines).excludes("keep") is not kept
+
+
+def test_an_exception_above_is_one_for_what_is_below():
+    assert not excluded("a/b/c", "a/b", "!a")
+    assert excluded("a/b/c", "!a", "a/b")
+
+
+@pytest.mark.parametrize(
+    ("exception", "directory", "leads"),
+    [
+        ("!a/b/c", "a", True),
+        ("!a/b/c", "a/b", True),
+        ("!a/b/c", "a/b/c", False),
+        ("!a/b/c", "b", False),
+        ("!a/*/c", "a/x", True),
+        ("!*", "a", False),
+        ("!**/c", "any/where", True),
+        ("!a/**", "b", False),
+        ("!a/x**", "a/b", True),
+        ("a/b/c", "a", False),
+    ],
+)
+def test_where_an_exception_may_be(exception, directory, leads):
+    assert Rules(["**", exception]).may_keep_below(directory) is leads
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["[]a]", "[-]", "[x-]", "[-x]", "a\\", "[a-b-c]", "[", "[^", "[^bc", "a[", "[z-a]", "!", "! "],
+)
+def test_what_is_no_pattern_is_told_with_its_line(pattern):
+    with pytest.raises(BadPattern, match=r"^mine, line 2: .* syntax error in pattern: "):
+        Rules(["fine", pattern], "mine")
+
+
+NAMES = st.sampled_from(["a", "b", "ab", "a.c", ".b", "a-b"])
+PARTS = st.sampled_from(["a", "b", "ab", "*", "a*", "*.c", "?", ".b", "[ab]", "[a-c]*", "a?c"])
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+PATTERNS = st.builds(
+    lambda sign, slash, parts, end: sign + slash + "/".join(parts) + end,
+    st.sampled_from(["", "", "!"]),
+    st.sampled_from(["", "/"]),
+    st.lists(PARTS, min_size=1, max_size=3),
+    st.sampled_from(["", "/", " "]),
+)
+
+
+@given(st.lists(PATTERNS, max_size=4), PATHS)
+def test_single_paths_are_judged_as_docker_py_judges_them(lines, path):
+    """But for `**`, which docker-py looks for above a path at one depth alone."""
+    build = pytest.importorskip("docker.utils.build")
+    assert Rules(lines).excludes(path) == build.PatternMatcher(lines).matches(path)
+
+
+@given(
+    st.lists(PATTERNS.filter(lambda line: line[0] != "!"), max_size=2),
+    st.lists(st.sampled_from(["**/", "a/**/", "**/a/", "*/**/"]), min_size=1, max_size=2),
+    PARTS,
+    st.lists(PATHS, min_size=1, max_size=6),
+)
+def test_a_tree_is_walked_as_docker_py_walks_it(lines, stars, last, paths):
+    build = pytest.importorskip("docker.utils.build")
+    lines = [*lines, *(f"{star}{last}" for star in stars)]
+    with tempfile.TemporaryDirectory() as root:
+        for path in paths:
+            os.makedirs(os.path.join(root, path), exist_ok=True)
+        theirs = set(build.PatternMatcher(lines).walk(root))
+        rules = Rules(lines)
+        ours = {
+            os.path.relpath(os.path.join(above, name), root)
+            for above, names, _ in os.walk(root)
+            for name in names
+        }
+        assert {path for path in ours if not rules.excludes(path)} == theirs
