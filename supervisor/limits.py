@@ -38,11 +38,27 @@ HELPERS_AT_ONCE = 8
 """Threads that start processes for containers' files (`cp`, `diff`, `export`): a few ms each. How
 many such processes there are is not limited: a slow client must not keep others from copying."""
 
+STORE_AT_ONCE = 8
+"""Threads that read and write the image store for pulls and pushes: disk work, and compression."""
+
+DOWNLOADS_AT_ONCE = 3
+"""Layers that are downloaded, and unpacked, at the same time: more share the same network and
+disk (Docker's default)."""
+
+UPLOADS_AT_ONCE = 5
+"""Layers that are uploaded at the same time (Docker's default)."""
+
 
 class Limits:
     """The limiters of one engine; made inside its event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, downloads: int = DOWNLOADS_AT_ONCE, uploads: int = UPLOADS_AT_ONCE) -> None:
+        """Make them all.
+
+        Args:
+            downloads: Layers from registries at the same time.
+            uploads: Layers to registries at the same time.
+        """
         self.starts = anyio.Semaphore(STARTS_AT_ONCE, fast_acquire=True)
         self.restarts = anyio.Semaphore(RESTARTS_AT_ONCE, fast_acquire=True)
         self.comebacks = anyio.Semaphore(COMEBACKS_AT_ONCE, fast_acquire=True)
@@ -53,4 +69,7 @@ class Limits:
         self.readers = anyio.CapacityLimiter(READERS_AT_ONCE)
         self.sources = anyio.CapacityLimiter(SOURCES_AT_ONCE)
         self.helpers = anyio.CapacityLimiter(HELPERS_AT_ONCE)
+        self.images = anyio.CapacityLimiter(STORE_AT_ONCE)
+        self.downloads = anyio.Semaphore(downloads, fast_acquire=True)
+        self.uploads_to_registries = anyio.Semaphore(uploads, fast_acquire=True)
         self.uploads = Uploads()
