@@ -126,23 +126,27 @@ class StagingJob(UnpackJob[StagedArchive]):
     def __init__(
         self,
         directory: Path,
-        keep: Callable[[Path], Path],
+        kept: Path,
         forget: Callable[[Path], None],
     ) -> None:
         """Starts the child.
 
         Args:
             directory: Where it works; gone at its end.
-            keep: Gives the place where the files are to be after that.
+            kept: Where the files are to be after that.
             forget: Told of either, once it is gone.
 
         Raises:
             OSError: No descriptors, no disk, no process; nothing is left.
         """
-        self._keep = keep
+        self._kept = kept
         self._begin(directory, forget, "archive")
 
     def _made(self, report: Report) -> StagedArchive:
-        kept = self._keep(self._directory)
-        self._directory.rename(kept)
-        return StagedArchive(kept, of_report(report["members"]), self._forget)
+        self._directory.rename(self._kept)
+        return StagedArchive(self._kept, of_report(report["members"]), self._forget)
+
+    def _remove(self) -> None:
+        super()._remove()
+        if not self._kept.exists():
+            self._forget(self._kept)

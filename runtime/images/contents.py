@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.images import catalogue, configuration
+from runtime.images.archive_members import StagingJob
 from runtime.images.blobs import Blobs
-from runtime.images.errors import ImportFailed
+from runtime.images.errors import ImportFailed, StoreCorrupted
 from runtime.images.layers import Layers
 from runtime.images.lookup import Known
 from runtime.images.model import Image, Layer
@@ -85,6 +86,7 @@ class Contents:
             parent=listed.parents.get(image_id, ""),
             digests=listed.digests_of(image_id),
             manifest=listed.manifests.get(image_id, ""),
+            tagged_ns=listed.tagged.get(image_id, 0),
         )
 
     def save(self, changed: catalogue.Catalogue, new: Image | None = None) -> None:
@@ -97,10 +99,11 @@ class Contents:
         images = dict(self.known.images)
         if new is not None:
             images[new.id] = new
+        names = changed.names()
         self.known = Known(
             changed,
             {
-                image_id: _with_names(image, changed)
+                image_id: _as_listed(image, changed, *names.get(image_id, ((), ())))
                 for image_id, image in images.items()
                 if image_id in changed.images
             },
@@ -117,12 +120,29 @@ class Contents:
         Raises:
             ImportFailed: The child can't be started.
         """
-        directory = self.staging / f"import-{secrets.token_hex(8)}"
-        self._jobs.add(directory)
+        directory = self._new_place("import")
         try:
             return UnpackJob(directory, commit, self._jobs.discard, is_layer=is_layer)
         except OSError as error:
             raise ImportFailed(f"cannot begin to make an image: {error}") from error
+
+    def begin_staging(self) -> StagingJob:
+        """Starts taking an archive of images apart; what the job gives must be removed.
+
+        Raises:
+            ImportFailed: The child can't be started.
+        """
+        directory = self._new_place("import")
+        try:
+            return StagingJob(directory, self._new_place("archive"), self._jobs.discard)
+        except OSError as error:
+            raise ImportFailed(f"cannot begin to load images: {error}") from error
+
+    def _new_place(self, what: str) -> Path:
+        """A name in staging of something that is worked on, until it is forgotten."""
+        place = self.staging / f"{what}-{secrets.token_hex(8)}"
+        self._jobs.add(place)
+        return place
 
     def is_in_hand(self, staged: Path) -> bool:
         """Whether somebody works on what is in staging there."""
@@ -158,6 +178,14 @@ class Contents:
                 taken.append((diff_id, directory))
         return taken
 
+    def catalogue_trouble(self) -> str:
+        """How the catalogue on disk differs from what is known, in words; empty if it does not."""
+        try:
+            there = catalogue.load(self._index)
+        except (OSError, StoreCorrupted) as error:
+            return str(error)
+        return "" if there == self.known.catalogue else "it is not what the engine has written"
+
     def layer_blobs(self) -> set[str]:
         """The digests of the archives of all layers in use. Reads files."""
         found: list[Layer | None] = [self.layers.find(one) for one in self.layers_in_use()]
@@ -173,9 +201,12 @@ def discard(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _with_names(image: Image, listed: catalogue.Catalogue) -> Image:
-    tags, digests = listed.tags_of(image.id), listed.digests_of(image.id)
-    manifest = listed.manifests.get(image.id, "")
-    if (image.tags, image.digests, image.manifest) == (tags, digests, manifest):
+def _as_listed(
+    image: Image, listed: catalogue.Catalogue, tags: tuple[str, ...], digests: tuple[str, ...]
+) -> Image:
+    """The image with what the list says of it."""
+    manifest, tagged_ns = listed.manifests.get(image.id, ""), listed.tagged.get(image.id, 0)
+    known = (image.tags, image.digests, image.manifest, image.tagged_ns)
+    if known == (tags, digests, manifest, tagged_ns):
         return image
-    return replace(image, tags=tags, digests=digests, manifest=manifest)
+    return replace(image, tags=tags, digests=digests, manifest=manifest, tagged_ns=tagged_ns)

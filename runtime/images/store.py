@@ -19,13 +19,16 @@ no lock and no disk, so it suits the event loop. `begin_import` starts a process
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtime.images import adding, configuration, lookup, references, removal
 from runtime.images.adding import New, checked_name
+from runtime.images.archive_members import StagingJob
 from runtime.images.changes import apply_changes
+from runtime.images.checking import StoreCheck
 from runtime.images.contents import Contents, discard
 from runtime.images.errors import BuiltInImage, InvalidReference, StoreCorrupted
 from runtime.images.holding import Hold
@@ -178,6 +181,10 @@ class ImageStore:
             found.append(self._host.image())
         return found
 
+    def check(self) -> StoreCheck:
+        """A check of all that is here; see `checking`."""
+        return StoreCheck(self._contents)
+
     # --- changing ---
 
     def hold(self) -> Hold:
@@ -221,8 +228,10 @@ class ImageStore:
 
         Raises:
             InvalidReference, BuiltInImage: Before anything is started.
+            ImportRefused: It has as many layers as there can be.
             ImportFailed: The child can't be started.
         """
+        configuration.check_count(len(parent.diff_ids) + 1 if parent else 1)
         new = New(checked_name(name), step, dict(inherited), parent, is_step=True)
         return self._begin(new)
 
@@ -250,6 +259,17 @@ class ImageStore:
         return self._contents.begin_unpacking(
             lambda unpacked: adding.commit(self._contents, unpacked, new), is_layer=new.is_step
         )
+
+    def begin_staging(self) -> StagingJob:
+        """Starts taking an archive of images apart, in the way of an import.
+
+        What the job's `finish` gives is named by the archive alone: see `archive_members`. It must
+        be removed in the end.
+
+        Raises:
+            ImportFailed: The child can't be started.
+        """
+        return self._contents.begin_staging()
 
     def import_file(
         self,
@@ -304,8 +324,9 @@ class ImageStore:
                 f"{HOST_NAME} can have no other name: it is the image of this machine, and "
                 "becomes another one when the machine changes",
             )
+            now = time.time_ns()
             self._contents.save(
-                self._contents.known.catalogue.with_image(image.id, image.created_ns, tag)
+                self._contents.known.catalogue.with_image(image.id, now, tag, tagged_ns=now)
             )
             return self._contents.known.images[image.id]
 
@@ -350,8 +371,9 @@ class ImageStore:
                 for blob in filter(None, (one.id, one.manifest)):
                     self._blobs.discard(blob)
                 done.append(Deleted(one.id))
-                garbage += self._contents.take_unused(one.diff_ids)
-        done.extend(Deleted(diff_id) for diff_id, _ in garbage)
+                taken = self._contents.take_unused(reversed(one.diff_ids))
+                done.extend(Deleted(diff_id) for diff_id, _ in taken)
+                garbage += taken
         for _, directory in garbage:
             discard(directory)
         return done
@@ -392,7 +414,7 @@ class ImageStore:
         child = image
         while (parent := self._contents.known.images.get(child.parent)) is not None:
             others = set(self._contents.known.catalogue.children_of(parent.id)) - {child.id}
-            if parent.tags or others or list(in_use(parent.id)):
+            if parent.tags or parent.digests or others or list(in_use(parent.id)):
                 break
             found.append(parent)
             child = parent

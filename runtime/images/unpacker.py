@@ -32,6 +32,7 @@ _INPUT = 0
 def main(directory: str, result: str, kind: str, blob: str) -> None:
     """Unpacks stdin into `directory` and reports. Never raises: the report is the answer."""
     result_fd, blob_fd = int(result), int(blob)
+    report: dict[str, Any]
     try:
         # Its first bytes are compared, not parsed: they say what is to be imported while we can.
         archive = Archive(_INPUT, blob_fd)
@@ -51,8 +52,8 @@ def main(directory: str, result: str, kind: str, blob: str) -> None:
     except Exception as error:  # noqa: BLE001 - a bug of ours must reach the user as words
         report = {"error": f"cannot unpack: {type(error).__name__}: {error}", "kind": "failed"}
     # Of an archive of images there may be more to tell than a pipe takes at once.
-    with open(result_fd, "wb", closefd=False) as result:
-        result.write(json.dumps(report).encode() + b"\n")
+    with open(result_fd, "wb", closefd=False) as told:
+        told.write(json.dumps(report).encode() + b"\n")
     # No clean-up of the interpreter: the reading thread may be blocked on stdin.
     sys.stdout.flush()
     os._exit(0)
