@@ -9,6 +9,8 @@ import os
 import stat
 from pathlib import Path
 
+from supervisor.registries.configuration import RegistryOptions
+
 BACKENDS = ("asyncio", "trio", "uvloop")
 
 
@@ -26,6 +28,7 @@ class Settings:
         backend: One of `BACKENDS`.
         debug: Log at debug level.
         respawn: Should this supervisor die, the shim starts another.
+        registries: How registries are reached.
     """
 
     root: Path
@@ -33,6 +36,7 @@ class Settings:
     backend: str = "asyncio"
     debug: bool = False
     respawn: bool = False
+    registries: RegistryOptions = dataclasses.field(default_factory=RegistryOptions)
 
     @property
     def containers(self) -> Path:

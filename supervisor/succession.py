@@ -32,6 +32,7 @@ def arguments(settings: Settings) -> list[str]:
         words.append("--no-respawn")
     if settings.debug:
         words.append("--debug")
+    words += settings.registries.words()
     return words
 
 

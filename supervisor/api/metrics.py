@@ -18,9 +18,9 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from supervisor.api.messages import Reply, Request
-from supervisor.api.release import VERSION
 from supervisor.counts import CAUSES, LAG
 from supervisor.engine import Engine
+from supervisor.release import VERSION
 from supervisor.states import State
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from supervisor.api.create import architecture
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.limits import cpus, pure_v2
 from supervisor.api.messages import Reply, Request
-from supervisor.api.release import VERSION
 from supervisor.api.router import NEWEST, OLDEST, version_text
 from supervisor.engine import Engine
 from supervisor.errors import Unsupported
+from supervisor.release import VERSION
 from supervisor.states import State
 
 _encode = msgspec.json.Encoder().encode

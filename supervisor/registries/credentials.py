@@ -71,6 +71,8 @@ def from_object(found: object) -> Credentials | None:
         if not isinstance(value, str | None):
             raise _malformed(f"its {name} is no text")
         texts[name] = value or ""
+    if not (texts["registrytoken"].isascii() and texts["registrytoken"].isprintable()):
+        raise _malformed("its registrytoken is no token")
     username, password = texts["username"], texts["password"]
     if texts["auth"] and not username:
         username, password = _split(texts["auth"])

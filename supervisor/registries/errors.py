@@ -1,16 +1,18 @@
 """What registries refuse, or do wrong, as one tree over `supervisor.errors.EngineError`.
 
     RegistryError                   status  meaning
-    ├── RegistryUnreachable         500     no connection, broken off, or silent for too long
+    ├── RegistryUnreachable         500     broken off, or silent for too long
+    │   └── Refused                         no connection at all
     ├── RegistryFault               500     it answers with a 5xx, or not as a registry does
     ├── TooManyRequests             429     the registry's own limit (`toomanyrequests: …`)
-    ├── Unauthorized                401     it wants to know who asks, or knows and does not agree
+    ├── Unauthorized                500     it wants to know who asks, or knows and does not agree
+    │   └── LoginRefused            401     … asked by `POST /auth`
     ├── Denied                      403     this name may not be written to, or read
     ├── NotThere                    404
     │   ├── PullDenied                      no such repository, or not for everybody
     │   ├── ManifestUnknown                 the repository has no such tag or digest
     │   ├── RepositoryUnknown
-    │   ├── BlobUnknown
+    │   ├── BlobUnknown, UploadUnknown
     │   └── NoMatchingPlatform              a manifest list without this machine's platform
     ├── WrongContent                500     a digest or a size that is not what was announced
     └── UnsupportedManifest         400     schema 1, or a media type that is no image
@@ -20,8 +22,6 @@ Texts are those that Docker's users and tools know, with what to do next where D
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from supervisor.errors import EngineError
 
 
@@ -30,9 +30,11 @@ class RegistryError(EngineError):
 
     Attributes:
         temporary: Whether the same may succeed a little later: who can begin anew, may try again.
+        retry_after: Seconds that the registry asks to wait before that, if it does.
     """
 
-    temporary: ClassVar[bool] = False
+    temporary: bool = False
+    retry_after: float | None = None
 
 
 class RegistryUnreachable(RegistryError):
@@ -47,14 +49,29 @@ class RegistryFault(RegistryError):
     temporary = True
 
 
+class Refused(RegistryUnreachable):
+    """Nobody listens there, or there is no such host: a moment later it is no different."""
+
+    temporary = False
+
+
 class TooManyRequests(RegistryError):
-    """The registry's limit was reached, also after the wait that it asked for."""
+    """The registry's own limit was reached."""
 
     status = 429
+    temporary = True
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unauthorized(RegistryError):
-    """No credentials, or wrong ones."""
+    """No credentials, or wrong ones. Its status is Docker's: with 401 clients would ask anew."""
+
+
+class LoginRefused(Unauthorized):
+    """A login was tried, and the registry does not agree."""
 
     status = 401
 
@@ -97,6 +114,12 @@ class RepositoryUnknown(NotThere):
 
 class BlobUnknown(NotThere):
     """The repository has no such blob, although one of its manifests names it."""
+
+
+class UploadUnknown(NotThere):
+    """The registry has forgotten an upload that was under way."""
+
+    temporary = True
 
 
 class NoMatchingPlatform(NotThere):

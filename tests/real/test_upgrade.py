@@ -133,7 +133,7 @@ def test_another_version_takes_over_and_its_shim_too(installed):
     container = engine.run("sh", "-c", "until [ -e /tmp/go ]; do sleep 0.02; done; exit 5")
     pid, shim = engine.inspect(container)["State"]["Pid"], engine.shim_pid
     before = engine.get("/version").json["Version"]
-    release = place / "supervisor/api/release.py"
+    release = place / "supervisor/release.py"
     release.write_text(release.read_text().replace(f'"{before}"', '"99.0"'))
     with (place / "runtime/shim.py").open("a") as file:
         file.write("\n# another version\n")

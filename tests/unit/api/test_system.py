@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.api.release import VERSION
+from supervisor.release import VERSION
 from supervisor.states import State
 from tests.unit.api.test_containers import add
 

@@ -1,0 +1,288 @@
+"""HTTP to registries: one pool for each host, made at its first use, closed when it is idle.
+
+httpx does the HTTP. Its import takes a third of a second, and certificates and proxies are the
+disk's and the environment's matter, so all of this is done in a thread, and not at our start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.cookiejar
+import importlib
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from supervisor.registries import certificates, failures, proxies
+from supervisor.registries.errors import RegistryFault
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+IDLE_S = 5.0
+"""Nothing was asked for so long: all connections are closed."""
+
+
+class Patience(NamedTuple):
+    """How long a registry may take, in seconds; a whole blob may take any time.
+
+    Attributes:
+        connect: Until it is connected, TLS included.
+        silence: Between two pieces, either way.
+    """
+
+    connect: float = 30.0
+    silence: float = 60.0
+
+
+class Origin(NamedTuple):
+    """Who is talked to.
+
+    Attributes:
+        scheme: http or https.
+        host: Without brackets, in lower case.
+        verify: Whether its certificate has to be good.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    verify: bool = True
+
+    @classmethod
+    def of(cls, url: str, *, verify: bool = True) -> Origin:
+        """The origin of a URL. Raises ValueError where it has none."""
+        return cls(*proxies.host_and_port(url), verify)
+
+    @property
+    def authority(self) -> str:
+        """HOST, or HOST:PORT where the port is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == proxies.DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def same_as(self, other: Origin) -> bool:
+        """Whether a secret for the one may be shown to the other."""
+        return self[:3] == other[:3]
+
+
+class _Pool(NamedTuple):
+    client: httpx.AsyncClient
+    stamp: certificates.Stamp
+
+
+class Answer:
+    """An answer whose head has come.
+
+    Attributes:
+        status: Of HTTP.
+        headers: Case does not matter.
+        method: What was asked.
+        url: Who answers, without a query: it may hold secrets.
+        origin: Who answers.
+    """
+
+    def __init__(self, response: httpx.Response, origin: Origin, where: failures.Where) -> None:
+        self._response = response
+        self._where = where
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.method = where.method
+        self.url = where.url
+        self.origin = origin
+
+    def every(self, name: str) -> list[str]:
+        """All values of a header that may come several times."""
+        return self._response.headers.get_list(name)
+
+    @property
+    def length(self) -> int | None:
+        """The announced Content-Length, None if there is none."""
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes.
+
+        Raises:
+            RegistryUnreachable: It breaks off, or stalls.
+        """
+        with failures.told(self._where):
+            # It is a generator, whatever its annotation says.
+            raw_pieces = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
+            async with contextlib.aclosing(raw_pieces) as raw:
+                async for piece in raw:
+                    yield piece
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            RegistryFault: It has more than `limit` bytes.
+            RegistryUnreachable: It breaks off, or stalls.
+        """
+        found, size = [], 0
+        async with contextlib.aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                found.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise RegistryFault(
+                        f"{self._where}: the answer has more than the {limit} bytes that are read"
+                    )
+        return b"".join(found)
+
+
+class Connections:
+    """All connections to registries, proxies and token servers.
+
+    Args:
+        agent: The User-Agent.
+        tasks: Where idle connections are closed; without, `aclose` does it.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        patience: Patience,
+        directory: Path = certificates.CERTIFICATES,
+        tasks: TaskGroup | None = None,
+    ) -> None:
+        self._agent = agent
+        self._patience = patience
+        self._directory = directory
+        self._tasks = tasks
+        self._pools: dict[Origin, _Pool] = {}
+        self._outdated: list[httpx.AsyncClient] = []
+        self._making = anyio.Lock()
+        self._busy = 0
+        self._quiet_since = 0.0
+        self._watching = False
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        verify: bool,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterator[bytes] = b"",
+    ) -> AsyncGenerator[Answer, None]:
+        """Ask, and read the answer while the block runs. Nothing is followed or tried again.
+
+        Raises:
+            RegistryUnreachable: Nobody answers.
+            RegistryFault: What answers speaks no HTTP, or the address is none.
+        """
+        try:
+            origin = Origin.of(url, verify=verify)
+        except ValueError:
+            raise RegistryFault(f"the registry sends to {url.partition('?')[0]}: no address") from (
+                None
+            )
+        where = failures.Where(method, url.partition("?")[0], origin.host, origin.port)
+        self._busy += 1
+        try:
+            client = await self._client(origin)
+            with failures.told(where):
+                request = client.build_request(
+                    method,
+                    url,
+                    content=content,
+                    headers={"User-Agent": self._agent, "Accept-Encoding": "identity", **headers},
+                )
+                # Two readers of addresses must agree on whom a secret is for.
+                port = request.url.port or proxies.DEFAULT_PORTS[origin.scheme]
+                if (request.url.scheme, request.url.host, port) != origin[:3]:
+                    raise RegistryFault(f"the registry sends to {where.url}: no address")
+                response = await client.send(request, stream=True, auth=None)
+            try:
+                yield Answer(response, origin, where)
+            finally:
+                await response.aclose()
+        finally:
+            self._busy -= 1
+            self._quiet_since = time.monotonic()
+            self._watch()
+
+    async def aclose(self) -> None:
+        """Close all."""
+        clients = [pool.client for pool in self._pools.values()] + self._outdated
+        self._pools, self._outdated = {}, []
+        for client in clients:
+            await client.aclose()
+
+    def _watch(self) -> None:
+        if self._tasks is not None and not self._watching:
+            self._watching = True
+            self._tasks.start_soon(self._close_when_idle)
+
+    async def _close_when_idle(self) -> None:
+        try:
+            idle = False
+            while not idle:
+                await anyio.sleep(IDLE_S)
+                idle = not self._busy and time.monotonic() - self._quiet_since >= IDLE_S
+            await self.aclose()
+        finally:
+            self._watching = False
+
+    async def _client(self, origin: Origin) -> httpx.AsyncClient:
+        async with self._making:
+            library = await anyio.to_thread.run_sync(_library)
+            directory = self._directory / origin.authority
+            stamp = certificates.Stamp()
+            if origin.scheme == "https":
+                stamp = await anyio.to_thread.run_sync(certificates.stamp, directory)
+            pool = self._pools.get(origin)
+            if pool is not None and pool.stamp == stamp:
+                return pool.client
+            if pool is not None:
+                self._outdated.append(pool.client)  # somebody may be reading from it
+            client = await anyio.to_thread.run_sync(self._make, library, origin, directory)
+            self._pools[origin] = _Pool(client, stamp)
+            return client
+
+    def _make(self, library: Any, origin: Origin, directory: Path) -> httpx.AsyncClient:  # noqa: ANN401
+        context: ssl.SSLContext | bool = False
+        if origin.scheme == "https":
+            context = certificates.context(directory, verify=origin.verify)
+        proxy = proxies.from_environment(os.environ).of(origin.scheme, origin.host, origin.port)
+        connect, silence = self._patience
+        try:
+            client: httpx.AsyncClient = library.AsyncClient(
+                verify=context,
+                proxy=proxy or None,
+                trust_env=False,
+                follow_redirects=False,
+                timeout=library.Timeout(silence, connect=connect, pool=None),
+                limits=library.Limits(max_connections=None, max_keepalive_connections=16),
+                cookies=http.cookiejar.CookieJar(
+                    http.cookiejar.DefaultCookiePolicy(allowed_domains=())
+                ),
+            )
+        except (ValueError, ImportError) as error:
+            raise RegistryFault(
+                f"cannot use the proxy {proxies.masked(proxy)}: {error}; see HTTP_PROXY, "
+                "HTTPS_PROXY and NO_PROXY in the engine's environment"
+            ) from error
+        return client
+
+
+@functools.cache
+def _library() -> ModuleType:
+    for name in ("httpx", "httpcore"):
+        # They log addresses, in whose queries there may be secrets.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return importlib.import_module("httpx")
