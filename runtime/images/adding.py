@@ -158,7 +158,10 @@ def _add(contents: Contents, new: New, layer: Layer | None) -> Image:
     image_id = digest_of(blob)
     try:
         contents.blobs.put(blob)
-        listed = contents.known.catalogue.with_image(image_id, created_ns, new.tag, parent_id)
+        tagged_ns = created_ns if new.tag else 0
+        listed = contents.known.catalogue.with_image(
+            image_id, created_ns, new.tag, parent_id, tagged_ns=tagged_ns
+        )
         contents.save(listed, contents.read(image_id, listed))
     except BaseException:
         contents.blobs.discard(image_id)

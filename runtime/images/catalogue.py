@@ -1,15 +1,16 @@
 """repositories.json: which images the store has, and what they are called.
 
     {"version": 2,
-     "images": {"sha256:<hex>": {"added_ns": <int>, "parent": "sha256:<hex>",
-                                 "manifest": "sha256:<hex>"}},
+     "images": {"sha256:<hex>": {"added_ns": <int>, "tagged_ns": <int>,
+                                 "parent": "sha256:<hex>", "manifest": "sha256:<hex>"}},
      "tags": {"busybox:latest": "sha256:<hex>"},
      "digests": {"busybox@sha256:<hex>": "sha256:<hex>"}}
 
 This file is the point of commit: a blob or layer that it leads to was complete before it was
 written, one that it does not lead to is garbage. Untagged images are in `images` alone. A parent is
 there for what was committed, and stays as long as its children do. A manifest is there for what
-came with one. Version 1 knew neither manifests nor digests.
+came with one, and tagged_ns for what was given a name on this machine. Version 1 knew none of
+manifests, digests and tagged_ns.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Catalogue:
         parents: Image id -> id of the image that it was made of, where there is one.
         digests: `name@sha256:…` in the short form -> image id.
         manifests: Image id -> digest of the manifest that it came with, where there is one.
+        tagged: Image id -> ns since the epoch when it was last given a name here, if ever.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -45,6 +47,15 @@ class Catalogue:
     parents: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     manifests: dict[str, str] = field(default_factory=dict)
+    tagged: dict[str, int] = field(default_factory=dict)
+
+    def names(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Image id -> its tags and its digests, both sorted; of those that have any."""
+        found: dict[str, tuple[list[str], list[str]]] = {}
+        for kind, names in enumerate((self.tags, self.digests)):
+            for name in sorted(names):
+                found.setdefault(names[name], ([], []))[kind].append(name)
+        return {image_id: (tuple(one[0]), tuple(one[1])) for image_id, one in found.items()}
 
     def tags_of(self, image_id: str) -> tuple[str, ...]:
         """The names of an image, sorted."""
@@ -66,6 +77,7 @@ class Catalogue:
         parent: str = "",
         digests: Iterable[str] = (),
         manifest: str = "",
+        tagged_ns: int = 0,
     ) -> Catalogue:
         """Adds an image, or names to one; a name that another image has moves to it."""
         images = self.images | {image_id: self.images.get(image_id, added_ns)}
@@ -76,6 +88,7 @@ class Catalogue:
             parents=self.parents | ({image_id: parent} if parent else {}),
             digests=self.digests | dict.fromkeys(digests, image_id),
             manifests=self.manifests | ({image_id: manifest} if manifest else {}),
+            tagged=self.tagged | ({image_id: tagged_ns} if tagged_ns else {}),
         )
 
     def without_names(self, names: Iterable[str]) -> Catalogue:
@@ -95,6 +108,7 @@ class Catalogue:
             parents={i: parent for i, parent in self.parents.items() if i != image_id},
             digests={name: i for name, i in self.digests.items() if i != image_id},
             manifests={i: one for i, one in self.manifests.items() if i != image_id},
+            tagged={i: at for i, at in self.tagged.items() if i != image_id},
         )
 
     def save(self, path: Path) -> None:
@@ -109,6 +123,7 @@ class Catalogue:
                 image_id: {"added_ns": added}
                 | ({"parent": self.parents[image_id]} if image_id in self.parents else {})
                 | ({"manifest": self.manifests[image_id]} if image_id in self.manifests else {})
+                | ({"tagged_ns": self.tagged[image_id]} if image_id in self.tagged else {})
                 for image_id, added in self.images.items()
             },
             "tags": self.tags,
@@ -144,6 +159,11 @@ def load(path: Path) -> Catalogue:
             for image_id, entry in document["images"].items()
             if entry.get("manifest")
         }
+        tagged = {
+            image_id: int(entry["tagged_ns"])
+            for image_id, entry in document["images"].items()
+            if entry.get("tagged_ns")
+        }
         tags = {str(tag): str(image_id) for tag, image_id in document["tags"].items()}
         named = document.get("digests", {}) if version == _OLDEST else document["digests"]
         digests = {str(name): str(image_id) for name, image_id in named.items()}
@@ -160,7 +180,7 @@ def load(path: Path) -> Catalogue:
     for name, image_id in (*tags.items(), *digests.items()):
         if image_id not in images:
             raise _corrupted(path, f"{name} names an image that is not listed")
-    return Catalogue(images, tags, parents, digests, manifests)
+    return Catalogue(images, tags, parents, digests, manifests, tagged)
 
 
 def _corrupted(path: Path, words: str) -> StoreCorrupted:

@@ -161,6 +161,7 @@ def decode(
     parent: str = "",
     digests: tuple[str, ...] = (),
     manifest: str = "",
+    tagged_ns: int = 0,
 ) -> Image:
     """An image from its blob.
 
@@ -189,6 +190,8 @@ def decode(
         container_image=container_config.get("Image") or "",
         digests=digests,
         manifest=manifest,
+        tagged_ns=tagged_ns,
+        variant=document.get("variant") or "",
     )
 
 

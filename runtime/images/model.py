@@ -31,6 +31,8 @@ class Image:
         container_image: What that container's image was called.
         digests: `name@sha256:…` in the short form, sorted: what registries call it.
         manifest: `sha256:…` of the manifest that it came with; empty if it came with none.
+        tagged_ns: When it was last given a name on this machine, ns since the epoch; 0 for never.
+        variant: Of the architecture, such as v8; often empty.
         base: `host` where its layers lie on the built-in image, whose files are this machine's.
     """
 
@@ -52,6 +54,8 @@ class Image:
     container_image: str = ""
     digests: tuple[str, ...] = ()
     manifest: str = ""
+    tagged_ns: int = 0
+    variant: str = ""
 
     @property
     def hex(self) -> str:
