@@ -22,7 +22,6 @@ import sys
 
 from runtime import archive_view
 from runtime.archive_order import FAILED, REFUSED, UNREAD, Refused
-from runtime.errors import InitRefused
 from runtime.images.confinement import confine, die_with_reader
 
 TYPE_CHECKING = False
@@ -71,7 +70,7 @@ def main(order_fd: int, result_fd: int) -> None:
 def _carry_out(order_fd: int, result_fd: int, tell: Tell) -> object:
     order = json.loads(os.pread(order_fd, os.fstat(order_fd).st_size, 0))
     os.close(order_fd)
-    work = _WORK[order["kind"]](order, tell)
+    work = (_WORK.get(order["kind"]) or _of_a_build)(order, tell)
 
     def inside(*, confined: bool = True) -> None:
         if confined:
@@ -133,21 +132,14 @@ def _export(order: dict[str, Any], tell: Tell) -> Work:
 
 
 def _write(order: dict[str, Any], tell: Tell) -> Work:
-    from runtime import users
+    from runtime import archive_owner
     from runtime.archive_extraction import Extraction
     from runtime.images.tar_source import Archive, TarSource
 
     def work(inside: Inside) -> object:
         archive_view.enter(order["view"], with_mounts=True)
         inside()
-        owner: tuple[int, int] | None = None
-        if order["owner"] is not None:
-            files = (_content(b"/etc/passwd"), _content(b"/etc/group"))
-            try:
-                found = users.resolve(os.fsencode(order["owner"]), *files)
-            except InitRefused as refused:
-                raise Refused(REFUSED, str(refused)) from None
-            owner = found.uid, found.gid
+        owner = None if order["owner"] is None else archive_owner.resolve(order["owner"])
         extraction = Extraction(
             TarSource(Archive(_INPUT)),
             os.fsencode(order["path"]),
@@ -159,18 +151,6 @@ def _write(order: dict[str, Any], tell: Tell) -> Work:
         return {"warnings": dict(extraction.warnings)}
 
     return work
-
-
-def _content(path: bytes) -> bytes:
-    """A small file of the container's, b"" if there is none that can be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, 4 * 1024 * 1024)
-        finally:
-            os.close(fd)
-    except OSError:
-        return b""
 
 
 def _changes(order: dict[str, Any], _tell: Tell) -> Work:
@@ -212,6 +192,12 @@ def _between_layers(order: dict[str, Any], inside: Inside) -> tuple[int, int]:
 
 def _hidden(order: dict[str, Any]) -> list[bytes]:
     return [os.fsencode(path) for path in order["hidden"]]
+
+
+def _of_a_build(order: dict[str, Any], _tell: Tell) -> Work:
+    from runtime.building import work
+
+    return work.KINDS[order["kind"]](order)
 
 
 _WORK = {

@@ -45,7 +45,7 @@ class ArchiveJob:
         Args:
             order: See `runtime.archive_order`.
             container: The pidfd of the init whose files are meant; -1 for a view without one.
-            output: Where a `layer` is to be written; it stays the caller's.
+            output: Where a `layer`, or that of a `copy`, is to be written; it stays the caller's.
 
         Raises:
             OSError: No descriptors, no process; nothing is left.
@@ -55,11 +55,11 @@ class ArchiveJob:
             spelled = kernel.memfd_sealed("mdocker-order", json.dumps(order).encode())
             theirs.callback(os.close, spelled)
             stdin = stdout = subprocess.DEVNULL
-            if order["kind"] == "write":
+            if order["kind"] in ("write", "context", "receive"):
                 stdin, self.input_fd = _pipe(theirs, ours)
             elif order["kind"] in ("read", "export"):
                 self.output_fd, stdout = _pipe(ours, theirs)
-            elif order["kind"] == "layer":
+            elif order["kind"] in ("layer", "copy"):
                 stdout = output
             self.result_fd, result = _pipe(ours, theirs)
             passed = [spelled, result] + ([container] if container >= 0 else [])

@@ -8,6 +8,15 @@
     changes    → a list of [path, kind]                                 upper beside lower
     layer      a tar of what has changed, with whiteouts, on a pipe     upper beside lower
 
+and by a build (`runtime.building`), in trees of its own:
+
+    context    directory, a tar on stdin                                of that directory alone
+    receive    directory, name, mtime_ns, a file on stdin → its sum     the same
+    text       directory, path, most → a small file's content, or null  the same
+    exclude    directory, rules: [keeps, regular expression]            the same
+    sources    roots (layers of each), sources → [kind, sum] of each    the roots
+    copy       the same, image (layers), destination → a layer          the roots and the image
+
 The order is JSON in a sealed memfd, the answers are lines of JSON on the result pipe:
 
     {"stat": {...}}                  `stat` and `read`: the path is there

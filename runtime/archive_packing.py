@@ -143,18 +143,22 @@ class Packing:
         first = self._linked.setdefault((status.st_dev, status.st_ino), as_name)
         if first == as_name:
             return False
-        entry = entry_of(as_name, status)
+        entry = self._entry(as_name, status)
         entry.kind, entry.target = headers.HARD_LINK, first
         self._write(entry.spell())
         return True
 
+    def _entry(self, as_name: bytes, status: os.stat_result) -> headers.Entry:
+        """The header of a file, without what its kind has beyond that."""
+        return entry_of(as_name, status)
+
     def _directory(self, as_name: bytes, status: os.stat_result, fd: int) -> None:
-        entry = entry_of(as_name, status)
+        entry = self._entry(as_name, status)
         entry.attributes = attributes_of(fd)
         self._write(entry.spell())
 
     def _special(self, parent: int, name: bytes, as_name: bytes, status: os.stat_result) -> None:
-        entry = entry_of(as_name, status)
+        entry = self._entry(as_name, status)
         if entry.kind == headers.SYMLINK:
             try:
                 entry.target = os.readlink(name, dir_fd=parent)
@@ -169,27 +173,31 @@ class Packing:
     def _file(self, parent: int, name: bytes, as_name: bytes) -> None:
         fd = os.open(name, _FILE, dir_fd=parent)
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return  # exchanged meanwhile: next time
-            entry = entry_of(as_name, status)
-            entry.attributes = attributes_of(fd)
-            size = status.st_size
-            pieces = _data_pieces(fd, size) if self._sparse else None
-            if pieces is None:
-                entry.size = size
-                self._write(entry.spell())
-                self._content(fd, 0, size)
-            else:
-                table = headers.sparse_map(pieces)
-                entry.real_size = size
-                entry.size = len(table) + sum(length for _, length in pieces)
-                self._write(entry.spell() + table)
-                for offset, length in pieces:
-                    self._content(fd, offset, length)
-            self._write(bytes(-entry.size % headers.BLOCK))
+            self._open_file(fd, as_name)
         finally:
             os.close(fd)
+
+    def _open_file(self, fd: int, as_name: bytes) -> None:
+        """Put in a file by its descriptor."""
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return  # exchanged meanwhile: next time
+        entry = self._entry(as_name, status)
+        entry.attributes = attributes_of(fd)
+        size = status.st_size
+        pieces = _data_pieces(fd, size) if self._sparse else None
+        if pieces is None:
+            entry.size = size
+            self._write(entry.spell())
+            self._content(fd, 0, size)
+        else:
+            table = headers.sparse_map(pieces)
+            entry.real_size = size
+            entry.size = len(table) + sum(length for _, length in pieces)
+            self._write(entry.spell() + table)
+            for offset, length in pieces:
+                self._content(fd, offset, length)
+        self._write(bytes(-entry.size % headers.BLOCK))
 
     def _content(self, fd: int, offset: int, length: int) -> None:
         """So many bytes from there; zeros for what the file has lost meanwhile."""

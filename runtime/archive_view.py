@@ -88,6 +88,34 @@ def _leave_mounts_behind() -> None:
     os.chroot(b".")
 
 
+def open_readonly(merged: bytes, layers: Sequence[bytes]) -> int:
+    """Open what layers show together, the topmost first, without devices and writable for nobody.
+
+    It is mounted on `merged`, above what may be mounted there already, which private mounts alone
+    may see.
+
+    Args:
+        layers: None for an empty tree.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    if not layers:
+        bits = flags.MS_RDONLY | flags.MS_NODEV | flags.MS_NOSUID | flags.MS_NOEXEC
+        DOOR.mount(b"tmpfs", merged, b"tmpfs", bits, b"mode=755,size=1m")
+    elif len(layers) == 1:
+        _bind_readonly(layers[0], merged)
+    else:
+        mount_readonly(merged, layers)
+    return os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _bind_readonly(source: bytes, target: bytes) -> None:
+    bits = flags.MS_RDONLY | flags.MS_NODEV | flags.MS_NOSUID | flags.MS_NOEXEC
+    DOOR.mount(source, target, None, flags.MS_BIND, None)
+    DOOR.mount(None, target, None, flags.MS_REMOUNT | flags.MS_BIND | bits, None)
+
+
 def mount_readonly(merged: bytes, layers: Sequence[bytes]) -> None:
     """Mount layers, the topmost first, so that nobody can write; private mounts alone may see it.
 

@@ -53,19 +53,8 @@ def open_layers(view: dict[str, Any]) -> tuple[int, int]:
     merged = os.fsencode(view["merged"])
     DOOR.unshare(flags.CLONE_NEWNS)
     DOOR.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
-    if len(lower) == 1:
-        _bind_readonly(lower[0], merged)
-    else:
-        archive_view.mount_readonly(merged, lower)
-    image = os.open(merged, _DIRECTORY)
-    _bind_readonly(os.fsencode(view["upper"]), merged)
-    return os.open(merged, _DIRECTORY), image
-
-
-def _bind_readonly(source: bytes, target: bytes) -> None:
-    bits = flags.MS_RDONLY | flags.MS_NODEV | flags.MS_NOSUID | flags.MS_NOEXEC
-    DOOR.mount(source, target, None, flags.MS_BIND, None)
-    DOOR.mount(None, target, None, flags.MS_REMOUNT | flags.MS_BIND | bits, None)
+    image = archive_view.open_readonly(merged, lower)
+    return archive_view.open_readonly(merged, [os.fsencode(view["upper"])]), image
 
 
 def compare(upper: int, below: int, hidden: Sequence[bytes] = ()) -> list[Change]:

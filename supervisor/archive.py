@@ -12,15 +12,11 @@ import os
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import anyio.lowlevel
-import anyio.to_thread
-import msgspec
-import structlog
 
 from runtime import archive_order as order
-from runtime.archive_job import PIPE_BYTES, ArchiveJob
-from supervisor import network_files
+from runtime.archive_job import ArchiveJob
+from supervisor import helper_process, network_files
 from supervisor.container import Container
 from supervisor.errors import (
     BadParameter,
@@ -30,17 +26,13 @@ from supervisor.errors import (
     NoSuchContainer,
     NotFound,
 )
+from supervisor.helper_process import HelperProcess, Unread
 from supervisor.lifecycle import settled
 from supervisor.mount_points import depth
 from supervisor.states import State
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
-
-log = structlog.get_logger()
-
-KILL_LIMIT_S = 10.0
-"""A killed helper that has not ended by then hangs in its disk; it is reaped when it does."""
 
 _TRIES = 5
 
@@ -51,50 +43,20 @@ class Forbidden(EngineError):
     status = 403
 
 
-class Unread(EngineFault):
-    """Who was to take the archive has ended: what it says counts."""
-
-
 class _ContainerEnded(Exception):
     """Its helper came too late into a container that ran a moment ago."""
 
 
-class Helper:
-    """One helper process at work.
-
-    Attributes:
-        job: Its ends.
-    """
+class Helper(HelperProcess):
+    """One helper process at work in a container's files."""
 
     def __init__(self, job: ArchiveJob, reference: str, path: str) -> None:
-        self.job = job
+        super().__init__(job, f"the process for the files of container {reference}")
         self._reference = reference
         self._path = path
-        self._unread = bytearray()
 
-    async def answer(self) -> dict[str, Any]:
-        """Wait for its next answer.
-
-        Raises:
-            EngineError: It refuses, or has ended without one.
-        """
-        looked_at = 0
-        while (end := self._unread.find(b"\n", looked_at)) < 0:
-            looked_at = len(self._unread)
-            piece = await _read(self.job.result_fd, PIPE_BYTES)
-            if not piece:
-                raise EngineFault(
-                    f"the process for the files of container {self._reference} has ended "
-                    f"({self.job.fate()})"
-                )
-            self._unread += piece
-        told: dict[str, Any] = msgspec.json.decode(self._unread[:end])
-        del self._unread[: end + 1]
-        if "error" in told:
-            raise self._refusal(told["kind"], told["error"])
-        return told
-
-    def _refusal(self, kind: str, words: str) -> Exception:
+    def refusal(self, kind: str, words: str) -> Exception:
+        """What a refusal of its is for who has asked."""
         if kind == order.GONE:
             return _ContainerEnded()
         if kind == order.UNREAD:
@@ -106,41 +68,6 @@ class Helper:
         if kind == order.READ_ONLY:
             return Forbidden(words)
         return EngineFault(f"cannot copy files of container {self._reference}: {words}")
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The archive as it is made.
-
-        Raises:
-            EngineError: It could not be completed.
-        """
-        while piece := await _read(self.job.output_fd, PIPE_BYTES):
-            yield piece
-        await self.answer()
-
-    async def feed(self, data: bytes) -> bool:
-        """Hand on a piece of an archive; False if it has seen enough: its answer says why."""
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self.job.input_fd, view) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self.job.input_fd)
-            except BrokenPipeError:
-                return False
-        return True
-
-
-async def _read(fd: int, size: int) -> bytes:
-    """What has come, at least a byte; b"" at the end."""
-    while True:
-        try:
-            data = os.read(fd, size)
-        except BlockingIOError:
-            await anyio.wait_readable(fd)
-        else:
-            # A stream that always has more must not keep the others waiting.
-            await anyio.lowlevel.checkpoint()
-            return data
 
 
 @contextlib.asynccontextmanager
@@ -173,7 +100,13 @@ async def helper(
         pidfd, seen = -1, view
         if seen is None:
             seen, pidfd = await _view(engine, container, writable)
-        job = await _start(engine, asked, seen, pidfd, output)
+        try:
+            if pidfd >= 0:
+                seen = {"pidfd": pidfd}
+            job = await helper_process.start(engine, {**asked, "view": seen}, pidfd, output)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
         one = Helper(job, reference or container.name, asked.get("path", ""))
         try:
             try:
@@ -186,26 +119,8 @@ async def helper(
             yield one, first
             return
         finally:
-            await _end(engine, job)
+            await helper_process.end(engine, job)
     raise EngineFault(f"container {container.name} ends and starts too often to look into it")
-
-
-async def _start(
-    engine: Engine, asked: dict[str, Any], view: dict[str, Any], pidfd: int, output: int
-) -> ArchiveJob:
-    if pidfd >= 0:
-        view = {"pidfd": pidfd}
-    try:
-        return await anyio.to_thread.run_sync(
-            ArchiveJob, {**asked, "view": view}, pidfd, output, limiter=engine.limits.helpers
-        )
-    except OSError as error:
-        raise EngineFault(
-            f"cannot start a process for the container's files: {error.strerror}"
-        ) from error
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
 
 
 async def _view(engine: Engine, container: Container, writable: bool) -> tuple[dict[str, Any], int]:
@@ -294,19 +209,3 @@ def check_there(container: Container, verb: str = "copy files of") -> None:
         raise Conflict(f"You cannot {verb} container {container.id} which is being removed")
     if container.state is State.DEAD:
         raise Conflict(f"You cannot {verb} container {container.id} which is Dead: remove it again")
-
-
-async def _end(engine: Engine, job: ArchiveJob) -> None:
-    """Let go of a helper. One that hangs in its disk is waited for by a task of its own."""
-    job.close()
-    with anyio.move_on_after(KILL_LIMIT_S, shield=True):
-        await anyio.wait_readable(job.pidfd)
-        job.reap()
-        return
-    log.error("archive.helper_hangs", pid=job.pid)
-    engine.begin(_await_end, job)
-
-
-async def _await_end(job: ArchiveJob) -> None:
-    await anyio.wait_readable(job.pidfd)
-    job.reap()

@@ -22,10 +22,11 @@ from runtime.images.configuration import Step
 from runtime.images.model import Image
 from runtime.images.unpacking import UnpackJob
 from supervisor import image_making, pausing
-from supervisor.archive import Unread, check_there, helper, layers_of
+from supervisor.archive import check_there, helper, layers_of
 from supervisor.changes import hidden
 from supervisor.container import Container
 from supervisor.errors import Conflict
+from supervisor.helper_process import Unread
 from supervisor.lifecycle import attributes
 from supervisor.states import State
 
@@ -98,7 +99,7 @@ async def commit(engine: Engine, container: Container, asked: Asked) -> Image:
     )
     begin = functools.partial(engine.images.begin_commit, parent, asked.inherited, step, asked.name)
     async with image_making.making(engine, begin) as job:
-        await _pack(engine, container, job, pause=asked.pause)
+        await pack(engine, container, job, pause=asked.pause)
         check_there(container, "commit")  # what is being removed lacks files
         with anyio.CancelScope(shield=True):  # bounded by the disk; a whole image is told of
             image = await image_making.finish(engine, job)
@@ -106,9 +107,17 @@ async def commit(engine: Engine, container: Container, asked: Asked) -> Image:
     return image
 
 
-async def _pack(
-    engine: Engine, container: Container, job: UnpackJob[Image], *, pause: bool
-) -> None:
+async def pack(engine: Engine, container: Container, job: UnpackJob[Image], *, pause: bool) -> None:
+    """Write what a container has changed into the making of an image.
+
+    Args:
+        pause: Whether it is to stand still meanwhile.
+
+    Raises:
+        Conflict, NoSuchContainer: It is being removed.
+        BadParameter: It has files that no image can have.
+        EngineFault: The machine refused.
+    """
     async with contextlib.AsyncExitStack() as stack:
         if pause:
             await stack.enter_async_context(engine.readers.held_still(engine, container))

@@ -8,7 +8,7 @@ import threading
 import anyio
 import pytest
 
-from supervisor import archive as helpers
+from supervisor import helper_process as helpers
 from supervisor.api import archive
 from supervisor.states import State
 from tests.unit.api.test_containers import add

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor import archive
+from supervisor import archive, helper_process
 from supervisor.errors import Conflict, EngineFault, NoSuchContainer
 from supervisor.states import State
 
@@ -33,8 +33,8 @@ async def test_files_that_a_removal_has_taken_away_meanwhile(monkeypatch, state,
     async def end(*_):
         os.close(result)
 
-    monkeypatch.setattr(archive, "_start", start)
-    monkeypatch.setattr(archive, "_end", end)
+    monkeypatch.setattr(helper_process, "start", start)
+    monkeypatch.setattr(helper_process, "end", end)
     with pytest.raises(told):
         async with archive.helper(None, container, {}, view={}):
             raise AssertionError("it has nothing to show")
