@@ -1,7 +1,10 @@
 """What .dockerignore keeps out of a build's context. Pure.
 
 The rules are Docker's (docs.docker.com, "Dockerignore files": Go's filepath.Match, and `**` for
-any number of directories): the last line that matches a path, or a directory above it, decides.
+any number of directories). The last line that matches a path decides; what matched a directory
+holds for all that is in it, where it was this line that made a difference there. So `!src` behind
+`src/tests` brings nothing back (moby/patternmatcher, MatchesUsingParentResults).
+
 Beyond Docker's old builder, and as in BuildKit, what an exception names with a `**` is found below
 directories that are left out, too.
 """
@@ -52,6 +55,8 @@ class Rules:
             BadPattern: One of them can't be read.
         """
         self._rules: list[_Rule] = []
+        self._above = ""
+        self._held: frozenset[int] = frozenset()
         for number, line in enumerate(lines, 1):
             try:
                 rule = _rule(line.removeprefix(_BOM) if number == 1 else line)
@@ -64,12 +69,30 @@ class Rules:
 
     def excludes(self, path: str) -> bool:
         """Whether a path of the context, such as `src/a.o`, is left out."""
-        above = path.split("/")
-        paths = ["/".join(above[:end]) for end in range(len(above), 0, -1)]
-        for rule in reversed(self._rules):
-            if any(rule.whole.fullmatch(one) for one in paths):
-                return not rule.exception
-        return False
+        above = path.rpartition("/")[0]
+        if above != self._above:
+            # Files of a directory come one after the other: the last one is all that is kept.
+            held: frozenset[int] = frozenset()
+            for end in (at for at, letter in enumerate(f"{above}/") if letter == "/"):
+                _, held = self._judge(above[:end], held)
+            self._above, self._held = above, held
+        return self._judge(path, self._held)[0]
+
+    def _judge(self, path: str, held: frozenset[int]) -> tuple[bool, frozenset[int]]:
+        """Whether a path is left out, and by which rules (their numbers).
+
+        Args:
+            path: It.
+            held: The rules that hold for the directory above.
+        """
+        out = False
+        holding = set()
+        for number, rule in enumerate(self._rules):
+            # A line that would change nothing is not looked at, and so does not hold below.
+            if number in held or (rule.exception is out and rule.whole.fullmatch(path)):
+                holding.add(number)
+                out = not rule.exception
+        return out, frozenset(holding)
 
     def may_keep_below(self, path: str) -> bool:
         """Whether something below a directory that is left out may be kept after all."""
