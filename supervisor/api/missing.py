@@ -22,7 +22,6 @@ _NOT_DONE = {
         "POST /networks/{id}/connect",
         "POST /networks/{id}/disconnect",
     ),
-    "loading of images": ("POST /images/load",),
     "plugins": (
         "GET /plugins/privileges",
         "POST /plugins/pull",
@@ -36,7 +35,6 @@ _NOT_DONE = {
     ),
     "pushing": ("POST /images/{name}/push",),
     "registries": ("GET /distribution/{name}/json", "GET /images/search"),
-    "saving of images": ("GET /images/{name}/get", "GET /images/get"),
 }
 
 _INSTEAD = {
