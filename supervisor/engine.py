@@ -73,6 +73,7 @@ from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
 from supervisor.stats import Sampler, Samples
+from supervisor.transfers.layer_downloads import LayerDownloads
 from supervisor.upgrade import Upgrade
 from supervisor.volumes import Volumes
 
@@ -105,14 +106,15 @@ class Engine:
         self.containers = Registry()
         self.events = EventBus(Journal(settings.run_dir / "events", EngineEvent, IN_A_FILE))
         self.ends = RecentEnds(Journal(settings.run_dir / "ends", RecentEnd))
-        self.limits = Limits()
+        self.limits = Limits(settings.registries.downloads, settings.registries.uploads)
         self.volumes = Volumes(
             settings.volumes, self.events, lambda: self.containers, self.limits.removals
         )
         self.counts = Counts()
         self.pauses = pausing.Pauses()
         self.readers = commit.Readers()
-        self.registries = Registries(settings)
+        self.registries = Registries(settings, tasks)
+        self.layer_downloads = LayerDownloads(self)
         self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)
         self.ready_logs = ReadyLogs()

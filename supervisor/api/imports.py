@@ -28,7 +28,8 @@ _encode = msgspec.json.Encoder().encode
 async def create(engine: Engine, request: Request) -> Reply | None:
     """POST /images/create"""
     if request.parameter("fromImage"):
-        return await pulls.pull(engine, request)
+        await pulls.pull(engine, request)
+        return None
     source = request.parameter("fromSrc")
     if not source:
         raise BadParameter("nothing to create an image from: give fromSrc=- and the archive")

@@ -33,7 +33,6 @@ _NOT_DONE = {
         "POST /plugins/{name}/push",
         "POST /plugins/{name}/set",
     ),
-    "pushing": ("POST /images/{name}/push",),
     "registries": ("GET /distribution/{name}/json", "GET /images/search"),
 }
 

@@ -22,6 +22,7 @@ from supervisor.api import (
     missing,
     networks,
     pausing,
+    pushes,
     stats,
     streams,
     system,
@@ -95,6 +96,7 @@ _ROUTES: list[Route] = [
     ("GET", "/images/{name}/json", images.inspect),
     ("GET", "/images/{name}/history", image_history.history),
     ("POST", "/images/{name}/tag", images.tag),
+    ("POST", "/images/{name}/push", pushes.push),
     ("DELETE", "/images/{name}", images.remove),
 ]
 

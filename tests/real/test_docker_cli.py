@@ -369,7 +369,7 @@ def test_what_can_not_be_run_has_dockers_exit_code(docker, command, code, text):
             "no place for attr",
         ),
         (["-p", "80:80", "host", "ls"], 125, "mdocker does not support "),
-        (["nosuch", "ls"], 125, "mdocker cannot pull from registries yet; use `mdocker import`"),
+        (["127.0.0.1:1/nosuch", "ls"], 125, "connection refused"),
     ],
 )
 def test_what_we_do_not_do_is_refused_in_words(docker, words, code, text):

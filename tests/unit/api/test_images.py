@@ -169,51 +169,8 @@ async def test_a_client_that_hangs_up_half_way_leaves_no_image(engine_and_client
 
 
 @pytest.mark.parametrize(
-    "query",
-    [
-        *("fromImage=host&tag=latest", "fromImage=docker.io%2Flibrary%2Fhost%3Alatest"),
-        *("fromImage=host", "fromImage=host&tag=latest&platform=linux"),
-        *("fromImage=host%3Alatest&platform=linux%2Famd64", "fromImage=host&platform=amd64"),
-    ],
-)
-async def test_an_image_that_is_here_is_told_and_that_no_registry_was_asked(
-    engine_and_client, query
-):
-    async with engine_and_client() as (_, connect), connect() as client:
-        answer = await client.request("POST", f"/images/create?{query}")
-        assert (answer.status, answer.body.count(b"\r\n")) == (200, 1)
-        assert answer.json["status"].startswith("Status: Image host:latest is here and is used")
-
-
-@pytest.mark.parametrize(
     ("query", "status", "text"),
     [
-        (
-            "fromImage=docker.io%2Flibrary%2Fbusybox&tag=latest",
-            404,
-            "pull access denied for busybox:latest, repository does not exist: mdocker cannot pull "
-            "from registries yet; use `mdocker import`",
-        ),
-        ("fromImage=host&tag=1.0", 404, "pull access denied for host:1.0, repository does not"),
-        ("fromImage=host%401.0", 400, "invalid reference format"),
-        ("fromImage=box", 404, "pull access denied for box, repository does not exist"),
-        (f"fromImage=host&tag=sha256%3A{'a' * 64}", 404, "pull access denied for host@sha256:aa"),
-        ("fromImage=host&tag=latest&platform=foobar", 400, '"foobar": unknown operating system'),
-        (
-            "fromImage=host&tag=latest&platform=a%2Fb%2Fc%2Fd",
-            400,
-            '"a/b/c/d": cannot parse platform',
-        ),
-        (
-            "fromImage=host&tag=latest&platform=linux%2Fa+b",
-            400,
-            '"linux/a b": cannot parse platform',
-        ),
-        (
-            "fromImage=host&tag=latest&platform=s390x",
-            404,
-            "image host:latest is for linux/amd64, not for the platform asked: linux/s390x",
-        ),
         ("fromSrc=http%3A%2F%2Fx%2Fy.tar", 501, "mdocker does not fetch archives from URLs yet"),
         ("", 400, "nothing to create an image from"),
         ("fromSrc=-&platform=linux%2Fs390x", 400, "invalid platform 'linux/s390x'"),
