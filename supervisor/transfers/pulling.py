@@ -141,10 +141,14 @@ async def _bring(
 ) -> Image:
     """All that an image is made of, then the image."""
     reference, parts = asked.reference, found.parts
-    config = await _config(engine, repository, parts.config)
+    config = await _kept_config(engine, parts.config.digest, hold)
+    is_here = bool(config)
+    if not is_here:
+        config = await _config(repository, parts.config)
     if asked.platform:
         _check_platform(config, platforms.parse(asked.platform), reference)
-    await _layers(engine, repository, parts, _diff_ids(config), hold, progress)
+    if not is_here:
+        await _layers(engine, repository, parts, _diff_ids(config), hold, progress)
     add = functools.partial(
         hold.add_image,
         config,
@@ -155,12 +159,21 @@ async def _bring(
     return await anyio.to_thread.run_sync(add, limiter=engine.limits.images)
 
 
-async def _config(engine: Engine, repository: Repository, wanted: Descriptor) -> bytes:
-    """The configuration, from the store if it is there."""
-    with contextlib.suppress(ImageError):  # not there, or damaged
-        image = engine.images.resolve(wanted.digest)
-        read = functools.partial(engine.images.config_blob, image)
-        return await anyio.to_thread.run_sync(read, limiter=engine.limits.images)
+async def _kept_config(engine: Engine, digest: str, hold: Hold) -> bytes:
+    """The configuration of an image that is here whole, which is held then; empty if none is."""
+
+    def read() -> bytes:
+        try:
+            image = engine.images.resolve(digest)
+            is_whole = all(hold.layer(diff_id) is not None for diff_id in image.diff_ids)
+            return engine.images.config_blob(image) if is_whole else b""
+        except ImageError:  # not there, or damaged
+            return b""
+
+    return await anyio.to_thread.run_sync(read, limiter=engine.limits.images)
+
+
+async def _config(repository: Repository, wanted: Descriptor) -> bytes:
     if wanted.size > LARGEST_CONFIG:
         raise UnsupportedManifest(
             f"the image's configuration has {wanted.size} bytes, at most {LARGEST_CONFIG} are read"
