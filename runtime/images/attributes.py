@@ -32,7 +32,7 @@ def set_attributes(target: int | str, entry: tarfile.TarInfo, warnings: Counter[
             warnings["access control lists are not kept"] += 1
         if not key.startswith(_PREFIX):
             continue
-        name = key.removeprefix(_PREFIX).replace("%3D", "=").replace("%25", "%")
+        name = _decoded(key)
         namespace = name.partition(".")[0]
         if name.startswith(_OVERLAY):
             warnings["attributes of overlayfs are not kept"] += 1
@@ -51,3 +51,16 @@ def set_attributes(target: int | str, entry: tarfile.TarInfo, warnings: Counter[
             raise Refusal(
                 f"{shown(entry.name)}: cannot set the attribute {shown(name)}: {words.lower()}"
             ) from None
+
+
+def kept_attributes(entry: tarfile.TarInfo) -> dict[str, bytes]:
+    """What `set_attributes` sets, or tries to."""
+    return {
+        name: text.encode("utf-8", "surrogateescape")
+        for key, text in entry.pax_headers.items()
+        if key.startswith(_PREFIX) and not (name := _decoded(key)).startswith(_OVERLAY)
+    }
+
+
+def _decoded(key: str) -> str:
+    return key.removeprefix(_PREFIX).replace("%3D", "=").replace("%25", "%")

@@ -34,8 +34,8 @@ from runtime.images.trees import remove_tree
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRAFT_DIRECTORY = 0o700
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
 
 _T = TypeVar("_T")
 
@@ -95,7 +95,7 @@ class Extraction:
         name = checked_name(entry.name)
         check_numbers(entry)
         parent, slash, base = name.rpartition("/")
-        if base.startswith(_WHITEOUT):
+        if base.startswith(WHITEOUT):
             if self._is_layer:
                 self._whiteout(entry, self._links.resolve_directory(parent), base)
             else:
@@ -122,14 +122,14 @@ class Extraction:
 
     def _whiteout(self, entry: tarfile.TarInfo, directory: str, base: str) -> None:
         """What is below is not to be seen: overlayfs has a device 0:0 for that (overlayfs.rst)."""
-        if base == _OPAQUE:
+        if base == OPAQUE:
             if directory:
                 with contextlib.suppress(FileExistsError):
                     self._make_parents(f"{directory}/")
             self.opaque.append(directory)
             return
-        hidden = base.removeprefix(_WHITEOUT)
-        if hidden in ("", ".", "..") or hidden.startswith(_WHITEOUT):
+        hidden = base.removeprefix(WHITEOUT)
+        if hidden in ("", ".", "..") or hidden.startswith(WHITEOUT):
             raise Refusal(f"{shown(entry.name)}: a whiteout of nothing")
         place = f"{directory}/{hidden}".lstrip("/")
         try:
