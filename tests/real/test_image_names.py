@@ -35,7 +35,17 @@ def test_a_name_more_is_kept_and_goes_alone(store, image):
     assert again.resolve("z:1").id == image.id
     assert store.delete("x:1") == [Untagged("x:1")]
     assert store.delete("y") == [Untagged("y:latest")]
-    assert Deleted(image.id) in store.delete("z:1")
+    layer = Deleted(image.diff_ids[0])
+    assert store.delete("z:1") == [Untagged("z:1"), Deleted(image.id), layer]
+
+
+def test_when_it_was_last_given_one_is_kept(store, image):
+    given = image.tagged_ns
+    assert given == image.created_ns
+    tagged = store.tag("x:1", "y").tagged_ns
+    assert tagged > given
+    assert ImageStore(store.root).resolve("x:1").tagged_ns == tagged
+    assert store.host().tagged_ns == 0
 
 
 def test_a_name_moves_to_the_image_that_gets_it(store, image, tmp_path):

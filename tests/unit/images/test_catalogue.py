@@ -42,6 +42,23 @@ def test_a_name_moves_to_the_newer_image():
     assert state.without_image(B) == Catalogue({A: 1}, {"y:1": A})
 
 
+def test_when_a_name_was_given_here(tmp_path):
+    path = tmp_path / "repositories.json"
+    state = Catalogue().with_image(A, 1, "x:1").with_image(B, 2, "y:1", tagged_ns=3)
+    state.save(path)
+    assert catalogue.load(path).tagged == {B: 3}
+    assert state.with_image(B, 9, "z:1", tagged_ns=4).tagged == {B: 4}
+    assert state.without_image(B) == Catalogue({A: 1}, {"x:1": A})
+
+
+def test_all_names_at_once():
+    state = Catalogue().with_image(A, 1, "y:1", digests=[f"y@{B}"]).with_image(A, 1, "x:1")
+    state = state.with_image(B, 2, digests=[f"z@{A}"])
+    assert state.names() == {A: (("x:1", "y:1"), (f"y@{B}",)), B: ((), (f"z@{A}",))}
+    assert state.names()[A] == (state.tags_of(A), state.digests_of(A))
+    assert Catalogue().with_image(A, 1).names() == {}
+
+
 @pytest.mark.parametrize(
     "text",
     [
