@@ -13,7 +13,8 @@ from runtime.images.errors import ImageError
 from runtime.images.model import Image
 from supervisor import image_weights
 from supervisor.api import filters as filtering
-from supervisor.api import image_manifests, path_patterns, prune_filters, views
+from supervisor import path_patterns
+from supervisor.api import image_manifests, prune_filters, views
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag

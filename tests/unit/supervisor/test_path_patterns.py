@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.api.path_patterns import compiled
+from supervisor.path_patterns import compiled
 from supervisor.errors import BadParameter
 
 
