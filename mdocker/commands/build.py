@@ -61,11 +61,13 @@ def build(
 
 def _talk(engine: Engine, where: str, context: Context, output: BuildOutput) -> None:
     """Send the context, show the answer."""
+    from mdocker.credentials import registry_config
     from mdocker.upload import answer_lines, progress
 
+    credentials = (("X-Registry-Config", registry_config()),)
     connection = engine.connection()
     try:
-        connection.send(Request("POST", where, chunked="application/x-tar"))
+        connection.send(Request("POST", where, chunked="application/x-tar", headers=credentials))
         with contextlib.ExitStack() as stack:
             advance: Callable[[int], None] = _nobody
             if not (output.quiet or context.remote):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -431,6 +432,24 @@ class TestRequest:
                 ("dockerfile", "Dockerfile"),
             ]
         )
+
+    def test_credentials_of_all_registries_go_along(
+        self, engine, mdocker, context, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        login = base64.b64encode(b"me:secret").decode()
+        config = {"auths": {"here:5000": {"auth": login}}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        said = []
+
+        def handler(call):
+            said.append(json.loads(base64.urlsafe_b64decode(call.headers["X-Registry-Config"])))
+            call.answer(200)
+
+        engine.on("POST", "/build", handler)
+        assert mdocker("build", ".").code == 0
+        assert said[0]["here:5000"]["username"] == "me"
+        assert said[0]["here:5000"]["password"] == "secret"
 
     @pytest.mark.parametrize(
         ("words", "text"),
