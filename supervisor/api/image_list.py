@@ -11,9 +11,8 @@ import msgspec
 
 from runtime.images.errors import ImageError
 from runtime.images.model import Image
-from supervisor import image_weights
+from supervisor import image_weights, path_patterns
 from supervisor.api import filters as filtering
-from supervisor import path_patterns
 from supervisor.api import image_manifests, prune_filters, views
 from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request

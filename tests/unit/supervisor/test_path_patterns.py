@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.path_patterns import compiled
 from supervisor.errors import BadParameter
+from supervisor.path_patterns import compiled
 
 
 # Of Go's own table (path/match_test.go), without those that are no patterns.
