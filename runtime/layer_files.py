@@ -24,13 +24,16 @@ class Unusual(Exception):
     """Not a case for this module."""
 
 
-def read_etc(layers: Sequence[bytes], name: bytes) -> bytes:
-    """The content of /etc/`name`, or b"" if there is none. `layers` have the topmost first.
+def read_etc(layers: Sequence[bytes], names: Sequence[bytes]) -> list[bytes]:
+    """What is in these files of /etc, b"" where there is none. `layers` have the topmost first.
 
     Raises:
         Unusual: a link, a device, a file that overlayfs keeps apart from its content, a huge one.
     """
+    found: dict[bytes, bytes] = {}
     for layer in layers:
+        if len(found) == len(names):
+            break
         try:
             etc = os.open(layer + b"/etc", _DIRECTORY)
         except FileNotFoundError:
@@ -38,12 +41,12 @@ def read_etc(layers: Sequence[bytes], name: bytes) -> bytes:
         except OSError as error:
             raise Unusual from error
         try:
-            content = _read(etc, name)
+            for name in names:
+                if name not in found and (content := _read(etc, name)) is not None:
+                    found[name] = content
         finally:
             os.close(etc)
-        if content is not None:
-            return content
-    return b""
+    return [found.get(name, b"") for name in names]
 
 
 def _read(etc: int, name: bytes) -> bytes | None:

@@ -512,7 +512,7 @@ class Programs:
 
 
 def _resolved(plan: PayloadPlan, layers: Sequence[bytes]) -> Identity:
-    passwd, group = read_etc(layers, b"passwd"), read_etc(layers, b"group")
+    passwd, group = read_etc(layers, (b"passwd", b"group"))
     return resolve(plan.user, passwd, group, plan.groups)
 
 

@@ -267,7 +267,7 @@ def test_etc_is_read_as_the_overlay_shows_it(driver, tmp_path, lower, case):
     script = "[ ! -f /etc/passwd ] || cat /etc/passwd"
     shown = driver.run(script, lower=stack).encode()
     try:
-        read = read_etc([os.fsencode(layer) for layer in stack], b"passwd")
+        (read,) = read_etc([os.fsencode(layer) for layer in stack], [b"passwd"])
     except Unusual:
         assert case in ("a whiteout", "a link", "etc is a link", "a fifo")
     else:

@@ -16,7 +16,19 @@ def layer(tmp_path):
 
 
 def read(layer):
-    return read_etc([os.fsencode(layer)], b"passwd")
+    (content,) = read_etc([os.fsencode(layer)], [b"passwd"])
+    return content
+
+
+def test_each_file_is_the_topmost_one(tmp_path):
+    for number, names in enumerate((("group",), (), ("passwd", "group"), ("passwd",))):
+        (tmp_path / f"{number}/etc").mkdir(parents=True)
+        for name in names:
+            (tmp_path / f"{number}/etc/{name}").write_text(f"{name} {number}")
+    (tmp_path / "1/etc").rmdir()
+    layers = [os.fsencode(tmp_path / str(number)) for number in range(4)]
+    assert read_etc(layers, [b"passwd", b"group"]) == [b"passwd 2", b"group 0"]
+    assert read_etc(layers[:2], [b"passwd", b"group"]) == [b"", b"group 0"]
 
 
 def test_a_directory_that_becomes_a_link_once_it_was_looked_at_leads_nowhere(layer, monkeypatch):
