@@ -10,11 +10,14 @@ import os
 import stat
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 
 from mdocker.copy_rules import words
 from mdocker.copy_sending import Sending
 from mdocker.dockerignore import Rules
 from mdocker.errors import CliError
+
+_LEAST = 64 * 1024
 
 
 class Unreadable(CliError):
@@ -52,7 +55,7 @@ class ContextSending(Sending):
         Raises:
             Unreadable: A file can't be read. One that is gone meanwhile is left out.
         """
-        return filter(None, self._context())
+        return _gathered(self._context())
 
     def _context(self) -> Iterator[bytes]:
         todo = self._inside("")
@@ -131,10 +134,23 @@ def _file(name: str, content: bytes) -> Iterator[bytes]:
     yield bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Small pieces together: many small files have many headers, each worth no system call."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _LEAST:
+            yield b"".join(held)
+            held, size = [], 0
+    if size:
+        yield b"".join(held)
+
+
 def single(name: str, content: bytes) -> Iterator[bytes]:
     """The archive of one file. No piece is empty."""
-    yield from filter(None, _file(name, content))
-    yield bytes(2 * tarfile.BLOCKSIZE)
+    return _gathered(chain(_file(name, content), [bytes(2 * tarfile.BLOCKSIZE)]))
 
 
 def _nobody(_text: str) -> None:
