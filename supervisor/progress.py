@@ -33,6 +33,7 @@ class Progress:
         self._waiting: dict[object, dict[str, Any]] = {}
         self._told: dict[str, tuple[str, float]] = {}
         self._news = anyio.Event()
+        self._taken = anyio.Event()
         self._closed = False
 
     def say(self, text: str, id: str = "") -> None:
@@ -58,7 +59,7 @@ class Progress:
         if current or total:
             detail = {"current": current} | ({"total": total} if total else {})
             told |= {"progressDetail": detail, "progress": bar(current, total)}
-        self._put((id, action), told | {"id": id})
+        self._put((id, action), told | ({"id": id} if id else {}))
 
     def aux(self, value: dict[str, Any]) -> None:
         """Tell a program something that people don't see."""
@@ -72,6 +73,11 @@ class Progress:
         """Tell a line as it is."""
         self._put(object(), value)
 
+    async def taken(self) -> None:
+        """Wait until the client has what was said: for who may have more to say than fits here."""
+        while self._waiting:
+            await self._taken.wait()
+
     def close(self) -> None:
         """There will be no more."""
         self._closed = True
@@ -81,6 +87,8 @@ class Progress:
         self.begun = True
         self._waiting[key] = value
         self._news.set()
+        if self._taken.is_set():
+            self._taken = anyio.Event()
 
     async def lines(self) -> AsyncGenerator[bytes, None]:
         """Yield what there is to tell, whole lines, until it is closed."""
@@ -88,6 +96,7 @@ class Progress:
             while self._waiting:
                 told, self._waiting = self._waiting, {}
                 yield b"".join(_encode(line) + b"\r\n" for line in told.values())
+            self._taken.set()
             if self._closed:
                 return
             self._news = anyio.Event()

@@ -69,6 +69,11 @@ class Registries:
         site = await endpoints.registry(domain, self.options)
         return Exchange(site, self._connections, self._ways, credentials)
 
+    @property
+    def connections(self) -> Connections:
+        """For what is fetched by its URL, with the same proxies and certificates."""
+        return self._connections
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._connections.aclose()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -11,6 +12,7 @@ from supervisor.states import State
 from tests.unit.api.fakes import HOST
 from tests.unit.api.test_containers import add, quoted
 from tests.unit.api.test_streams import hangup_is_seen as gone
+from tests.unit.supervisor.file_server import file_server
 
 pytestmark = pytest.mark.anyio
 
@@ -168,10 +170,31 @@ async def test_a_client_that_hangs_up_half_way_leaves_no_image(engine_and_client
         assert len(engine.images.known) == 1
 
 
+async def test_an_archive_from_a_url(engine_and_client):
+    async with engine_and_client() as (engine, connect), connect() as client:
+        with file_server() as server:
+            server.answers["/y.tar"] = (200, {}, b"tar" * 9)
+            source = quote(f"{server.url}/y.tar", safe="")
+            answer = await client.request("POST", f"/images/create?fromSrc={source}&repo=box")
+            said = [json.loads(line)["status"] for line in answer.body.splitlines()]
+            (job,) = engine.images.jobs
+            assert said[0] == f"Downloading from {server.url}/y.tar"
+            assert (said[1], said[-1]) == ("Importing", "sha256:" + "b" * 64)
+            assert job.data == b"tar" * 9
+            # As in Docker a source without a scheme is a host's.
+            source = quote(server.url.removeprefix("http://") + "/none", safe="")
+            answer = await client.request("POST", f"/images/create?fromSrc={source}")
+            assert answer.status == 404
+            assert "with status 404 Not Found" in answer.message
+            await engine.registries.aclose()
+
+
 @pytest.mark.parametrize(
     ("query", "status", "text"),
     [
-        ("fromSrc=http%3A%2F%2Fx%2Fy.tar", 501, "mdocker does not fetch archives from URLs yet"),
+        ("fromSrc=ftp%3A%2F%2Fx%2Fy.tar", 400, 'unsupported protocol scheme "ftp"'),
+        ("fromSrc=http%3A%2F%2Fx&repo=A", 400, "invalid reference format: repository name"),
+        ("fromSrc=http%3A%2F%2Fx&changes=RUN+x", 400, "RUN is not a valid change command"),
         ("", 400, "nothing to create an image from"),
         ("fromSrc=-&platform=linux%2Fs390x", 400, "invalid platform 'linux/s390x'"),
     ],
