@@ -20,7 +20,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ from supervisor.listening import CannotListen, Door, open_door, passed_sockets
 from supervisor.notify import Manager
 from supervisor.pumping import Stages
 from supervisor.recovery import recover
+from supervisor.registries import configuration
 from supervisor.shim_link import ShimLink
 from supervisor.state_version import NewerState
 
@@ -71,6 +72,7 @@ REFUSALS = (
     NewerState,
     RuntimeRefused,
     ImageError,
+    configuration.RefusedConfiguration,
 )
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
@@ -83,6 +85,10 @@ def main(
     debug: bool,
     respawn: bool = False,
     check: bool = False,
+    registry_mirrors: Sequence[str] = (),
+    insecure_registries: Sequence[str] = (),
+    downloads: int = configuration.DOWNLOADS,
+    uploads: int = configuration.UPLOADS,
 ) -> int:
     """Run the supervisor in the foreground until SIGTERM or SIGINT.
 
@@ -94,17 +100,26 @@ def main(
         debug: Log more.
         respawn: Should it die, have the shim start another.
         check: Only say whether this version could run here.
+        registry_mirrors: Asked for Docker Hub's images before Docker Hub: https://HOST[:PORT].
+        insecure_registries: HOST[:PORT] or CIDR of registries without good certificates.
+        downloads: Layers that a pull fetches at once.
+        uploads: Layers that a push sends at once.
 
     Returns:
         0 after a clean shutdown, 1 where it could not start.
     """
-    settings = Settings(Path(root).absolute(), Path(run_dir).absolute(), backend, debug, respawn)
     inherited = Inherited(os.environ)
     gc.disable()  # until we serve: nothing here is garbage, and looking for it takes its time
     engine_log.set_up(debug)
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # the shim must not hold it: its reader waits for EOF
     try:
+        registries = configuration.checked(
+            registry_mirrors, insecure_registries, downloads, uploads
+        )
+        settings = Settings(
+            Path(root).absolute(), Path(run_dir).absolute(), backend, debug, respawn, registries
+        )
         with contextlib.ExitStack() as stack:
             _check_machine(settings)
             if check:

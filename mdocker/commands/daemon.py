@@ -14,9 +14,18 @@ from mdocker.settings import Settings, resolve
 
 _ENGINE = "supervisor.daemon:main"
 _BACKENDS = ("asyncio", "trio", "uvloop")
-_ENGINE_OPTIONS = frozenset({"--backend", "--debug", "--no-respawn", "--ready-fd"})
+_DOWNLOADS, _UPLOADS = 3, 5
+_REGISTRIES = frozenset(
+    {
+        "--registry-mirror",
+        "--insecure-registry",
+        "--max-concurrent-downloads",
+        "--max-concurrent-uploads",
+    }
+)
+_ENGINE_OPTIONS = _REGISTRIES | {"--backend", "--debug", "--no-respawn", "--ready-fd"}
 _GO_WITH = {
-    "--install": frozenset({"--backend", "--debug", "--dry-run"}),
+    "--install": _REGISTRIES | {"--backend", "--debug", "--dry-run"},
     "--uninstall": frozenset(),
     # The engine that runs keeps its event loop and all else that it was started with.
     "--upgrade": frozenset({"--no-wait"}),
@@ -40,6 +49,23 @@ def daemon(
         bool,
         flag("--no-respawn", help="Killed, the engine stays away; else another starts by itself"),
     ] = False,
+    registry_mirror: Annotated[
+        tuple[str, ...],
+        flag("--registry-mirror", help="Ask this first for Docker Hub's images: https://HOST"),
+    ] = (),
+    insecure_registry: Annotated[
+        tuple[str, ...],
+        flag(
+            "--insecure-registry",
+            help="HOST[:PORT] or CIDR: check no certificate, use http if need be",
+        ),
+    ] = (),
+    max_concurrent_downloads: Annotated[
+        int, flag("--max-concurrent-downloads", help="Layers that a pull fetches at once (3)")
+    ] = _DOWNLOADS,
+    max_concurrent_uploads: Annotated[
+        int, flag("--max-concurrent-uploads", help="Layers that a push sends at once (5)")
+    ] = _UPLOADS,
     ready_fd: Annotated[
         int | None,
         flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
@@ -84,6 +110,10 @@ def daemon(
         "--ready-fd": ready_fd is not None,
         "--dry-run": dry_run,
         "--no-wait": no_wait,
+        "--registry-mirror": bool(registry_mirror),
+        "--insecure-registry": bool(insecure_registry),
+        "--max-concurrent-downloads": max_concurrent_downloads != _DOWNLOADS,
+        "--max-concurrent-uploads": max_concurrent_uploads != _UPLOADS,
     }
     _refuse_what_would_be_ignored(modes, options)
     if upgrade:
@@ -96,8 +126,17 @@ def daemon(
         place = engine.place._replace(
             root=root or engine.place.root, run_dir=run_dir or engine.place.run_dir
         )
-        more = ("--backend", backend) if options["--backend"] else ()
-        _service(place, (*more, "--debug") if debug else more, install, dry_run)
+        more = ["--backend", backend] if options["--backend"] else []
+        more += ["--debug"] if debug else []
+        for name, values in (
+            ("--registry-mirror", registry_mirror),
+            ("--insecure-registry", insecure_registry),
+            ("--max-concurrent-downloads", (str(max_concurrent_downloads),)),
+            ("--max-concurrent-uploads", (str(max_concurrent_uploads),)),
+        ):
+            if options[name]:
+                more += [word for value in values for word in (name, value)]
+        _service(place, tuple(more), install, dry_run)
         return 0
     if ready_fd is not None:
         try:
@@ -112,7 +151,19 @@ def daemon(
     module, _, function = _ENGINE.partition(":")
     main = getattr(importlib.import_module(module), function)
     os.chdir("/")
-    code: int = main(root, run_dir, backend, ready_fd, debug, not no_respawn, check)
+    code: int = main(
+        root,
+        run_dir,
+        backend,
+        ready_fd,
+        debug,
+        not no_respawn,
+        check,
+        registry_mirror,
+        insecure_registry,
+        max_concurrent_downloads,
+        max_concurrent_uploads,
+    )
     return code
 
 

@@ -49,12 +49,12 @@ def login(
         raise UsageError("the --password-stdin option requires --username to be set", FAILED)
     config, key = ConfigFile.read(), server_key(server)
     if password:
-        warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
+        warn("Using --password via the CLI is insecure. Use --password-stdin.")
     if password_stdin:
         password = sys.stdin.read().rstrip("\r\n")
     kept = credentials.find(config, key)
     if not username and not password and kept.known:
-        warn(f"Authenticating with existing credentials... [Username: {kept.username or '-'}]")
+        say(f"Authenticating with existing credentials... [Username: {kept.username or '-'}]")
         try:
             return _enter(engine, config, kept)
         except EngineRefused as error:
@@ -77,7 +77,7 @@ def _enter(engine: Engine, config: ConfigFile, login: Login) -> int:
     plain = credentials.keep(config, login)
     if plain:
         warn(
-            f"WARNING! Your credentials are stored unencrypted in '{plain}'. A credential helper "
+            f"Your credentials are stored unencrypted in '{plain}'. A credential helper "
             "keeps them safer: https://docs.docker.com/go/credential-store/"
         )
     say(reply.get("Status") or "Login Succeeded")

@@ -16,7 +16,6 @@ class NoSwarm(EngineError):
 
 _NOT_DONE = {
     "builds": ("POST /build", "POST /session"),
-    "checking of registry credentials": ("POST /auth",),
     "creating and changing networks": (
         "POST /networks/create",
         "POST /networks/{id}/connect",
@@ -33,7 +32,6 @@ _NOT_DONE = {
         "POST /plugins/{name}/push",
         "POST /plugins/{name}/set",
     ),
-    "registries": ("GET /distribution/{name}/json", "GET /images/search"),
 }
 
 _INSTEAD = {

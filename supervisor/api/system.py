@@ -20,6 +20,8 @@ from supervisor.api.messages import Reply, Request
 from supervisor.api.router import NEWEST, OLDEST, version_text
 from supervisor.engine import Engine
 from supervisor.errors import Unsupported
+from supervisor.registries import proxies
+from supervisor.registries.configuration import RegistryOptions
 from supervisor.release import VERSION
 from supervisor.states import State
 
@@ -122,16 +124,8 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "Debug": engine.settings.debug,
         "ExperimentalBuild": False,
         "LiveRestoreEnabled": True,
-        "IndexServerAddress": "",
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": [],
-            "IndexConfigs": {},
-            "Mirrors": [],
-        },
+        **_registries(engine.settings.registries),
         "GenericResources": None,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "Labels": [],
         # Clients that name Docker's default mean the runtime there is.
         "Runtimes": {name: {"path": "mdocker"} for name in ("mdocker", "runc")},
@@ -157,6 +151,28 @@ async def info(engine: Engine, _request: Request) -> Reply:
         ],
     }
     return Reply(body=_encode(shown))
+
+
+def _registries(options: RegistryOptions) -> dict[str, Any]:
+    """How registries are reached, and which proxies lead to them."""
+    networks = ["::1/128", "127.0.0.0/8", *(one for one in options.insecure if "/" in one)]
+    hub = {"Name": "docker.io", "Mirrors": list(options.mirrors), "Secure": True, "Official": True}
+    indexes = {"docker.io": hub}
+    for name in options.insecure:
+        if "/" not in name:
+            indexes[name] = {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+    between = proxies.from_environment(os.environ)
+    return {
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": networks,
+            "IndexConfigs": indexes,
+            "Mirrors": list(options.mirrors),
+        },
+        "HttpProxy": proxies.masked(between.http),
+        "HttpsProxy": proxies.masked(between.https),
+        "NoProxy": between.exempt,
+    }
 
 
 _KERNEL_ABILITIES = {

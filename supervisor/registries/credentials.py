@@ -53,15 +53,17 @@ def from_header(value: str) -> Credentials | None:
         found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, RecursionError):
         raise _malformed("it is no base64url of a JSON object") from None
-    return from_object(found)
+    return from_object(found) or None
 
 
-def from_object(found: object) -> Credentials | None:
-    """Read credentials as the API's AuthConfig has them; None where there are none.
+def from_object(found: object) -> Credentials:
+    """Read credentials as the API's AuthConfig has them; null has none.
 
     Raises:
         BadParameter: It is no such object.
     """
+    if found is None:
+        return Credentials()
     if not isinstance(found, dict):
         raise _malformed("it is no JSON object")
     fields = {name.lower(): value for name, value in found.items()}
@@ -76,10 +78,9 @@ def from_object(found: object) -> Credentials | None:
     username, password = texts["username"], texts["password"]
     if texts["auth"] and not username:
         username, password = _split(texts["auth"])
-    credentials = Credentials(
+    return Credentials(
         username, password, texts["identitytoken"], texts["registrytoken"], texts["serveraddress"]
     )
-    return credentials or None
 
 
 def _split(auth: str) -> tuple[str, str]:

@@ -29,6 +29,8 @@ from supervisor.exec_sessions import Sessions
 from supervisor.generations import Generations
 from supervisor.limits import Limits
 from supervisor.recent_ends import RecentEnds
+from supervisor.registries.client import Registries
+from supervisor.registries.configuration import RegistryOptions
 from supervisor.registry import Registry
 from supervisor.states import ALIVE, State
 from supervisor.stats import Sampler
@@ -188,9 +190,13 @@ class FakeEngine:
         self.warnings = ["WARNING: a container was set aside"]
         self.root = root
         self.settings = SimpleNamespace(
-            containers=root / "containers", rootfs=root / "rootfs", debug=False
+            containers=root / "containers",
+            rootfs=root / "rootfs",
+            debug=False,
+            registries=RegistryOptions(),
         )
         self.backend = "asyncio"
+        self.registries = Registries(self.settings)
         self.engine_id = "an-id"
         self.containers = Registry()
         self.exec_sessions = Sessions(None)

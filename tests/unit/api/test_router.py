@@ -65,8 +65,8 @@ def operations():
 async def test_every_operation_of_the_specification_is_known(engine_and_client):
     async with engine_and_client() as (_, connect), connect() as client:
         for method, path in operations():
-            if path in ("/events", "/images/create"):
-                continue
+            if path in ("/events", "/images/create", "/auth", "/distribution/{name}/json"):
+                continue  # some have no end, others ask a registry
             path = path.replace("{id}", "x").replace("{name}", "x/y")
             answer = await client.request(method, f"/v1.50{path}", {} if method == "POST" else None)
             assert answer.status != 405, (method, path)
