@@ -21,9 +21,8 @@ from runtime.images.errors import InvalidReference
 from runtime.images.holding import Hold
 from runtime.images.model import Blob, Image
 from runtime.images.store import ImageStore
-from supervisor import saved_layout
-from supervisor.errors import EngineFault, NotFound, Unsupported
-from supervisor.registries import platforms
+from supervisor import image_platforms, saved_layout
+from supervisor.errors import EngineFault, Unsupported
 from supervisor.registries.manifests import Manifest, PlatformSpec, parse_image
 from supervisor.saved_layout import Saved
 from supervisor.transfers.pulling import held
@@ -201,14 +200,7 @@ def _check(image: Image, platform: PlatformSpec | None) -> None:
             f"{name} can't be saved: its files are this machine's own ('host'), and not in the "
             "image. Save an image with a root file system of its own"
         )
-    if platform is None:
-        return
-    own = PlatformSpec(image.os, image.architecture)
-    if platforms.fitness(own, platform) is None:
-        raise NotFound(
-            f"image {name} was found but does not provide the specified platform "
-            f"({platforms.shown(platform)}): it is for {platforms.shown(own)}"
-        )
+    image_platforms.check(image, platform)
 
 
 def _saved(store: ImageStore, hold: Hold, asked: Asked) -> Saved:

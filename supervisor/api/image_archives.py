@@ -5,34 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-import msgspec
 import structlog
 
 from runtime.images.errors import ImageError
 from supervisor import loading, saving
+from supervisor.api import platform_parameter
 from supervisor.api.archive import TAR
 from supervisor.api.messages import Request
-from supervisor.api.parameters import flag, shown
+from supervisor.api.parameters import flag
 from supervisor.api.progress_stream import streamed
 from supervisor.api.streams import SEND_BUFFER, closed_after
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, EngineError
 from supervisor.progress import Progress
-from supervisor.registries import platforms
-from supervisor.registries.manifests import PlatformSpec
 
 log = structlog.get_logger()
 
 SIZE = b"Mdocker-Archive-Size"
 """Header with the bytes of the whole archive: an answer in chunks has no other place for it."""
-
-
-class _Platform(msgspec.Struct):
-    """A platform as the API has it since 1.48 (`linux/arm64` is taken, too)."""
-
-    architecture: str
-    os: str
-    variant: str = ""
 
 
 async def save(engine: Engine, request: Request) -> None:
@@ -49,7 +39,7 @@ async def save_several(engine: Engine, request: Request) -> None:
 
 
 async def _save(engine: Engine, request: Request, names: Sequence[str]) -> None:
-    platform = _platform(request)
+    platform = platform_parameter.asked(request)
     connection = request.connection
     with connection.hangups.cancelling(connection.stream) as scope:
         async with saving.archived(engine, names, platform) as archive:
@@ -75,7 +65,7 @@ async def _save(engine: Engine, request: Request, names: Sequence[str]) -> None:
 
 async def load(engine: Engine, request: Request) -> None:
     """POST /images/load"""
-    platform, quiet = _platform(request), flag(request, "quiet")
+    platform, quiet = platform_parameter.asked(request), flag(request, "quiet")
 
     async def work(progress: Progress) -> None:
         try:
@@ -85,16 +75,3 @@ async def load(engine: Engine, request: Request) -> None:
             progress.fail(str(error))  # also the first line: clients look for it there
 
     await streamed(request, work)
-
-
-def _platform(request: Request) -> PlatformSpec | None:
-    text = request.parameter("platform")
-    if not text:
-        return None
-    if not text.lstrip().startswith("{"):
-        return platforms.parse(text)
-    try:
-        asked = msgspec.json.decode(text, type=_Platform)
-    except msgspec.DecodeError as error:
-        raise BadParameter(f"invalid platform {shown(text)}: {error}") from None
-    return platforms.normalised(PlatformSpec(asked.os, asked.architecture, asked.variant))

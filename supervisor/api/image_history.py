@@ -9,6 +9,8 @@ import anyio.to_thread
 import msgspec
 
 from runtime.images.configuration import parse_time
+from supervisor import image_platforms
+from supervisor.api import platform_parameter
 from supervisor.api.messages import Reply, Request
 from supervisor.engine import Engine
 
@@ -21,6 +23,7 @@ _encode = msgspec.json.Encoder().encode
 async def history(engine: Engine, request: Request) -> Reply:
     """GET /images/{name}/history"""
     image = engine.images.resolve(request.names[0])
+    image_platforms.check(image, platform_parameter.asked(request))
     sizes = await anyio.to_thread.run_sync(
         engine.images.layer_sizes, image, limiter=engine.limits.readers
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -40,7 +41,14 @@ async def list_images(engine: Engine, request: Request) -> Reply:
                 if with_shared:
                     line["SharedSize"] = weights.shared_files(line["Id"])
                 if with_manifests:
-                    line["Manifests"] = _manifests(engine, line["Id"], weights, using)
+                    # One that is gone by now, or damaged, does not keep others from being told.
+                    with contextlib.suppress(ImageError):
+                        line["Manifests"] = image_manifests.summaries(
+                            engine.images,
+                            engine.images.resolve(line["Id"]),
+                            weights.archives(line["Id"]),
+                            using.get(line["Id"], []),
+                        )
 
         await anyio.to_thread.run_sync(look_closer, limiter=engine.limits.readers)
     if request.version < _NAMES_SINCE:
@@ -50,17 +58,20 @@ async def list_images(engine: Engine, request: Request) -> Reply:
     return Reply(body=_encode(lines))
 
 
-def _manifests(
-    engine: Engine, image_id: str, weights: image_weights.Weights, using: Mapping[str, list[str]]
-) -> list[dict[str, Any]]:
-    """What is known of an image's platforms; nothing of one that is gone by now, or damaged."""
-    try:
-        image = engine.images.resolve(image_id)
-        return image_manifests.summaries(
-            engine.images, image, weights.archives(image_id), using.get(image_id, [])
-        )
-    except ImageError:
-        return []
+async def manifests_of(engine: Engine, image: Image) -> list[dict[str, Any]]:
+    """Return the `Manifests` of one image.
+
+    Raises:
+        StoreCorrupted: They can't be read.
+    """
+    using = _using(engine).get(image.id, [])
+
+    def look() -> list[dict[str, Any]]:
+        layers = {layer.diff_id: layer for layer in engine.images.layers_of(image)}
+        archives = sum(image_weights.weight(layer).archive for layer in layers.values())
+        return image_manifests.summaries(engine.images, image, archives, using)
+
+    return await anyio.to_thread.run_sync(look, limiter=engine.limits.readers)
 
 
 def _using(engine: Engine) -> dict[str, list[str]]:

@@ -1,93 +1,36 @@
-"""The images resource, without what brings images in (`imports.py`)."""
+"""One image: inspected, named, removed. What lists them is `image_list`."""
 
 from __future__ import annotations
-
-import fnmatch
-from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from runtime.images import references
 from runtime.images.model import Deleted, Image, ImageUser
-from supervisor.api import filters as filtering
+from supervisor import image_platforms
+from supervisor.api import image_list, platform_parameter
 from supervisor.api.durations import rfc3339_nano
-from supervisor.api.filters import Filters
 from supervisor.api.messages import Reply, Request
 from supervisor.api.parameters import flag
 from supervisor.engine import Engine
-from supervisor.errors import BadParameter, Unsupported
+from supervisor.errors import BadParameter
 from supervisor.states import ACTIVE
 
-_KNOWN = frozenset({"before", "dangling", "label", "reference", "since"})
 _encode = msgspec.json.Encoder().encode
-
-
-async def list_images(engine: Engine, request: Request) -> Reply:
-    """GET /images/json"""
-    filters = filtering.parse(request, _KNOWN)
-    return Reply(body=_encode(summaries(engine, filters)))
-
-
-def summaries(engine: Engine, filters: Filters | None = None) -> list[dict[str, Any]]:
-    """Return the lines of a list of images, the newest first."""
-    images = sorted(engine.images.images(), key=lambda image: image.created_ns, reverse=True)
-    using: dict[str, int] = {}
-    for container in engine.containers.all():
-        using[container.config.image_id] = using.get(container.config.image_id, 0) + 1
-    chosen = [image for image in images if not filters or _fits(engine, image, filters)]
-    return [_summary(image, using.get(image.id, 0)) for image in chosen]
-
-
-def _fits(engine: Engine, image: Image, filters: Filters) -> bool:
-    dangling = filtering.single_flag(filters, "dangling")
-    if dangling is not None and dangling == bool(image.tags):
-        return False
-    if not filtering.labels_match(filters.get("label", []), _labels(image)):
-        return False
-    if "before" in filters:
-        other = engine.images.resolve(filters["before"][0])
-        if image.created_ns >= other.created_ns:
-            return False
-    if "since" in filters:
-        other = engine.images.resolve(filters["since"][0])
-        if image.created_ns <= other.created_ns:
-            return False
-    patterns = filters.get("reference")
-    return not patterns or any(_refers(tag, p) for tag in image.tags for p in patterns)
 
 
 def _labels(image: Image) -> dict[str, str]:
     return image.config.get("Labels") or {}
 
 
-def _refers(tag: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(tag, pattern) or fnmatch.fnmatchcase(tag.rpartition(":")[0], pattern)
-
-
-def _summary(image: Image, containers: int) -> dict[str, Any]:
-    return {
-        "Containers": containers,
-        "Created": image.created_ns // 10**9,
-        "Id": image.id,
-        "Labels": _labels(image),
-        "ParentId": image.parent,
-        "RepoDigests": [],
-        "RepoTags": list(image.tags),
-        "SharedSize": -1,
-        "Size": image.size,
-    }
-
-
 async def inspect(engine: Engine, request: Request) -> Reply:
     """GET /images/{name}/json"""
-    if flag(request, "manifests"):
-        raise Unsupported("mdocker does not keep manifests of images yet: ask without them")
     image = engine.images.resolve(request.names[0])
+    image_platforms.check(image, platform_parameter.asked(request))
     shown = {
         "Id": image.id,
         "RepoTags": list(image.tags),
-        "RepoDigests": [],
+        "RepoDigests": list(image.digests),
         "Parent": image.parent,
         "Comment": image.comment,
         "Created": rfc3339_nano(image.created_ns),
@@ -101,19 +44,25 @@ async def inspect(engine: Engine, request: Request) -> Reply:
         "ContainerConfig": image.config
         | ({"Image": image.container_image} if image.container_image else {}),
         "Architecture": image.architecture,
+        **({"Variant": image.variant} if image.variant else {}),
         "Os": image.os,
         "Size": image.size,
         "VirtualSize": image.size,
-        "GraphDriver": {
-            "Data": {"LowerDir": ":".join(engine.images.layers(image).lower)},
-            "Name": "overlay2",
-        },
+        "GraphDriver": {"Data": _directories(engine, image), "Name": "overlay2"},
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
-        "Metadata": {"LastTagTime": rfc3339_nano(0)},
+        "Metadata": {"LastTagTime": rfc3339_nano(image.tagged_ns)},
     }
     if request.version >= (1, 44):
         del shown["VirtualSize"]
+    if flag(request, "manifests"):
+        shown["Manifests"] = await image_list.manifests_of(engine, image)
     return Reply(body=_encode(shown))
+
+
+def _directories(engine: Engine, image: Image) -> dict[str, str]:
+    """Where its files are, as Docker tells it: the topmost layer, and those below."""
+    upper, *lower = engine.images.layer_directories(image)
+    return {"UpperDir": upper} | ({"LowerDir": ":".join(lower)} if lower else {})
 
 
 async def tag(engine: Engine, request: Request) -> Reply:

@@ -131,6 +131,15 @@ class FakeImages:
     def layers(self, image):
         return RootfsLayers(lower=("/layers/top", "/layers/bottom"))
 
+    def layer_directories(self, image):
+        return ("/layers/top", "/layers/bottom")
+
+    def config_blob(self, image):
+        return b"{}"
+
+    def manifest_blob(self, image):
+        return b'{"schemaVersion":2}' if image.manifest else None
+
     def delete(self, reference, force, in_use, parents=True):
         image = self.resolve(reference)
         users = list(in_use(image.id))
