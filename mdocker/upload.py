@@ -10,11 +10,11 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, BinaryIO
 
 from mdocker.client import Engine
-from mdocker.connection import Connection
+from mdocker.connection import Connection, each_line
 from mdocker.errors import FAILED, EngineCut, EngineRefused, EngineUnreachable, UsageError
 from mdocker.messages import WENT_AWAY, Body, Reply, ReplyReader, Request, read_head
 from mdocker.output import is_terminal, warn
@@ -26,11 +26,11 @@ _PIECE = 1024 * 1024
 def import_image(
     engine: Engine, source: str, name: str, message: str, changes: Sequence[str]
 ) -> str:
-    """Send a tar, return the new image's id.
+    """Send a tar, or have the engine fetch it; return the new image's id.
 
     Args:
         engine: Where to.
-        source: A file's name, or - for standard input.
+        source: A file's name, - for standard input, or a URL.
         name: NAME[:TAG], or empty.
         message: The image's comment.
         changes: Dockerfile instructions.
@@ -40,28 +40,58 @@ def import_image(
         EngineRefused: The engine refuses the tar; the text says why.
         EngineUnreachable: The engine went away.
     """
-    query = {"fromSrc": "-", "repo": name, "message": message or None}
+    is_url = source.startswith(("http://", "https://"))
+    query = {"fromSrc": source if is_url else "-", "repo": name, "message": message or None}
     path = repeated(target("/images/create", query), "changes", changes)
-    with _opened(source) as (file, size):
+    if is_url:
+        return _fetched(engine, path)
+    with opened(source) as (file, size):
         connection = engine.connection()
         try:
             connection.send(Request("POST", path, chunked="application/x-tar"))
             with progress("Importing", size) as advance:
-                answer = exchange(connection, lambda: _read(file, source), advance)
+                answer = exchange(connection, lambda: read_piece(file, source), advance)
         finally:
             connection.close()
     return _result(answer.check().body)
 
 
+def _fetched(engine: Engine, path: str) -> str:
+    """Make the request for an import from a URL, show how far it is; return the image's id."""
+    said: list[bytes] = []
+    done = 0
+    with engine.stream("POST", path) as stream, ExitStack() as shown:
+        advance: Callable[[int], None] | None = None
+
+        def take(line: bytes) -> bool:
+            nonlocal advance, done
+            if line.strip():
+                said.append(line)
+                if detail := read_news(line).get("progressDetail"):
+                    said.pop()
+                    advance = advance or shown.enter_context(
+                        progress("Importing", detail.get("total"))
+                    )
+                    advance(detail["current"] - done)
+                    done = detail["current"]
+            return True
+
+        each_line(stream, take)
+    return _result(b"\n".join(said))
+
+
 @contextmanager
-def _opened(source: str) -> Iterator[tuple[BinaryIO, int | None]]:
+def opened(source: str) -> Iterator[tuple[BinaryIO, int | None]]:
+    """Have a local file, and its size if it has one, while the block runs; - is standard input.
+
+    Raises:
+        UsageError: It can't be opened, or is a terminal.
+    """
     if source == "-":
         if is_terminal(0):
             raise UsageError("standard input is a terminal: a tar must come from a file or pipe")
         yield sys.stdin.buffer, None
         return
-    if "://" in source:
-        raise UsageError(f"unable to import from {source}: download it first, then import the file")
     try:
         file = open(source, "rb")  # noqa: SIM115
     except OSError as error:
@@ -204,26 +234,39 @@ def progress(title: str, size: int | None) -> Iterator[Callable[[int], None]]:
         bar.close()
 
 
-def _read(file: BinaryIO, source: str) -> bytes:
+def read_piece(file: BinaryIO, source: str) -> bytes:
+    """Read a piece of a body, b"" at its end.
+
+    Raises:
+        UsageError: The file can't be read.
+    """
     try:
         return file.read(_PIECE)
     except OSError as error:
         raise UsageError(f"unable to read {source}: {error.strerror}", FAILED) from error
 
 
+def read_news(line: bytes) -> dict[str, Any]:
+    """Read a line of an answer that tells of its progress.
+
+    Raises:
+        EngineRefused: It tells that the work has failed.
+        EngineUnreachable: It is no JSON.
+    """
+    try:
+        news: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}") from None
+    if news.get("error"):
+        raise EngineRefused(500, str(news["error"]))
+    return news
+
+
 def _result(body: bytes) -> str:
     """Read the engine's progress lines: the last status is the id; an error may come late."""
     status = ""
-    for line in body.splitlines():
-        if not line.strip():
-            continue
-        try:
-            news = json.loads(line)
-        except ValueError:
-            raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}") from None
-        if news.get("error"):
-            raise EngineRefused(500, str(news["error"]))
-        said = str(news.get("status") or "")
+    for line in filter(bytes.strip, body.splitlines()):
+        said = str(read_news(line).get("status") or "")
         if said.startswith("warning: "):
             warn(said.removeprefix("warning: "))
         else:
