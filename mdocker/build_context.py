@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from mdocker.context_sending import ContextSending, single
 from mdocker.copy_rules import words
 from mdocker.dockerignore import Rules
 from mdocker.errors import CliError
+from mdocker.git_context import fetched, is_address
 
 _PIECE = 1024 * 1024
 _HEAD = 1024
@@ -26,7 +28,6 @@ _DOCKERFILE = "Dockerfile"
 # What an archive begins with: gzip, bzip2, xz and zstd.
 _PACKED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _CHECKSUM = slice(148, 156)
-_GIT = re.compile(r"git://|git@|github\.com/|https?://.*\.git(?:#.*)?$")
 _URL = re.compile(r"https?://")
 
 
@@ -48,15 +49,16 @@ class Context(NamedTuple):
     remote: str = ""
 
 
-def find_context(place: str, file: str) -> Context:
+def find_context(place: str, file: str, stack: ExitStack) -> Context:
     """Find out what a command line means; nothing of it is read yet, but for its beginning.
 
     Args:
         place: A directory, an address, or - for standard input.
         file: The Dockerfile's path, from here; - for standard input, empty for the usual one.
+        stack: Left when the context has been read.
 
     Raises:
-        NoContext: There is none.
+        NoContext, NotFetched: There is none.
     """
     if place == "-":
         if file == "-":
@@ -66,11 +68,10 @@ def find_context(place: str, file: str) -> Context:
         return _from_stdin(file)
     if os.path.exists(place):
         return _from_directory(place, file)
-    if _GIT.match(place):
-        raise NoContext(
-            f"unable to prepare context: {place} is a git repository: clone it first, then build "
-            "the directory"
-        )
+    if is_address(place):
+        directory = stack.enter_context(fetched(place))
+        inside = file if file in ("", "-") else os.path.join(directory, file)
+        return _from_directory(directory, inside, only_inside=True)
     if _URL.match(place):
         if file == "-":
             raise NoContext(
@@ -114,7 +115,7 @@ def is_archive(head: bytes) -> bool:
     return said == sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
 
 
-def _from_directory(place: str, file: str) -> Context:
+def _from_directory(place: str, file: str, *, only_inside: bool = False) -> Context:
     root = os.path.realpath(place)
     if not os.path.isdir(root):
         raise NoContext(f"unable to prepare context: context must be a directory: {root}")
@@ -123,8 +124,13 @@ def _from_directory(place: str, file: str) -> Context:
         return _with_dockerfile(root, _IGNORE, content)
     path = _dockerfile(root, file)
     name = os.path.relpath(path, root)
+    outside = name.startswith("../")
+    if outside and only_inside:
+        raise NoContext(
+            f"unable to prepare context: the Dockerfile ({name}) must be within the build context"
+        )
     own = f"{path}{_IGNORE}"
-    if name.startswith("../") or os.path.lexists(own):
+    if outside or os.path.lexists(own):
         return _with_dockerfile(root, own if os.path.lexists(own) else _IGNORE, _content(path))
     rules = _rules(root, _IGNORE)
     sending = ContextSending(root, rules, always=(name, _IGNORE))

@@ -34,7 +34,8 @@ def build(
     PATH is a directory, the context: the files that COPY and ADD find, but for those that its
     .dockerignore leaves out (or DOCKERFILE.dockerignore, where there is one). They are sent to the
     engine while they are read. With - a context's tar is read from standard input, or a Dockerfile
-    that needs no context. A URL of a tar or a Dockerfile is fetched by the engine.
+    that needs no context. A URL of a tar or a Dockerfile is fetched by the engine; one of a git
+    repository (URL.git[#BRANCH[:DIRECTORY]]) by git, here.
 
     Steps that were run before are taken from the cache, which are the images themselves: 'mdocker
     image prune' clears it. Ctrl-C ends the build, and nothing stays of the step that was running.
@@ -45,11 +46,12 @@ def build(
 
     if options.iidfile:
         _forget(options.iidfile)
-    found = find_context(context, options.file)
-    where = build_target(options, found.dockerfile, found.remote)
     output = BuildOutput(quiet=options.quiet)
     try:
-        _talk(engine, where, found, output)
+        with contextlib.ExitStack() as stack:
+            found = find_context(context, options.file, stack)
+            where = build_target(options, found.dockerfile, found.remote)
+            _talk(engine, where, found, output)
     except BuildFailed as failed:
         complain(str(failed))
         return failed.code

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import tarfile
 import threading
 
 import pytest
 
-from mdocker.build_context import find_context, is_archive
+from mdocker import build_context
+from mdocker.build_context import is_archive
 from mdocker.context_sending import ContextSending
 from mdocker.dockerignore import Rules
 from mdocker.errors import CliError
+from mdocker.git_context import is_address
 
 
 @pytest.fixture
@@ -50,6 +55,11 @@ def members(data):
             )
             for entry in archive
         }
+
+
+def find_context(place, file):
+    with contextlib.ExitStack() as stack:
+        return build_context.find_context(place, file, stack)
 
 
 def drained(context):
@@ -340,14 +350,6 @@ class TestAddresses:
             "rm": "1",
         }
 
-    @pytest.mark.parametrize(
-        "place", ["git@example.org:a", "https://example.org/a.git#v1", "github.com/a/b", "git://a"]
-    )
-    def test_repositories_are_refused_in_words(self, mdocker, place):
-        result = mdocker("build", place)
-        assert result.code == 1
-        assert "is a git repository: clone it first" in result.err
-
     def test_nothing_of_that_name(self, tree, mdocker):
         tree(file="x")
         assert mdocker("build", "nowhere") == (
@@ -356,6 +358,104 @@ class TestAddresses:
             'mdocker: unable to prepare context: path "nowhere" not found\n',
         )
         assert "context must be a directory: " in mdocker("build", "file").err
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+class TestRepositories:
+    URL = "https://example.org/nest.git"
+
+    @pytest.fixture
+    def repository(self, tmp_path, monkeypatch):
+        """One of two branches, which git finds behind `URL`."""
+        root = tmp_path / "nest"
+        write(root, "Dockerfile", "FROM scratch")
+        write(root, "ci/Dockerfile", "FROM other")
+        write(root, ".dockerignore", "left.out")
+        write(root, "left.out", "x")
+        settings = {
+            f"url.{root}.insteadOf": self.URL,
+            "user.name": "me",
+            "user.email": "me@example.org",
+            "init.defaultBranch": "main",
+        }
+        monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+        for number, (key, value) in enumerate(settings.items()):
+            monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+            monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        self.git(root, "init", "--quiet")
+        self.git(root, "add", ".")
+        self.git(root, "commit", "--quiet", "-m", "first")
+        self.git(root, "branch", "old")
+        write(root, "more", "more")
+        self.git(root, "add", ".")
+        self.git(root, "commit", "--quiet", "-m", "second")
+        return root
+
+    def git(self, root, *words):
+        subprocess.run(["git", *words], cwd=root, check=True)
+
+    @pytest.mark.parametrize(
+        ("fragment", "file", "found"),
+        [
+            ("", "", ".dockerignore Dockerfile ci ci/Dockerfile more"),
+            ("#old", "", ".dockerignore Dockerfile ci ci/Dockerfile"),
+            ("#old:ci", "", "Dockerfile"),
+            ("#:ci", "", "Dockerfile"),
+            ("", "ci/Dockerfile", ".dockerignore Dockerfile ci ci/Dockerfile more"),
+        ],
+    )
+    def test_it_is_fetched(self, repository, engine, mdocker, tmp_path, fragment, file, found):
+        bodies = []
+        asked = answering(engine, bodies=bodies)
+        words = ["-f", file] if file else []
+        result = mdocker("build", *words, f"{self.URL}{fragment}")
+        assert result == (0, "", "")
+        assert sorted(members(bodies[0])) == found.split()
+        assert asked[0]["dockerfile"] == (file or "Dockerfile")
+
+    def test_nothing_is_left_of_it(self, repository, engine, mdocker, tmp_path, monkeypatch):
+        (tmp_path / "scratch").mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+        engine.refuse("POST", "/build", 400, "no")
+        assert mdocker("build", self.URL).err == "mdocker: no\n"
+        assert os.listdir(tmp_path / "scratch") == []
+
+    @pytest.mark.parametrize(
+        ("words", "error"),
+        [
+            ([f"{URL}#nosuch"], "'git fetch' failed: fatal: couldn't find remote ref nosuch"),
+            ([f"{URL}#--upload-pack=x"], "invalid refspec: --upload-pack=x"),
+            ([f"{URL}#:nosuch"], f"not a directory in {URL}: nosuch"),
+            ([f"{URL}#:../.git"], f"not a directory in {URL}: ../.git"),
+            (["-f", "/etc/passwd", URL], "must be within the build context"),
+            (["-f", "ci/link", f"{URL}#links"], "must be within the build context"),
+        ],
+    )
+    def test_what_is_refused(self, repository, engine, mdocker, words, error):
+        self.git(repository, "checkout", "--quiet", "-b", "links")
+        (repository / "ci/link").symlink_to("/etc/passwd")
+        self.git(repository, "add", ".")
+        self.git(repository, "commit", "--quiet", "-m", "third")
+        result = mdocker("build", *words)
+        assert (result.code, result.out) == (1, "")
+        assert error in result.err
+        assert not engine.requests
+
+    @pytest.mark.parametrize(
+        ("place", "there"),
+        [
+            ("git@example.org:a", True),
+            ("github.com/a/b", True),
+            ("git://a", True),
+            ("http://example.org/a.git#v1:dir", True),
+            ("http://example.org/a.git.tar", False),
+            ("http://example.org/a#.git", False),
+            ("directory.git", False),
+        ],
+    )
+    def test_what_means_one(self, place, there):
+        assert is_address(place) is there
 
 
 def answering(engine, *news, bodies=None):
