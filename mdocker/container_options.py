@@ -234,4 +234,14 @@ class ContainerOptions:
     ] = ()
     shm_size: Annotated[str, flag("--shm-size", help="Size of /dev/shm (64m)")] = ""
     cidfile: Annotated[str, flag("--cidfile", help="Write the container's id to a file")] = ""
-    quiet: Annotated[bool, flag("--quiet", "-q", help="Print no progress")] = False
+    pull: Annotated[
+        str,
+        flag(
+            "--pull",
+            help="Pull the image first: missing (default, if it is not here), always or never",
+        ),
+    ] = "missing"
+    platform: Annotated[
+        str, flag("--platform", help="Of the image that is run, such as linux/amd64")
+    ] = ""
+    quiet: Annotated[bool, flag("--quiet", "-q", help="Show nothing of a pull")] = False

@@ -33,7 +33,6 @@ _RUN = {
         ),
         _LIMITS,
     ),
-    **dict.fromkeys(("--pull", "--platform"), "registries come later; there is 'mdocker import'"),
     "--runtime": "there is one runtime, mdocker's own",
     "--isolation": "that is for Windows",
 }
@@ -65,7 +64,8 @@ _OTHERS = {
 _REGISTRIES = "registries come later; there is 'mdocker import'"
 
 COMMANDS = {
-    **dict.fromkeys(("pull", "push", "search", "login", "logout"), _REGISTRIES),
+    "search": "registries have no search in common: look at their web pages",
+    **dict.fromkeys(("login", "logout"), _REGISTRIES),
     **dict.fromkeys(
         ("save", "load"), "there are 'mdocker export' and 'mdocker import' of files alone"
     ),

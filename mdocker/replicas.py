@@ -25,7 +25,8 @@ from mdocker.errors import (
 from mdocker.fanout import fan_out
 from mdocker.messages import Reply, Request
 from mdocker.output import complain, is_terminal, warn
-from mdocker.paths import container_path
+from mdocker.paths import container_path, quote
+from mdocker.pull_policy import ensure_image
 from mdocker.stream_options import StreamOptions, without_client
 
 if TYPE_CHECKING:
@@ -58,10 +59,19 @@ def run_replicas(
     if options.cidfile:
         raise UsageError("--cidfile can't be used with --replicas: there are N ids")
     body = create_body(image, command, options, streams, without_client(streams))
+    try:
+        ensure_image(engine, image, options)
+    except UsageError:
+        raise
+    except CliError as error:
+        complain(str(error))
+        return REFUSED
     base = options.name or f"{_word(image)}-{time.time_ns() // 1000 % 16**6:06x}"
     first = Request.make("POST", "/containers/create", None, body)
+    more = f"&platform={quote(options.platform)}" if options.platform else ""
     jobs = [
-        first._replace(path=f"{first.path}?name={base}-{number}") for number in range(1, count + 1)
+        first._replace(path=f"{first.path}?name={base}-{number}{more}")
+        for number in range(1, count + 1)
     ]
     batch = _Batch(base, count)
     with _Progress(count) as batch.advance, batch.interruptible():

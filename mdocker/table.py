@@ -247,6 +247,20 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] PATH | URL | -",
     ),
     Command(
+        "pull",
+        "mdocker.commands.transfers:pull",
+        "Download an image from a registry",
+        IMAGES,
+        "[OPTIONS] NAME[:TAG|@DIGEST]",
+    ),
+    Command(
+        "push",
+        "mdocker.commands.transfers:push",
+        "Upload an image to a registry",
+        IMAGES,
+        "[OPTIONS] NAME[:TAG]",
+    ),
+    Command(
         "tag",
         "mdocker.commands.images:tag",
         "Give an image one more name",
@@ -353,7 +367,7 @@ _OF_CONTAINERS = (
     *("pause", "port", "ps", "rename", "restart", "rm", "run", "start", "stats", "stop", "top"),
     *("unpause", "update", "wait"),
 )
-_OF_IMAGES = ("build", "history", "import", "inspect", "tag")
+_OF_IMAGES = ("build", "history", "import", "inspect", "pull", "push", "tag")
 
 ALIASES: dict[str, str] = {
     # Of several for the same a TAB offers the first.

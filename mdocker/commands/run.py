@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.container_options import ContainerOptions
@@ -22,6 +22,7 @@ from mdocker.foreground import Client, start_attached
 from mdocker.options import flag, flattened, injected
 from mdocker.output import complain, say, warn
 from mdocker.paths import container_path
+from mdocker.pull_policy import check_policy, is_missing, pull_for_run
 from mdocker.stream_options import (
     Attached,
     StreamOptions,
@@ -119,12 +120,13 @@ def _create(
 ) -> str:
     """Create the container and return its id; warnings go to stderr."""
     body = create_body(image, command, options, streams, ours)
+    check_policy(options.pull)
     if options.cidfile and os.path.exists(options.cidfile):
         raise UsageError(
             f"the file of --cidfile exists already: remove {options.cidfile} "
             "if its container is gone"
         )
-    answer = engine.json("POST", "/containers/create", {"name": options.name or None}, body)
+    answer = _created(engine, image, options, body)
     for warning in answer.get("Warnings") or []:
         warn(warning)
     container = str(answer["Id"])
@@ -138,6 +140,22 @@ def _create(
     return container
 
 
+def _created(
+    engine: Engine, image: str, options: ContainerOptions, body: dict[str, Any]
+) -> dict[str, Any]:
+    """The engine's answer to the request; the image is pulled first, as --pull says."""
+    query = {"name": options.name or None, "platform": options.platform or None}
+    if options.pull == "always":
+        pull_for_run(engine, image, options)
+    try:
+        return dict(engine.json("POST", "/containers/create", query, body))
+    except EngineRefused as error:
+        if options.pull != "missing" or not is_missing(error):
+            raise
+        pull_for_run(engine, image, options, because_missing=True)
+        return dict(engine.json("POST", "/containers/create", query, body))
+
+
 def _refused(error: CliError, code: int) -> int:
     if isinstance(error, UsageError):
         raise error
@@ -149,7 +167,7 @@ def explain(error: CliError) -> str:
     """Return the engine's words, with what to do where they do not say so."""
     if isinstance(error, EngineRefused) and error.message.startswith("No such image"):
         return (
-            f"{error} (see 'mdocker images'; make one with 'mdocker import', "
+            f"{error} (see 'mdocker images'; get it by 'mdocker pull', "
             "or use the built-in image: host)"
         )
     return str(error)

@@ -111,7 +111,7 @@ def tab(flock):
         ("system ", "df prune events info"),
         ("container l", "ls logs"),
         ("container stop ", "bird bee"),
-        ("image ", "prune ls build history import inspect tag rm"),
+        ("image ", "prune ls build history import inspect pull push tag rm"),
         ("network ", "prune"),
         ("image prune --filter u", "open: until="),
         ("ps b", ""),

@@ -368,6 +368,7 @@ class TestImport:
         unread = mdocker("import", "/nope")
         assert (unread.code, "unable to read /nope" in unread.err) == (1, True)
         assert "Is a directory" in mdocker("import", str(tmp_path)).err
+        assert "download it first" in mdocker("import", "http://x/y.tar").err
         assert not engine.seen("POST", "/images/create")
 
 

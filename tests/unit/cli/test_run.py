@@ -198,7 +198,7 @@ def test_a_failed_start(container, mdocker, words, code, detach):
 def test_unknown_image(engine, mdocker):
     engine.refuse("POST", "/containers/create", 404, "No such image: nope:latest")
     for command in ("run", "create"):
-        result = mdocker(command, "nope")
+        result = mdocker(command, "--pull", "never", "nope")
         assert result.code == 125
         assert result.err.startswith("mdocker: No such image: nope:latest (see 'mdocker images'")
         assert result.err.count("\n") == 1
