@@ -11,7 +11,7 @@ import collections
 import errno
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import anyio
@@ -218,7 +218,7 @@ class Attachment:
         self._spool.close()
         self._news.set()
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+    async def __aiter__(self) -> AsyncGenerator[tuple[int, bytes], None]:
         while True:
             # Made before we look: what is fed in between sets it.
             news = self._news = anyio.Event()

@@ -138,6 +138,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         open_stdin: It has an input, even while nobody is attached to it.
         stdin_once: Its input ends when the first who is attached to it ends theirs.
         console_size: Lines and columns of the terminal at its start, as the client knew them.
+        of_build: A step of a build under way: it goes with the build, however that ends.
     """
 
     image: str
@@ -178,6 +179,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     open_stdin: bool = False
     stdin_once: bool = False
     console_size: tuple[int, int] = (0, 0)
+    of_build: bool = False
 
     @property
     def args(self) -> tuple[str, ...]:

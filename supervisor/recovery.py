@@ -30,10 +30,11 @@ from supervisor import (
     store,
     volumes_mounted,
 )
+from supervisor.building import staging
 from supervisor.comebacks import before_removal
 from supervisor.container import Container
 from supervisor.container_logs import open_log_of
-from supervisor.errors import Conflict
+from supervisor.errors import Conflict, EngineError
 from supervisor.lifecycle import as_dead, attributes, end_run, keep
 from supervisor.phases import ended
 from supervisor.remove import REMOVED_SUFFIX
@@ -69,6 +70,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     """Read what is on disk, sweep what a crash left, and go on with what still runs."""
     engine.images.sweep()
+    staging.sweep(engine.root)
     left_of_volumes = engine.volumes.recover()
     with os.scandir(engine.settings.containers) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
@@ -131,6 +133,9 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     if runs:
         log.info("containers.adopted", count=len(runs))
     engine.begin(_be_with, engine, runs)
+    for container in engine.containers:
+        if container.config.of_build:
+            engine.begin(_remove_of_build, engine, container)
 
 
 async def _be_with(engine: Engine, runs: list[tuple[Container, Run]]) -> None:
@@ -140,6 +145,15 @@ async def _be_with(engine: Engine, runs: list[tuple[Container, Run]]) -> None:
             await anyio.lowlevel.checkpoint()
         engine.begin(live, engine, container, run)
         end_requests.go_on(engine, container, run)
+
+
+async def _remove_of_build(engine: Engine, container: Container) -> None:
+    """Remove a container whose build has died with its engine."""
+    log.info("build.container_left", container=container.short_id)
+    try:
+        await engine.remove(container, force=True, volumes=True)
+    except EngineError as error:
+        log.error("build.container_not_removed", error=str(error))
 
 
 async def _remove_after_comeback(engine: Engine, container: Container) -> None:

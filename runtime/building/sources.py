@@ -98,18 +98,18 @@ def find(roots: list[int], asked: list[dict[str, Any]]) -> list[Source]:
         if "path" in one:
             found.append(Source(root, os.fsencode(one["path"])))
             continue
-        parts = [re.compile(os.fsencode(part), re.DOTALL) for part in one["pattern"]]
-        found += [Source(root, path) for path in _matches(root, parts, b"")]
+        parts = [re.compile(part, re.DOTALL) for part in one["pattern"]]
+        found += [Source(root, os.fsencode(path)) for path in _matches(root, parts, "")]
     if asked and not found:
         raise Refused(REFUSED, "no source files were specified")
     return found
 
 
-def _matches(fd: int, parts: list[re.Pattern[bytes]], above: bytes) -> list[bytes]:
+def _matches(fd: int, parts: list[re.Pattern[str]], above: str) -> list[str]:
     """The paths below a directory that fit, in order; no link is followed on the way."""
-    found: list[bytes] = []
+    found: list[str] = []
     first, *rest = parts
-    for name in sorted(os.fsencode(name) for name in os.listdir(fd)):
+    for name in sorted(os.listdir(fd), key=os.fsencode):
         if not first.fullmatch(name):
             continue
         if not rest:
@@ -122,7 +122,7 @@ def _matches(fd: int, parts: list[re.Pattern[bytes]], above: bytes) -> list[byte
                 raise
             continue
         try:
-            found += _matches(inner, rest, above + name + b"/")
+            found += _matches(inner, rest, f"{above}{name}/")
         finally:
             os.close(inner)
     return found

@@ -99,27 +99,33 @@ def _exclude(order: dict[str, Any]) -> Work:
     def work(inside: Inside) -> object:
         _enter(order["directory"], inside)
         sys.setrecursionlimit(_DEEPEST)
-        _clear("", rules, excluded=False)
+        _clear("", rules, [False] * len(rules))
         return {}
 
     return work
 
 
-def _clear(above: str, rules: list[tuple[bool, re.Pattern[str]]], *, excluded: bool) -> bool:
-    """Remove what is left out below a directory; tells whether something stays."""
+def _clear(above: str, rules: list[tuple[bool, re.Pattern[str]]], matched: list[bool]) -> bool:
+    """Remove what is left out below a directory; tells whether something stays.
+
+    Args:
+        matched: Which rules have matched the directory, or one above it.
+    """
     stays = False
     with os.scandir(f"/{above}") as found:
         entries = list(found)
     for one in entries:
         path = f"{above}/{one.name}" if above else one.name
-        out = excluded
-        for keeps, pattern in rules:
-            if pattern.fullmatch(path):
+        out = False
+        here = list(matched)
+        for number, (keeps, pattern) in enumerate(rules):
+            if here[number] or pattern.fullmatch(path):
+                here[number] = True
                 out = not keeps
         if one.is_dir(follow_symlinks=False):
             if out and not any(keeps for keeps, _ in rules):
                 remove_tree(f"/{path}")
-            elif _clear(path, rules, excluded=out) or not out:
+            elif _clear(path, rules, here) or not out:
                 stays = True
             else:
                 os.rmdir(f"/{path}")

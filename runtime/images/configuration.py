@@ -95,6 +95,7 @@ class Step(NamedTuple):
         empty_layer: It has changed none.
         container: Id of the container that the image was made of.
         container_image: What that container's image was called.
+        command: What it has run, word by word, which `created_by` does not tell.
     """
 
     comment: str
@@ -103,6 +104,7 @@ class Step(NamedTuple):
     empty_layer: bool = False
     container: str = ""
     container_image: str = ""
+    command: tuple[str, ...] = ()
 
 
 def encode(
@@ -140,6 +142,8 @@ def encode(
     if step.container:
         document["container"] = step.container
         document["container_config"] = {"Image": step.container_image}
+        if step.command:
+            document["container_config"]["Cmd"] = list(step.command)
     base = _base(parent)
     if base:
         document[_BASE] = base
@@ -188,6 +192,7 @@ def decode(
         base=document.get(_BASE) or "",
         container=document.get("container") or "",
         container_image=container_config.get("Image") or "",
+        container_command=_command(container_config.get("Cmd")),
         digests=digests,
         manifest=manifest,
         tagged_ns=tagged_ns,
@@ -264,6 +269,13 @@ def _check_inside(value: object, kind: type | None, where: str) -> None:
     assert isinstance(inside, Iterable)
     for one in inside:
         _check(one, kind, f"a part of {where}")
+
+
+def _command(words: object) -> tuple[str, ...]:
+    """A list of words; what others have written there may be something else."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return ()
+    return tuple(words)
 
 
 def format_time(ns: int) -> str:

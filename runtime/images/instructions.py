@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -321,17 +321,17 @@ def command(text: str) -> Command:
     return Command((text,), is_line=True) if words is None else Command(tuple(words))
 
 
-def shell_of(config: Config) -> list[str]:
+def shell_of(config: Mapping[str, Any]) -> list[str]:
     """What a line of a command is given to."""
     return list(config.get("Shell") or DEFAULT_SHELL)
 
 
-def environment(config: Config) -> dict[str, str]:
+def environment(config: Mapping[str, Any]) -> dict[str, str]:
     """A configuration's variables."""
     return dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
 
 
-def from_working_directory(config: Config, path: str) -> str:
+def from_working_directory(config: Mapping[str, Any], path: str) -> str:
     """A path as it is seen from a configuration's working directory; absolute, without dots."""
     found = posixpath.normpath(posixpath.join("/", config.get("WorkingDir") or "/", path))
     return f"/{found.lstrip('/')}"  # POSIX keeps two slashes

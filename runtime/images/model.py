@@ -29,6 +29,7 @@ class Image:
         parent: Id of the image whose container it was made of; empty for an imported one.
         container: Id of the container that it was made of; empty for an imported one.
         container_image: What that container's image was called.
+        container_command: What it has run, where that made the image: the RUN of a build.
         digests: `name@sha256:…` in the short form, sorted: what registries call it.
         manifest: `sha256:…` of the manifest that it came with; empty if it came with none.
         tagged_ns: When it was last given a name on this machine, ns since the epoch; 0 for never.
@@ -52,6 +53,7 @@ class Image:
     base: str = ""
     container: str = ""
     container_image: str = ""
+    container_command: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     manifest: str = ""
     tagged_ns: int = 0

@@ -15,7 +15,7 @@ class NoSwarm(EngineError):
 
 
 _NOT_DONE = {
-    "builds": ("POST /build", "POST /session"),
+    "sessions of BuildKit": ("POST /session",),
     "creating and changing networks": (
         "POST /networks/create",
         "POST /networks/{id}/connect",
@@ -35,6 +35,7 @@ _NOT_DONE = {
 }
 
 _INSTEAD = {
+    "sessions of BuildKit": "set DOCKER_BUILDKIT=0 for the classic builder",
     "creating and changing networks": "docker-compose asks for a network where a service names "
     "none, so write 'network_mode: none' or 'network_mode: host' for each service (docker run: "
     "--network none or host)",

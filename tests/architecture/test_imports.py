@@ -19,6 +19,7 @@ ALLOWED = {
         "structlog",
         "certifi",
         "h11",
+        "dockerfile_parse",
         "httpx",
         "msgspec",
         "prometheus_client",

@@ -1,0 +1,160 @@
+"""A build's context: unpacked by a process that reaches nothing else, and rid of what is left out.
+
+What a client sends has been through .dockerignore already, so that file counts for Docker's daemon
+in one thing: it may leave out itself and the Dockerfile, which are needed to build and not to be
+copied. In a context from elsewhere all of it counts.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from runtime import archive_headers as headers
+from supervisor.building import fetching, ignoring
+from supervisor.building.dockerfile import LARGEST
+from supervisor.building.processes import ask, working
+from supervisor.building.staging import Staging
+from supervisor.errors import BadParameter, EngineError, Unsupported
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+DOCKERFILE = "Dockerfile"
+
+_IGNORE_FILE = ".dockerignore"
+_SNIFFED = 512
+# What an archive begins with: gzip, bzip2, xz, zstd; a tar says so in its first header.
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+_USTAR = slice(257, 262)
+_GIT_PREFIXES = ("git://", "git@", "github.com/", "ssh://")
+
+
+class DockerfileMissing(EngineError):
+    """There is no such file in the context."""
+
+    status = 500  # Docker's
+
+
+async def receive(engine: Engine, staging: Staging, pieces: AsyncIterator[bytes]) -> None:
+    """Unpack a context as it comes.
+
+    Raises:
+        BadParameter: It is no archive, or is damaged.
+        EngineFault: The machine failed.
+    """
+    order = {"kind": "context", "directory": str(staging.context)}
+    async with working(engine, order) as process:
+        async for piece in pieces:
+            if not await process.feed(piece):
+                break  # it has seen enough: its answer says why
+        process.job.close_input()
+        await process.answer()
+
+
+async def fetch(engine: Engine, staging: Staging, url: str) -> None:
+    """Fetch a context, or a Dockerfile that is one alone.
+
+    Raises:
+        Unsupported: It is in a git repository.
+        BadParameter: It can't be had, or is neither.
+        EngineFault: The machine failed.
+    """
+    check_remote(url)
+    try:
+        async with fetching.get(url) as found:
+            pieces = aiter(found.pieces)
+            head = b""
+            while len(head) < _SNIFFED and (piece := await anext(pieces, b"")):
+                head += piece
+            if head.startswith(_MAGIC) or head[_USTAR] == b"ustar":
+                await receive(engine, staging, _chained(head, pieces))
+            else:
+                text = await _whole(head, pieces, url)
+                await receive(engine, staging, _alone(text))
+    except fetching.FetchFailed as error:
+        raise BadParameter(f"error downloading remote context {url}: {error}") from error
+
+
+def check_remote(url: str) -> None:
+    """Refuse what is no URL of a file.
+
+    Raises:
+        Unsupported: It is a git repository.
+        BadParameter: It is something else.
+    """
+    path = url.partition("#")[0]
+    if url.startswith(_GIT_PREFIXES) or path.endswith(".git"):
+        raise Unsupported(
+            "mdocker does not fetch build contexts from git repositories: clone it, and build the "
+            "directory"
+        )
+    if not url.lower().startswith(("http://", "https://")):
+        raise BadParameter(f"unable to prepare context: {url} is no URL of a file")
+
+
+async def _chained(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for piece in rest:
+        yield piece
+
+
+async def _whole(head: bytes, rest: AsyncIterator[bytes], url: str) -> bytes:
+    async for piece in rest:
+        head += piece
+        if len(head) > LARGEST:
+            raise BadParameter(
+                f"{url} is no archive, and with more than {LARGEST} bytes no Dockerfile either"
+            )
+    return head
+
+
+async def _alone(text: bytes) -> AsyncIterator[bytes]:
+    """A context with nothing but a Dockerfile."""
+    entry = headers.Entry(DOCKERFILE.encode(), headers.REGULAR, 0o644, 0, 0, 0)
+    entry.size = len(text)
+    yield entry.spell() + headers.padded(text) + headers.END
+
+
+async def dockerfile(engine: Engine, staging: Staging, asked: str, *, is_remote: bool) -> bytes:
+    """Return the Dockerfile, and rid the context of what is left out.
+
+    Args:
+        asked: Its path in the context.
+
+    Raises:
+        DockerfileMissing, BadParameter: It is not there, or can't be one.
+        EngineFault: The machine failed.
+    """
+    path = posixpath.normpath(asked or DOCKERFILE)
+    if path == ".." or path.startswith("../"):
+        raise BadParameter(f"Forbidden path outside the build context: {asked} ()")
+    path = path.lstrip("/")
+    data = await _text(engine, staging, path)
+    if data is None and not asked:
+        data = await _text(engine, staging, DOCKERFILE.lower())
+    if data is None:
+        raise DockerfileMissing(f"Cannot locate specified Dockerfile: {asked or DOCKERFILE}")
+    if not data.strip():
+        raise BadParameter(f"the Dockerfile ({path}) cannot be empty")
+    ignored = await _text(engine, staging, _IGNORE_FILE)
+    if ignored is not None:
+        rules = ignoring.rules(ignored)
+        if not is_remote:
+            rules = ignoring.among(rules, (path, _IGNORE_FILE))
+        if rules:
+            order = {"kind": "exclude", "directory": str(staging.context), "rules": rules}
+            await ask(engine, order)
+    return data
+
+
+async def _text(engine: Engine, staging: Staging, path: str) -> bytes | None:
+    order: dict[str, Any] = {
+        "kind": "text",
+        "directory": str(staging.context),
+        "path": path,
+        "most": LARGEST,
+    }
+    found = await ask(engine, order)
+    return None if found is None else str(found).encode("latin-1")

@@ -1,0 +1,74 @@
+"""Helper processes of a build: each does one thing to files, and is gone with its answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from runtime import archive_order as kinds
+from runtime.archive_job import ArchiveJob
+from supervisor import helper_process
+from supervisor.building.errors import StepFailed
+from supervisor.errors import BadParameter, EngineFault
+from supervisor.helper_process import HelperProcess, Unread
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
+
+
+class BuildProcess(HelperProcess):
+    """One at work."""
+
+    def __init__(self, job: ArchiveJob, step: str) -> None:
+        """Talk to one.
+
+        Args:
+            step: The instruction that it works for, in words about it; empty before the first.
+        """
+        super().__init__(job, "a process of the build")
+        self._step = step
+
+    def refusal(self, kind: str, words: str) -> Exception:
+        """What a refusal of its is for the client."""
+        if kind == kinds.UNREAD:
+            return Unread("the layer is not read any more")
+        if kind == kinds.MISSING:
+            words = (
+                "file not found in build context or excluded by .dockerignore: "
+                f"stat {words}: file does not exist"
+            )
+        elif kind != kinds.REFUSED:
+            return EngineFault(f"cannot build: {words}")
+        return StepFailed(f"{self._step} failed: {words}") if self._step else BadParameter(words)
+
+
+@contextlib.asynccontextmanager
+async def working(
+    engine: Engine, order: dict[str, Any], step: str = "", output: int = -1
+) -> AsyncGenerator[BuildProcess, None]:
+    """Have one at work while the block runs.
+
+    Args:
+        order: See `runtime.archive_order`.
+        output: Where a layer goes.
+
+    Raises:
+        EngineFault: It can't be started.
+    """
+    job = await helper_process.start(engine, order, output=output)
+    try:
+        yield BuildProcess(job, step)
+    finally:
+        await helper_process.end(engine, job)
+
+
+async def ask(engine: Engine, order: dict[str, Any], step: str = "") -> Any:  # noqa: ANN401
+    """Have one do its work, and return what it tells.
+
+    Raises:
+        StepFailed, BadParameter: It refuses; BadParameter before the first step.
+        EngineFault: The machine failed.
+    """
+    async with working(engine, order, step) as process:
+        return (await process.answer())["done"]
