@@ -54,16 +54,23 @@ def plan(
         return Plan((*image.tags, *image.digests), delete=True)
     name = references.parse(reference).tagged()
     gone = (name, *_left_alone(image, name))
-    if len(image.tags) + len(image.digests) > len(gone):
-        return Plan(gone, delete=False)
-    if users and not force:
+    if users and not force and _has_one_name(image):
         raise ImageConflict(
             f'conflict: unable to remove repository reference "{reference}" (must force) - '
             f"container {users[0].container_id[:12]} is using its referenced image "
             f"{image.short_id}"
         )
+    if len(image.tags) + len(image.digests) > len(gone):
+        return Plan(gone, delete=False)
     # An image that others were made of, or a forced untag of one in use, leaves it without a name.
     return Plan(gone, delete=not has_children and not any(user.running for user in users))
+
+
+def _has_one_name(image: Image) -> bool:
+    """Whether it has one tag at most, and no digest but those of that tag's repository."""
+    repositories = {one.partition("@")[0] for one in image.digests}
+    repositories |= {one.rpartition(":")[0] for one in image.tags}
+    return len(image.tags) <= 1 and len(repositories) <= 1
 
 
 def _left_alone(image: Image, tag: str) -> tuple[str, ...]:
@@ -86,7 +93,7 @@ def _check_by_id(image: Image, force: bool, users: list[ImageUser]) -> None:
             )
     if force:
         return
-    if len(image.tags) > 1:
+    if not _has_one_name(image):
         raise ImageConflict(
             f"{conflict} (must be forced) - image is referenced in multiple repositories"
         )

@@ -113,9 +113,8 @@ class ImageStore:
 
     def layer_directories(self, image: Image) -> tuple[str, ...]:
         """Where the files of its layers are, the topmost first."""
-        if image.built_in:
-            return self._host.layers().lower
-        return tuple(str(self._layers.path(one) / "fs") for one in reversed(image.diff_ids))
+        own = tuple(str(self._layers.path(one) / "fs") for one in reversed(image.diff_ids))
+        return own + self._host.layers().lower if image.built_in or image.base else own
 
     def layer_sizes(self, image: Image) -> list[int]:
         """Bytes of file content in each of its layers, the lowest first. Reads files.

@@ -8,6 +8,7 @@ import structlog
 
 from runtime.images.errors import ImageError
 from runtime.images.model import Image
+from supervisor import image_weights
 from supervisor.api import filters as filtering
 from supervisor.api import images, prune_filters, views
 from supervisor.api.messages import Reply, Request
@@ -26,7 +27,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def prune(engine: Engine, request: Request) -> Reply:
-    """POST /images/prune: those without a name; with the filter dangling=false all unused ones."""
+    """POST /images/prune: those without a name; with the filter dangling=false all unused ones.
+
+    What is reclaimed are the layers' files, and the archives that they came in.
+    """
     filters = filtering.parse(request, _KNOWN)
     dangling = filtering.single_flag(filters, "dangling")
     fits = prune_filters.fits(filters, views.now())
@@ -43,29 +47,33 @@ async def prune(engine: Engine, request: Request) -> Reply:
     shown: list[dict[str, str]] = []
     freed = 0
     for image in doomed:
-        sizes = await _layer_sizes(engine, image)
+        weights = await _weights(engine, image)
         gone = await _removed(engine, image)
-        freed += sum(sizes.get(step.get("Deleted", ""), 0) for step in gone)
+        freed += sum(weights.get(step.get("Deleted", ""), 0) for step in gone)
         shown += gone
     engine.events.publish("image", "prune", "", {"reclaimed": str(freed)})
     return Reply(body=_encode({"ImagesDeleted": shown or None, "SpaceReclaimed": freed}))
 
 
-async def _layer_sizes(engine: Engine, image: Image) -> dict[str, int]:
+async def _weights(engine: Engine, image: Image) -> dict[str, int]:
+    """Diff id -> bytes on the disk, of an image's layers and of those that may go with them."""
+
+    def weigh() -> dict[str, int]:
+        family = (image, *engine.images.ancestors(image))
+        layers = [layer for one in family for layer in engine.images.layers_of(one)]
+        return {layer.diff_id: image_weights.weight(layer).both for layer in layers}
+
     try:
-        found = await anyio.to_thread.run_sync(
-            engine.images.layer_sizes, image, limiter=engine.limits.readers
-        )
+        return await anyio.to_thread.run_sync(weigh, limiter=engine.limits.readers)
     except ImageError as error:  # it can go all the same
         log.warning("image.not_weighed", image=image.short_id, error=str(error))
         return {}
-    return dict(zip(image.diff_ids, found, strict=False))
 
 
 async def _removed(engine: Engine, image: Image) -> list[dict[str, str]]:
     """Take an image away, name by name. What somebody uses by now, or needs, stays."""
     gone: list[dict[str, str]] = []
-    for reference in image.tags or (image.id,):
+    for reference in (*image.tags, *image.digests) or (image.id,):
         try:
             gone += await images.removed(engine, reference)
         except ImageError as error:

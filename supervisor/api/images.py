@@ -7,6 +7,7 @@ import msgspec
 
 from runtime.images import references
 from runtime.images.model import Deleted, Image, ImageUser
+from runtime.images.removal import is_id_of
 from supervisor import image_platforms
 from supervisor.api import image_list, platform_parameter
 from supervisor.api.durations import rfc3339_nano
@@ -61,8 +62,11 @@ async def inspect(engine: Engine, request: Request) -> Reply:
 
 def _directories(engine: Engine, image: Image) -> dict[str, str]:
     """Where its files are, as Docker tells it: the topmost layer, and those below."""
-    upper, *lower = engine.images.layer_directories(image)
-    return {"UpperDir": upper} | ({"LowerDir": ":".join(lower)} if lower else {})
+    found = engine.images.layer_directories(image)
+    upper, lower = found[:1], found[1:]
+    return {
+        name: ":".join(paths) for name, paths in (("LowerDir", lower), ("UpperDir", upper)) if paths
+    }
 
 
 async def tag(engine: Engine, request: Request) -> Reply:
@@ -81,8 +85,12 @@ async def tag(engine: Engine, request: Request) -> Reply:
 
 
 async def remove(engine: Engine, request: Request) -> Reply:
-    """DELETE /images/{name}"""
+    """DELETE /images/{name}: of its platforms it can only lose all, as it has one."""
     force, parents = flag(request, "force"), not flag(request, "noprune")
+    for wanted in request.query.get("platforms", ()):
+        image_platforms.check(
+            engine.images.resolve(request.names[0]), platform_parameter.parse(wanted)
+        )
     return Reply(body=_encode(await removed(engine, request.names[0], force, parents)))
 
 
@@ -112,7 +120,8 @@ async def removed(
         ),
         limiter=engine.limits.removals,
     )
-    name = image.tags[0] if image.tags else image.id
+    # Digests that go with a tag are not told of by an event, as in Docker.
+    silent = set() if is_id_of(image, reference) else set(image.digests)
     shown = []
     for removal in removals:
         if isinstance(removal, Deleted):
@@ -121,5 +130,8 @@ async def removed(
                 engine.events.publish("image", "delete", removal.id, {"name": removal.id})
         else:
             shown.append({"Untagged": removal.reference})
-            engine.events.publish("image", "untag", image.id, {**_labels(image), "name": name})
+            if removal.reference not in silent or removal is removals[0]:
+                engine.events.publish(
+                    "image", "untag", image.id, {**_labels(image), "name": image.id}
+                )
     return shown

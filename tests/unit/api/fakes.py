@@ -123,7 +123,7 @@ class FakeImages:
 
     def resolve(self, reference):
         for image in self.known:
-            tags = {*image.tags, *(tag.partition(":")[0] for tag in image.tags)}
+            tags = {*image.tags, *image.digests, *(tag.partition(":")[0] for tag in image.tags)}
             if reference in tags or reference == image.id:
                 return image
         raise ImageNotFound(reference if ":" in reference else f"{reference}:latest")

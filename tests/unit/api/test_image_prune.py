@@ -75,10 +75,17 @@ async def test_without_a_filter_those_without_a_name_go(pruned):
     images = [image("1"), image("2", "two:1"), image("3", layers=3)]
     answer, left, events = await pruned(images, "{}", using=[images[0]])
     assert left == ["a", "1", "2"]
-    assert answer.json["SpaceReclaimed"] == 10 + 20 + 30
+    assert answer.json["SpaceReclaimed"] == 10 + 20 + 30 + (10 + 15)  # with the archives
     assert answer.json["ImagesDeleted"][0] == {"Deleted": images[2].id}
     assert [event[0] for event in events] == ["delete", "prune"]
-    assert events[-1] == ("prune", "", {"reclaimed": "60"})
+    assert events[-1] == ("prune", "", {"reclaimed": "85"})
+
+
+async def test_one_that_has_nothing_but_a_digest_is_dangling(pruned):
+    images = [dataclasses.replace(image("1"), digests=("x@sha256:" + "d" * 64,))]
+    answer, left, _ = await pruned(images, "{}")
+    assert left == ["a"]
+    assert {"Deleted": images[0].id} in answer.json["ImagesDeleted"]
 
 
 async def test_all_that_no_container_uses(pruned):
@@ -92,6 +99,7 @@ async def test_all_that_no_container_uses(pruned):
         {"Deleted": images[0].id},
     ]
     assert [event[0] for event in events] == ["untag", "untag", "delete", "delete", "prune"]
+    assert events[0] == ("untag", "1", {"name": images[0].id})
 
 
 async def test_what_is_needed_stays_and_nothing_is_null(pruned):

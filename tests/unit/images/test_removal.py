@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from runtime.images.errors import ImageConflict
 from runtime.images.model import Image, ImageUser
 from runtime.images.removal import Plan, is_id_of, plan
 
+DIGEST = "sha256:" + "d" * 64
 HEX = "abcdef012345" + "0" * 52
 RUNNING = ImageUser("1" * 64, running=True)
 STOPPED = ImageUser("2" * 64, running=False)
@@ -58,6 +61,32 @@ def test_by_id(reference):
     assert is_id_of(image(), reference)
     assert plan(image("x:1"), reference, False, []) == Plan(("x:1",), True)
     assert plan(image(), reference, False, []) == Plan((), True)
+
+
+def with_digest(*tags, name="a"):
+    return dataclasses.replace(image(*tags), digests=(f"{name}@{DIGEST}",))
+
+
+def test_the_digest_goes_with_the_last_tag_of_its_repository():
+    assert plan(with_digest("a:1"), "a:1", False, []) == Plan(("a:1", f"a@{DIGEST}"), True)
+    assert plan(with_digest("a:1", "a:2"), "a:1", False, []) == Plan(("a:1",), False)
+    assert plan(with_digest("a:1", name="b"), "a:1", False, []) == Plan(("a:1",), False)
+    assert plan(with_digest("a:1"), f"a@{DIGEST}", False, []) == Plan((f"a@{DIGEST}",), False)
+    assert plan(with_digest(), f"a@{DIGEST}", False, []) == Plan((f"a@{DIGEST}",), True)
+
+
+def test_a_digest_of_another_repository_is_a_name_more():
+    with pytest.raises(ImageConflict, match="multiple repositories"):
+        plan(with_digest("a:1", name="b"), HEX, False, [])
+    whole = Plan(("a:1", f"a@{DIGEST}"), True)
+    assert plan(with_digest("a:1"), HEX, False, []) == whole
+
+
+def test_the_one_repository_of_an_image_in_use_needs_force():
+    for reference in ("a:1", f"a@{DIGEST}"):
+        with pytest.raises(ImageConflict, match=f'repository reference "{reference}"'):
+            plan(with_digest("a:1"), reference, False, [STOPPED])
+    assert plan(with_digest("a:1", name="b"), "a:1", False, [STOPPED]) == Plan(("a:1",), False)
 
 
 def test_by_id_with_several_names_needs_force():
