@@ -58,7 +58,7 @@ async def _save(engine: Engine, request: Request, names: Sequence[str]) -> None:
                 return
             for image in archive.images:
                 engine.events.publish("image", "save", image.id, {"name": image.id})
-            await connection.end_stream()
+        await connection.end_stream()
     if scope.cancelled_caught:
         connection.abandon()
 
