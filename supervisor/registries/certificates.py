@@ -55,11 +55,7 @@ def context(directory: Path, *, verify: bool) -> ssl.SSLContext:
     Raises:
         BadCertificates: A file in the directory can't be used.
     """
-    made = ssl.create_default_context()
-    if not made.cert_store_stats()["x509_ca"] and not _has_store():
-        import certifi
-
-        made.load_verify_locations(certifi.where())
+    made = _believing() if verify else _credulous()
     made.set_alpn_protocols(["http/1.1"])
     try:
         for authority in sorted(directory.glob("*.crt")):
@@ -81,9 +77,22 @@ def context(directory: Path, *, verify: bool) -> ssl.SSLContext:
         raise BadCertificates(
             f"cannot read the certificates in {directory}: {error.strerror}"
         ) from error
-    if not verify:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+def _believing() -> ssl.SSLContext:
+    made = ssl.create_default_context()
+    if not made.cert_store_stats()["x509_ca"] and not _has_store():
+        import certifi
+
+        made.load_verify_locations(certifi.where())
+    return made
+
+
+def _credulous() -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
     return made
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -117,12 +117,19 @@ class Answer:
         Raises:
             RegistryUnreachable: It breaks off, or stalls.
         """
-        with failures.told(self._where):
-            # It is a generator, whatever its annotation says.
-            raw_pieces = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
-            async with contextlib.aclosing(raw_pieces) as raw:
+        raw = self._response.aiter_raw()
+        try:
+            with failures.told(self._where):
                 async for piece in raw:
                     yield piece
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._response.aclose()
+                # httpx's generators lie within each other, and closing the outer one leaves the
+                # others to the garbage collector: with the connection gone they come to an end.
+                with contextlib.suppress(Exception):
+                    async for _ in raw:
+                        pass
 
     async def body(self, limit: int) -> bytes:
         """The whole body.

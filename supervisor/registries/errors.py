@@ -44,9 +44,7 @@ class RegistryUnreachable(RegistryError):
 
 
 class RegistryFault(RegistryError):
-    """It answers, with a failure of its own or with what no registry says."""
-
-    temporary = True
+    """It answers, with a failure of its own (`temporary` then) or with what no registry says."""
 
 
 class Refused(RegistryUnreachable):

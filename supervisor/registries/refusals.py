@@ -87,6 +87,7 @@ async def refusal(answer: Answer, subject: Subject) -> RegistryError:
         return Unauthorized(f"{where}: {said.words or 'unauthorized: authentication required'}")
     if status >= 500:
         error = RegistryFault(f"{where}: {_unexpected(answer, said)}")
+        error.temporary = True
         error.retry_after = retry_after(answer.headers.get("retry-after", ""))
         return error
     if code == "MANIFEST_UNKNOWN" or (status == 404 and subject.reference and not code):
@@ -100,9 +101,7 @@ async def refusal(answer: Answer, subject: Subject) -> RegistryError:
         return UploadUnknown(f"{where}: {said.words}")
     if status == 404:
         return NotThere(f"{where}: {_unexpected(answer, said)}")
-    error = RegistryFault(f"{where}: {_unexpected(answer, said)}")
-    error.temporary = False
-    return error
+    return RegistryFault(f"{where}: {_unexpected(answer, said)}")
 
 
 def _unexpected(answer: Answer, said: Refusal) -> str:
