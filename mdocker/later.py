@@ -61,14 +61,8 @@ _OTHERS = {
     "import": {"--platform": "an image is always for this machine's platform"},
 }
 
-_REGISTRIES = "registries come later; there is 'mdocker import'"
-
 COMMANDS = {
     "search": "registries have no search in common: look at their web pages",
-    **dict.fromkeys(("login", "logout"), _REGISTRIES),
-    **dict.fromkeys(
-        ("save", "load"), "there are 'mdocker export' and 'mdocker import' of files alone"
-    ),
     "builder": "the build cache are the images themselves: 'mdocker image prune' clears it",
     "network": _PORTS,
 }

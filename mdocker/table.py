@@ -237,7 +237,7 @@ COMMANDS: tuple[Command, ...] = (
         "mdocker.commands.images:import_",
         "Make an image of a root file system's tar",
         IMAGES,
-        "[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
+        "[OPTIONS] FILE|URL|- [REPOSITORY[:TAG]]",
     ),
     Command(
         "build",
@@ -245,6 +245,20 @@ COMMANDS: tuple[Command, ...] = (
         "Build an image as a Dockerfile says",
         IMAGES,
         "[OPTIONS] PATH | URL | -",
+    ),
+    Command(
+        "save",
+        "mdocker.commands.image_archives:save",
+        "Write images as one tar, for 'load' of any engine",
+        IMAGES,
+        "[OPTIONS] IMAGE [IMAGE...]",
+    ),
+    Command(
+        "load",
+        "mdocker.commands.image_archives:load",
+        "Load images from a tar that 'save' has written",
+        IMAGES,
+        "[OPTIONS]",
     ),
     Command(
         "pull",
@@ -325,6 +339,20 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS]",
     ),
     Command(
+        "login",
+        "mdocker.commands.login:login",
+        "Log in to a registry",
+        ENGINE,
+        "[OPTIONS] [SERVER]",
+    ),
+    Command(
+        "logout",
+        "mdocker.commands.login:logout",
+        "Forget the login to a registry",
+        ENGINE,
+        "[SERVER]",
+    ),
+    Command(
         "version",
         "mdocker.commands.system:version",
         "Show the versions of client and engine",
@@ -335,6 +363,13 @@ COMMANDS: tuple[Command, ...] = (
         "system df",
         "mdocker.commands.disk_usage:disk_usage",
         "Show what images, containers, logs and volumes weigh",
+        ENGINE,
+        "[OPTIONS]",
+    ),
+    Command(
+        "system check",
+        "mdocker.commands.store_check:check",
+        "Read all images again, tell what is not as it was stored",
         ENGINE,
         "[OPTIONS]",
     ),
@@ -367,7 +402,7 @@ _OF_CONTAINERS = (
     *("pause", "port", "ps", "rename", "restart", "rm", "run", "start", "stats", "stop", "top"),
     *("unpause", "update", "wait"),
 )
-_OF_IMAGES = ("build", "history", "import", "inspect", "pull", "push", "tag")
+_OF_IMAGES = ("build", "history", "import", "inspect", "load", "pull", "push", "save", "tag")
 
 ALIASES: dict[str, str] = {
     # Of several for the same a TAB offers the first.

@@ -48,10 +48,10 @@ def test_every_page_fits(mdocker, monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("command", "instead"),
-    [("save", "export"), ("load", "import")],
+    [("search", "look at their web pages"), ("network", "use --network host")],
 )
 def test_a_command_of_dockers_that_comes_later_names_what_there_is(capfd, command, instead):
     assert launch([command, "x"]) != 0
     error = capfd.readouterr().err
     assert f"'{command}' is not supported yet: " in error
-    assert f"'mdocker {instead}'" in error
+    assert instead in error

@@ -149,7 +149,7 @@ def test_system_df(engine, mdocker):
     assert verbose[-5].split() == ["0123456789ab", "bird", "Exited", "400B", "600B"]
     assert verbose[-1].split() == ["rest", "0", "1kB"]
     refused = mdocker("system", "what")
-    assert refused.code == 1 and "there are df, prune" in refused.err
+    assert refused.code == 1 and "there are df, check, prune" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,71 @@ def test_images(engine, mdocker):
     )
     mdocker("images", "busybox")
     assert engine.requests[-1][2] == {"filters": '{"reference":{"busybox":true}}'}
+
+
+DIGESTS = [f"sha256:{letter * 64}" for letter in "ab"]
+
+
+def test_images_with_digests(engine, mdocker):
+    image = {
+        **IMAGES[0],
+        "RepoTags": ["busybox:latest", "busybox:1", "mine:1"],
+        "RepoDigests": [f"busybox@{DIGESTS[0]}", f"busybox@{DIGESTS[1]}", f"reg:5/x@{DIGESTS[0]}"],
+    }
+    engine.json("GET", "/images/json", [image, {**IMAGES[-1], "RepoTags": [], "RepoDigests": []}])
+    form = "{{.Repository}} {{.Tag}}"
+    assert mdocker("images", "--format", form).out.splitlines() == [
+        "busybox latest", "busybox 1", "mine 1", "reg:5/x <none>", "<none> <none>",
+    ]  # fmt: skip
+    told = mdocker("images", "--format", form + " {{.Digest}}").out.splitlines()
+    assert told == [
+        f"busybox latest {DIGESTS[0]}", f"busybox latest {DIGESTS[1]}",
+        f"busybox 1 {DIGESTS[0]}", f"busybox 1 {DIGESTS[1]}",
+        "mine 1 <none>", f"reg:5/x <none> {DIGESTS[0]}", "<none> <none> <none>",
+    ]  # fmt: skip
+    table = mdocker("images", "--digests").out.splitlines()
+    assert table[0].split() == ["REPOSITORY", "TAG", "DIGEST", "IMAGE", "ID", "CREATED", "SIZE"]
+    assert table[1].split()[:4] == ["busybox", "latest", DIGESTS[0], "abababababab"]
+    if DOCKER:
+        theirs = subprocess.run(
+            [DOCKER, "-H", f"unix://{engine.path}", "images", "--digests"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert sorted(theirs.stdout.splitlines()) == sorted(table)
+
+
+def test_images_as_a_tree(engine, mdocker):
+    manifest = {
+        "ID": DIGESTS[0], "Size": {"Content": 1_990_000, "Total": 3_970_000}, "Kind": "image",
+        "ImageData": {"Platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
+                      "Containers": ["c1"]},
+    }  # fmt: skip
+    used = {**IMAGES[0], "RepoTags": ["a:1", "longer:1"], "Containers": 1, "Manifests": [manifest]}
+    unnamed = {**IMAGES[-1], "RepoTags": [], "Containers": 0, "Size": 888_000}
+    engine.json("GET", "/images/json", [used, unnamed])
+    assert mdocker("images", "--tree", "longer").out.splitlines() == [
+        "IMAGE               ID             DISK USAGE   CONTENT SIZE   EXTRA",
+        "a:1",
+        "longer:1            abababababab       3.97MB         1.99MB   U",
+        "└─ linux/arm64/v8   aaaaaaaaaaaa       3.97MB         1.99MB   U",
+        "",
+        "<untagged>          cdcdcdcdcdcd        888kB             0B",
+    ]
+    assert engine.requests[-1][2] == {
+        "filters": '{"reference":{"longer":true}}', "manifests": "true",
+    }  # fmt: skip
+    refused = mdocker("images", "--tree", "--digests")
+    assert (refused.code, "--digests does not go with --tree" in refused.err) == (1, True)
+
+
+def test_images_of_a_name_that_is_a_command(engine, mdocker):
+    engine.json("GET", "/images/json", [])
+    result = mdocker("images", "ls")
+    assert result.code == 0
+    assert result.err == (
+        'mdocker: No images found matching "ls": did you mean "mdocker image ls"?\n'
+    )
+    assert mdocker("images", "lss").err == ""
 
 
 def test_inspect(engine, mdocker):
@@ -368,7 +433,6 @@ class TestImport:
         unread = mdocker("import", "/nope")
         assert (unread.code, "unable to read /nope" in unread.err) == (1, True)
         assert "Is a directory" in mdocker("import", str(tmp_path)).err
-        assert "download it first" in mdocker("import", "http://x/y.tar").err
         assert not engine.seen("POST", "/images/create")
 
 
