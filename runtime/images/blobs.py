@@ -8,17 +8,24 @@ The layout is OCI's (https://github.com/opencontainers/image-spec/blob/main/imag
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.images.durable import write_durably
 
 _PREFIX = "sha256:"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def digest_of(data: bytes) -> str:
     """`sha256:…` of some bytes."""
     return _PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is `sha256:…`, and nothing else."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 class Blobs:

@@ -19,7 +19,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.images.blobs import Blobs
+from runtime.images.blobs import Blobs, is_digest
 from runtime.images.durable import sync_directory, write_durably
 from runtime.images.model import Blob, Layer
 from runtime.images.short_names import ShortNames
@@ -73,7 +73,10 @@ class Layers:
         return Layer(diff_id, int(record["size"]), blob)
 
     def find(self, diff_id: str) -> Layer | None:
-        """A layer, or None if it is not there, or damaged."""
+        """A layer, or None if it is not there, or damaged, or what is asked for is no digest."""
+        # Strangers write these: one with a path in it would be found, and taken, by another name.
+        if not is_digest(diff_id):
+            return None
         try:
             return self.get(diff_id)
         except (OSError, ValueError, KeyError, TypeError):

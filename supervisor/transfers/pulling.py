@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from runtime.images import configuration
 from runtime.images.errors import ImageError
 from runtime.images.holding import Hold
 from runtime.images.lookup import HOST_NAME
@@ -148,7 +149,9 @@ async def _bring(
     if asked.platform:
         _check_platform(config, platforms.parse(asked.platform), reference)
     if not is_here:
-        await _layers(engine, repository, parts, _diff_ids(config), hold, progress)
+        diff_ids = _diff_ids(config)
+        configuration.checked(config)  # what can't become an image is not downloaded
+        await _layers(engine, repository, parts, diff_ids, hold, progress)
     add = functools.partial(
         hold.add_image,
         config,

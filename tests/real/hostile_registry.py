@@ -268,6 +268,18 @@ def first(times, lie):
     return lambda asked, told: lie(asked, told) if next(counter) < times else told
 
 
+def once_each(lie):
+    """The lie, told once of each path."""
+    told_of = set()
+
+    def of_the_first(asked, told):
+        known = asked.path in told_of
+        told_of.add(asked.path)
+        return told if known else lie(asked, told)
+
+    return of_the_first
+
+
 def cut(after):
     """The connection breaks after so many bytes of each body."""
     return lambda asked, told: replace(told, cut_after=after)

@@ -28,6 +28,13 @@ HOUR_NS = 3_600_000_000_000
 def checked(store):
     """All findings of a whole check; nothing of it is left."""
     before, others = open_files(), children()
+    found = findings(store)
+    assert (open_files(), children()) == (before, others)
+    return found
+
+
+def findings(store):
+    """All findings of a whole check."""
     check = store.check()
     found = check.begin()
     for layer in check.layers:
@@ -36,9 +43,7 @@ def checked(store):
             while job.read():
                 select.select([job.result_fd], [], [])
             found += job.finish()
-    found += check.end()
-    assert (open_files(), children()) == (before, others)
-    return found
+    return [*found, *check.end()]
 
 
 def unpacked(hold, data):
