@@ -48,7 +48,7 @@ def test_every_page_fits(mdocker, monkeypatch, name):
 
 @pytest.mark.parametrize(
     ("command", "instead"),
-    [("search", "look at their web pages"), ("network", "use --network host")],
+    [("search", "look at their web pages")],
 )
 def test_a_command_of_dockers_that_comes_later_names_what_there_is(capfd, command, instead):
     assert launch([command, "x"]) != 0
