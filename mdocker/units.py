@@ -74,7 +74,7 @@ def parse_duration(text: str) -> int | None:
 
 
 def human_size(size: float, digits: int = 4) -> str:
-    """Print bytes as `docker images` does: four digits, powers of 1000 (`4.26MB`)."""
+    """Print bytes as docker does: powers of 1000, four digits (`4.262MB`), or three in lists."""
     return _rounded(float(size), 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB"), digits)
 
 

@@ -57,6 +57,6 @@ def _row(step: dict[str, Any], now: float, *, human: bool, no_trunc: bool) -> Ro
         "CreatedSince": f"{human_duration(now - created)} ago" if human else at,
         "CreatedAt": at,
         "CreatedBy": command,
-        "Size": human_size(step["Size"]) if human else str(step["Size"]),
+        "Size": human_size(step["Size"], 3) if human else str(step["Size"]),
         "Comment": step["Comment"],
     }

@@ -171,8 +171,12 @@ IMAGES = [
     {
         "Id": "sha256:" + "ab" * 32,
         "RepoTags": ["busybox:latest", "localhost:5000/x:1"],
+        "RepoDigests": [
+            f"{name}@sha256:{letter * 64}" for name in ("busybox", "reg/x") for letter in "ab"
+        ],
         "Created": int(time.time()) - 7200,
-        "Size": 4_260_000,
+        "Size": 4_261_550,
+        "SharedSize": -1,
         "Containers": -1,
         "Labels": None,
     },
@@ -181,6 +185,7 @@ IMAGES = [
         "RepoTags": [],
         "Created": int(time.time()) - 86400 * 100,
         "Size": 0,
+        "SharedSize": -1,
         "Containers": -1,
     },
 ]
@@ -192,9 +197,10 @@ def test_images(engine, mdocker):
         "REPOSITORY         TAG       IMAGE ID       CREATED        SIZE",
         "busybox            latest    abababababab   2 hours ago    4.26MB",
         "localhost:5000/x   1         abababababab   2 hours ago    4.26MB",
+        "reg/x              <none>    abababababab   2 hours ago    4.26MB",
         "<none>             <none>    cdcdcdcdcdcd   3 months ago   0B",
     ]
-    assert mdocker("images", "-q").out == "abababababab\n" * 2 + "cdcdcdcdcdcd\n"
+    assert mdocker("images", "-q").out == "abababababab\n" * 3 + "cdcdcdcdcdcd\n"
     assert mdocker("images", "--no-trunc", "-q").out.startswith("sha256:abab")
     assert mdocker("images", "--format", "{{.Repository}}:{{.Tag}}").out.splitlines()[0] == (
         "busybox:latest"
@@ -226,12 +232,6 @@ def test_images_with_digests(engine, mdocker):
     table = mdocker("images", "--digests").out.splitlines()
     assert table[0].split() == ["REPOSITORY", "TAG", "DIGEST", "IMAGE", "ID", "CREATED", "SIZE"]
     assert table[1].split()[:4] == ["busybox", "latest", DIGESTS[0], "abababababab"]
-    if DOCKER:
-        theirs = subprocess.run(
-            [DOCKER, "-H", f"unix://{engine.path}", "images", "--digests"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert sorted(theirs.stdout.splitlines()) == sorted(table)
 
 
 def test_images_as_a_tree(engine, mdocker):
@@ -252,7 +252,7 @@ def test_images_as_a_tree(engine, mdocker):
         "<untagged>          cdcdcdcdcdcd        888kB             0B",
     ]
     assert engine.requests[-1][2] == {
-        "filters": '{"reference":{"longer":true}}', "manifests": "true",
+        "filters": '{"reference":{"longer":true}}', "manifests": "1",
     }  # fmt: skip
     refused = mdocker("images", "--tree", "--digests")
     assert (refused.code, "--digests does not go with --tree" in refused.err) == (1, True)
@@ -485,6 +485,9 @@ def test_info(engine, mdocker):
         ["images"],
         ["images", "--no-trunc"],
         ["images", "-q"],
+        ["images", "--digests"],
+        ["images", "--digests", "--no-trunc"],
+        ["images", "--format", "{{.Tag}} {{.VirtualSize}} {{.UniqueSize}} {{.SharedSize}}"],
         ["images", "--format", "table {{.ID}}\\t{{.Repository}}\\t{{.Size}}"],
         ["inspect", "-f", "{{.State.Status}} {{.Config.Env}} {{json .Config.Labels}}", "a"],
         ["inspect", "-f", "{{range .Mounts}}{{.Source}},{{end}}{{len .Args}}", "a"],
