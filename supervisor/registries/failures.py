@@ -101,7 +101,7 @@ def _words(where: Where, error: Exception) -> RegistryError:
                 return kind(f"{where}: dial tcp {where.address}: connect: {words}")
             return RegistryUnreachable(f"{where}: {words}")
     if isinstance(error, httpx.ConnectError):
-        return RegistryUnreachable(f"{where}: cannot connect: {error}")
+        return RegistryUnreachable(f"{where}: cannot connect: {str(error) or 'EOF'}")
     if isinstance(error, httpx.RemoteProtocolError):
         if "peer closed" in str(error) or "disconnected" in str(error):
             return RegistryUnreachable(f"{where}: unexpected EOF")

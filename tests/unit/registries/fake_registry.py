@@ -99,12 +99,13 @@ class FakeRegistry:
 
     async def serve(self, stream):
         async with stream:
-            with contextlib.suppress(
-                anyio.BrokenResourceError, anyio.EndOfStream, h11.RemoteProtocolError
-            ):
+            with contextlib.suppress(anyio.BrokenResourceError, anyio.EndOfStream):
                 connection = h11.Connection(h11.SERVER)
-                while await self._one(stream, connection):
-                    connection.start_next_cycle()
+                try:
+                    while await self._one(stream, connection):
+                        connection.start_next_cycle()
+                except h11.RemoteProtocolError:
+                    await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async def _one(self, stream, connection):
         head, body = None, b""
