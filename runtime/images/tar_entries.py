@@ -19,7 +19,9 @@ def entries(source: TarSource, *, end_mark: bool = True) -> Iterator[tarfile.Tar
     that it read tells: zeros are an end, anything else is damage or truncation.
 
     Args:
-        end_mark: Whether an archive that just stops behind an entry, or is empty, is refused.
+        end_mark: Whether an archive that just stops behind an entry, or is empty, is refused. If
+            not, the last block needs not be filled up either: docker's client writes such a
+            context where the Dockerfile comes from elsewhere.
 
     Raises:
         Refusal: The archive is damaged or truncated; the text names the last good entry.
@@ -35,11 +37,13 @@ def entries(source: TarSource, *, end_mark: bool = True) -> Iterator[tarfile.Tar
             # It keeps them all, for random access that a stream has no use for.
             archive.members.clear()  # type: ignore[attr-defined]
     except Truncated as error:
+        if not end_mark and _lacks_padding(source, archive):
+            return
         raise Truncated(f"{error}{_after(last)}") from None
     except RecursionError:
         raise Refusal(f"damaged archive: headers without end{_after(last)}") from None
     except (tarfile.TarError, ValueError, OverflowError) as error:
-        if not end_mark and source.tell() == 0:
+        if not end_mark and (source.tell() == 0 or _lacks_padding(source, archive)):
             return
         raise _bad_header(source, last, error) from None
     if source.cut_short:
@@ -48,6 +52,11 @@ def entries(source: TarSource, *, end_mark: bool = True) -> Iterator[tarfile.Tar
         raise Truncated(f"the archive is truncated: its end mark is missing{_after(last)}")
     if source.last_read != _ZEROS:
         raise Refusal(f"damaged archive: no valid header{_after(last)}")
+
+
+def _lacks_padding(source: TarSource, archive: tarfile.TarFile) -> bool:
+    """Whether it stops in the last block before where the next header would be."""
+    return archive.offset - tarfile.BLOCKSIZE < source.tell() < archive.offset
 
 
 def _bad_header(source: TarSource, last: str, error: Exception) -> Refusal:
