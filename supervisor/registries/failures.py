@@ -84,10 +84,11 @@ def _words(where: Where, error: Exception) -> RegistryError:
                 f"the registry's authority into {certs(where)}/ca.crt, or give the engine "
                 "--insecure-registry"
             )
-        if isinstance(root, ssl.SSLError) and root.reason in _NO_TLS:
-            return BadCertificate(f"{where}: http: server gave HTTP response to HTTPS client")
         if isinstance(root, ssl.SSLError):
-            return RegistryUnreachable(f"{where}: tls: {root.reason or root}")
+            reason = getattr(root, "reason", "")  # there if OpenSSL has said it
+            if reason in _NO_TLS:
+                return BadCertificate(f"{where}: http: server gave HTTP response to HTTPS client")
+            return RegistryUnreachable(f"{where}: tls: {reason or root}")
         if isinstance(root, socket.gaierror):
             if root.errno == socket.EAI_AGAIN:
                 words = f"lookup {where.host}: server misbehaving"
