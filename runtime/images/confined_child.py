@@ -47,6 +47,6 @@ def start(
 
 @functools.cache
 def _libraries() -> tuple[str, ...]:
-    """Where the decompressor is that the standard library lacks: in site-packages, mostly."""
-    found = importlib.util.find_spec("zstandard")
-    return (str(Path(found.origin).parents[1]),) if found and found.origin else ()
+    """Where the decompressors are that the standard library lacks: in site-packages, mostly."""
+    found = (importlib.util.find_spec(name) for name in ("zstandard", "isal"))
+    return tuple({str(Path(one.origin).parents[1]) for one in found if one and one.origin})

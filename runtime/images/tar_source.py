@@ -97,6 +97,7 @@ class Archive:
         self._kept = 0
         self._head = b""
         self._zstandard: ModuleType | None = None
+        self._isal: ModuleType | None = None
 
     @functools.cached_property
     def kind(self) -> str:
@@ -110,21 +111,26 @@ class Archive:
         return next(known, "")
 
     def load(self) -> None:
-        """Imports what its decompressor needs and the standard library lacks.
+        """Imports a decompressor that the standard library lacks, or has a slower one than.
 
         Not within a root that is not this machine's: what is imported there is a stranger's.
         """
-        if self.kind == "zstd":
-            with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError):
+            if self.kind == "zstd":
                 import zstandard
 
                 self._zstandard = zstandard
+            elif self.kind == "gzip":
+                from isal import igzip_lib
+
+                self._isal = igzip_lib
 
     @property
     def damage(self) -> tuple[type[Exception], ...]:
         """What decompressors raise when the data is no good."""
-        more = (self._zstandard.ZstdError,) if self._zstandard else ()
-        return (OSError, EOFError, zlib.error, lzma.LZMAError, *more)
+        zstd = (self._zstandard.ZstdError,) if self._zstandard else ()
+        gzip = (self._isal.IsalError,) if self._isal else ()
+        return (OSError, EOFError, zlib.error, lzma.LZMAError, *zstd, *gzip)
 
     def new_decompressor(self) -> _Decompressor:
         """For the next stream of its kind.
@@ -133,7 +139,11 @@ class Archive:
             Refusal: There is none here.
         """
         if self.kind == "gzip":
-            return _Gunzip()
+            if self._isal is None:
+                return _Gunzip()
+            # More than twice as fast as zlib, and made for x86_64 and aarch64 alone.
+            fast: _Decompressor = self._isal.IgzipDecompressor(flag=self._isal.DECOMP_GZIP)
+            return fast
         if self.kind == "bzip2":
             return bz2.BZ2Decompressor()
         if self.kind == "xz":

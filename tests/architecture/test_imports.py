@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 ALLOWED = {
     # Of what the standard library lacks; in the child that unpacks, at its first use.
-    "runtime": {"zstandard"},
+    "runtime": {"isal", "zstandard"},
     "logs": {"anyio", "structlog"},
     "supervisor": {
         "runtime",

@@ -71,6 +71,7 @@ def entry(name, kind=tarfile.REGTYPE, link="", **fields) -> tarfile.TarInfo:
 
 def described(root: Path):
     """All that can be known of a tree: path -> what is there; hard links by their first name."""
+    root = root.resolve()  # layers are called by links to them
     found = {}
     first_names: dict[tuple[int, int], bytes] = {}
     for path in [os.fsencode(root), *_paths(os.fsencode(root))]:

@@ -153,7 +153,7 @@ RAW = {
     "gzip of nothing": (gzip.compress(b""), "the archive is empty"),
     "gzip of text": (gzip.compress(b"hello" * 500), "this is not a tar archive"),
     "only a gzip magic": (b"\x1f\x8b", "gzip data ends too early"),
-    "garbage in gzip": (b"\x1f\x8b\x08" + b"\xff" * 600, "gzip data is damaged"),
+    "garbage in gzip": (b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 600, "gzip data is damaged"),
     "no end mark": (
         archive((entry("a"), b"x" * 512))[:1024],
         "the archive is truncated: its end mark is missing (after a)",

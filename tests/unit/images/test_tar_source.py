@@ -40,6 +40,13 @@ def opened(*descriptors):
     return archive
 
 
+@pytest.fixture(params=["with isal", "without"], autouse=True)
+def gunzip(request, monkeypatch):
+    """Where isal can't be had, zlib does it."""
+    if request.param == "without":
+        monkeypatch.setitem(sys.modules, "isal", None)
+
+
 @pytest.mark.parametrize("kind", [None, *PACKERS])
 def test_decompressed_and_hashed(tmp_path, kind):
     packed = PACKERS[kind](DATA) if kind else DATA
