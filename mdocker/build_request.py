@@ -10,7 +10,6 @@ from typing import Any
 from mdocker.build_options import BuildOptions
 from mdocker.create_request import extra_host, memory_swap
 from mdocker.environment import entries
-from mdocker.errors import UsageError
 from mdocker.paths import Query, json_text, repeated, target
 from mdocker.units import parse_size
 
@@ -45,7 +44,6 @@ def build_target(options: BuildOptions, dockerfile: str, remote: str) -> str:
         "buildargs": _json(_build_args(options.build_arg)),
         "labels": _json(_labels(options.label)),
         "cachefrom": _json([one for word in options.cache_from for one in word.split(",") if one]),
-        "ulimits": _json([_ulimit(word) for word in options.ulimit]),
     }
     query: Query = {
         "rm": options.rm,
@@ -77,19 +75,3 @@ def _labels(words: tuple[str, ...]) -> dict[str, str]:
     return {
         key: value for key, _, value in (entry.partition("=") for entry in entries((), words, {}))
     }
-
-
-def _ulimit(word: str) -> dict[str, str | int]:
-    """One limit, as the API has it.
-
-    Raises:
-        UsageError: It is none.
-    """
-    name, _, limits = word.partition("=")
-    soft, _, hard = limits.partition(":")
-    try:
-        return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}
-    except ValueError:
-        raise UsageError(
-            f'invalid argument "{word}" for "--ulimit": must be NAME=SOFT[:HARD]'
-        ) from None

@@ -54,7 +54,7 @@ _OTHERS = {
         "--squash": "steps stay layers of their own",
         "--compress": "a context is sent over a unix socket, where that would only cost time",
         "--isolation": "that is for Windows",
-        "--cgroup-parent": _LIMITS,
+        **dict.fromkeys(("--cgroup-parent", "--ulimit"), _LIMITS),
         "--security-opt": _PRIVILEGES,
         "--disable-content-trust": "images are not signed",
     },
