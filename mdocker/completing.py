@@ -164,6 +164,7 @@ _CONTAINERS: dict[str, Callable[[str], bool]] = {
     **dict.fromkeys(("stop", "kill", "attach", "exec", "top", "stats", "pause", "wait"), runs),
     **dict.fromkeys(("start", "rm"), rests),
     **dict.fromkeys(("restart", "logs", "inspect", "timeline", "update"), exists),
+    "container inspect": exists,
     **dict.fromkeys(("rename", "port", "diff", "export", "commit", "cp"), exists),
     "unpause": is_paused,
 }
@@ -172,7 +173,9 @@ _CONTAINERS: dict[str, Callable[[str], bool]] = {
 _ONE = frozenset({"rename", "port", "exec", "top", "attach", "diff", "export", "commit"})
 """Of these and of `_IMAGES`, those whose first word alone is one."""
 
-_IMAGES = frozenset({"run", "create", "rmi", "inspect", "tag", "save", "history", "push"})
+_IMAGES = frozenset(
+    {"run", "create", "rmi", "inspect", "image inspect", "tag", "save", "history", "push"}
+)
 _VOLUMES = frozenset({"volume inspect", "volume rm"})
 _SHELLS = ("bash", "zsh", "fish")
 _STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")

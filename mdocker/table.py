@@ -184,10 +184,17 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "inspect",
-        "mdocker.commands.look:inspect",
+        "mdocker.commands.inspect:inspect",
         "Show everything about containers, images or volumes",
         LOOK,
         "[OPTIONS] NAME|ID [NAME|ID...]",
+    ),
+    Command(
+        "container inspect",
+        "mdocker.commands.inspect:inspect_container",
+        "Show everything about containers",
+        LOOK,
+        "[OPTIONS] CONTAINER [CONTAINER...]",
     ),
     Command(
         "port",
@@ -296,6 +303,13 @@ COMMANDS: tuple[Command, ...] = (
         "[OPTIONS] IMAGE [IMAGE...]",
     ),
     Command(
+        "image inspect",
+        "mdocker.commands.inspect:inspect_image",
+        "Show everything about images",
+        IMAGES,
+        "[OPTIONS] IMAGE [IMAGE...]",
+    ),
+    Command(
         "image prune",
         "mdocker.commands.prune:image",
         "Remove images that no container uses",
@@ -398,11 +412,11 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 _OF_CONTAINERS = (
-    *("attach", "commit", "cp", "create", "diff", "exec", "export", "inspect", "kill", "logs"),
+    *("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs"),
     *("pause", "port", "ps", "rename", "restart", "rm", "run", "start", "stats", "stop", "top"),
     *("unpause", "update", "wait"),
 )
-_OF_IMAGES = ("build", "history", "import", "inspect", "load", "pull", "push", "save", "tag")
+_OF_IMAGES = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 
 ALIASES: dict[str, str] = {
     # Of several for the same a TAB offers the first.

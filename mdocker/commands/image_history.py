@@ -33,6 +33,9 @@ def history(
     ] = True,
     no_trunc: Annotated[bool, flag("--no-trunc", help="Cut nothing short")] = False,
     quiet: Annotated[bool, flag("--quiet", "-q", help="Ids only")] = False,
+    platform: Annotated[
+        str, flag("--platform", help="Only if it is for this one, such as linux/arm64")
+    ] = "",
     format: Annotated[str, flag("--format", help="json, a Go template, or 'table TEMPLATE'")] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:
@@ -40,7 +43,9 @@ def history(
 
     A step that left no image of its own has the id <missing>.
     """
-    steps: list[dict[str, Any]] = engine.json("GET", f"/images/{quote(image, b'/:@')}/history")
+    steps: list[dict[str, Any]] = engine.json(
+        "GET", f"/images/{quote(image, b'/:@')}/history", {"platform": platform or None}
+    )
     now = time.time()
     rows = [_row(step, now, human=human, no_trunc=no_trunc) for step in steps]
     show(rows, _HEADINGS, _COLUMNS, format, only="ID" if quiet else "")

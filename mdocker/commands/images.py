@@ -187,11 +187,18 @@ def rmi(
     *more: str,
     force: Annotated[bool, flag("--force", "-f", help="Even if a container uses it")] = False,
     no_prune: Annotated[bool, flag("--no-prune", help="Keep untagged parents")] = False,
+    platform: Annotated[
+        str, flag("--platform", help="Only if it is for this one, such as linux/arm64")
+    ] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Remove images, or names of them."""
     code = 0
-    query = {"force": True if force else None, "noprune": True if no_prune else None}
+    query = {
+        "force": True if force else None,
+        "noprune": True if no_prune else None,
+        "platforms": platform or None,
+    }
     for one in (image, *more):
         try:
             for step in engine.json("DELETE", f"/images/{quote(one, b'/:@')}", query):

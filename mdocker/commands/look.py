@@ -1,20 +1,15 @@
-"""`ps` and `inspect`."""
+"""`ps`."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from mdocker.client import Engine
-from mdocker.errors import FAILED, EngineRefused, UsageError
 from mdocker.listing import Row, label_field, labels_text, parse_filters, rendered, shorten
-from mdocker.messages import Json
 from mdocker.options import flag, injected
-from mdocker.output import complain, say
-from mdocker.paths import container_path, quote
 from mdocker.times import to_go_string
 from mdocker.units import human_duration, human_size
 
@@ -152,69 +147,3 @@ def _ports(ports: list[dict[str, Any]]) -> str:
             text = f"{port.get('IP', '')}:{port['PublicPort']}->{text}"
         texts.append(text)
     return ", ".join(texts)
-
-
-def inspect(
-    name: str,
-    /,
-    *more: str,
-    format: Annotated[
-        str, flag("--format", "-f", help="json, or a Go template such as {{.State.Status}}")
-    ] = "",
-    type: Annotated[str, flag("--type", help="container, image or volume")] = "",
-    size: Annotated[
-        bool, flag("--size", "-s", help="Also what containers and their logs weigh")
-    ] = False,
-    engine: Annotated[Engine, injected()],
-) -> int:
-    """Show everything about containers, images or volumes, as JSON or by a template.
-
-    A name is looked for among the containers first, then among the images, then the volumes.
-    """
-    if type not in ("", *_PLACES):
-        raise UsageError(
-            f'invalid argument "{type}" for "--type": must be container, image or volume', FAILED
-        )
-    template = None
-    if format and format != "json":
-        from mdocker.template import Template
-
-        template = Template(format)
-    found: list[Any] = []
-    failures: list[str] = []
-    for wanted in (name, *more):
-        try:
-            found.append(_look_up(engine, wanted, type, size=size))
-        except EngineRefused as error:
-            failures.append(str(error))
-    if template is not None:
-        from mdocker.unset_fields import with_unset
-
-        for thing in found:
-            say(template.render(with_unset(thing)))
-    elif format == "json":
-        for thing in found:
-            say(json.dumps(thing, separators=(",", ":"), ensure_ascii=False))
-    else:
-        say(json.dumps(found, indent=4, ensure_ascii=False))
-    for failure in failures:
-        complain(failure)
-    return FAILED if failures else 0
-
-
-_PLACES: Mapping[str, Callable[[str], str]] = {
-    "container": lambda name: container_path(name, "json"),
-    "image": lambda name: f"/images/{quote(name, b'/:@')}/json",
-    "volume": lambda name: f"/volumes/{quote(name)}",
-}
-
-
-def _look_up(engine: Engine, wanted: str, type: str, *, size: bool) -> Json:
-    for kind in (type,) if type else _PLACES:
-        query = {"size": True} if size and kind == "container" else None
-        try:
-            return engine.json("GET", _PLACES[kind](wanted), query)
-        except EngineRefused as error:
-            if error.status != 404 or type:
-                raise
-    raise EngineRefused(404, f"no container, image or volume is called {wanted}")

@@ -111,7 +111,7 @@ def tab(flock):
         ("system ", "df check prune events info"),
         ("container l", "ls logs"),
         ("container stop ", "bird bee"),
-        ("image ", "prune ls build history import inspect load pull push save tag rm"),
+        ("image ", "inspect prune ls build history import load pull push save tag rm"),
         ("network ", "prune"),
         ("image prune --filter u", "open: until="),
         ("ps b", ""),

@@ -292,6 +292,31 @@ def test_inspect(engine, mdocker):
     assert mdocker("inspect", "--type", "network", "x").code == 1
 
 
+def test_inspect_of_one_kind_alone(engine, mdocker):
+    engine.json("GET", "/containers/a/json", {"Id": "1", "Name": "/a"})
+    engine.json("GET", "/images/a/json", {"Id": "2", "RepoTags": ["a:latest"]})
+    engine.refuse("GET", "/images/b/json", 404, "No such image: b:latest")
+    engine.refuse("GET", "/containers/b/json", 404, "No such container: b")
+    assert mdocker("image", "inspect", "-f", "{{.Id}}", "a", "b") == (
+        1, "2\n", "mdocker: No such image: b:latest\n",
+    )  # fmt: skip
+    assert mdocker("container", "inspect", "-s", "-f", "{{.Id}}", "a", "b") == (
+        1, "1\n", "mdocker: No such container: b\n",
+    )  # fmt: skip
+    assert engine.requests[-2][2] == {"size": "1"}
+    mdocker("image", "inspect", "--platform", "linux/arm64", "a")
+    assert engine.requests[-1][2] == {"platform": "linux/arm64"}
+
+
+def test_platforms_of_images(engine, mdocker):
+    engine.json("GET", "/images/a/history", [])
+    engine.json("DELETE", "/images/a", [])
+    assert mdocker("history", "--platform", "linux/arm64", "a").code == 0
+    assert engine.requests[-1][2] == {"platform": "linux/arm64"}
+    assert mdocker("image", "rm", "--platform", "linux/arm64", "a").code == 0
+    assert engine.requests[-1][2] == {"platforms": "linux/arm64"}
+
+
 def test_rmi(engine, mdocker):
     engine.json("DELETE", "/images/a:1", [{"Untagged": "a:1"}, {"Deleted": "sha256:1"}])
     engine.refuse("DELETE", "/images/b", 404, "No such image: b:latest")
