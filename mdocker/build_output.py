@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
-from mdocker.errors import FAILED, CliError, EngineUnreachable
-from mdocker.output import warn
+from mdocker.errors import FAILED, CliError
+from mdocker.messages import Json, json_line
+from mdocker.output import is_terminal, warn
+from mdocker.transfer_lines import Layers, Plain
 
 
 class BuildFailed(CliError):
@@ -38,6 +39,7 @@ class BuildOutput:
         self.image = ""
         self.quiet = quiet
         self._kept: list[str] = []
+        self._pulled: Layers | Plain | None = None
 
     def take(self, line: bytes) -> None:
         """Show a line of the engine's answer.
@@ -46,20 +48,18 @@ class BuildOutput:
             BuildFailed: It says so.
             EngineUnreachable: It is no JSON.
         """
-        try:
-            news = json.loads(line)
-        except ValueError:
-            raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}") from None
+        news = json_line(line)
         detail = news.get("errorDetail") or {}
         if message := detail.get("message") or news.get("error"):
             self._tell_kept()
+            self._end_pulled()
             raise BuildFailed(str(message), detail.get("code") or FAILED)
         if isinstance(about := news.get("aux"), dict):
             self.image = str(about.get("ID") or self.image)
         if text := news.get("stream"):
             self._show(str(text))
-        elif status := news.get("status"):
-            self._show_status(str(status), news)
+        elif news.get("status"):
+            self._show_pulled(news)
 
     def end(self) -> None:
         """Say what remains to be said, now that the image is there."""
@@ -68,20 +68,28 @@ class BuildOutput:
             self._show("".join(self._kept) or f"{self.image}\n")
             self.image = self.image or "".join(self._kept).strip()
 
-    def _show_status(self, status: str, news: dict[str, object]) -> None:
-        """A line about an image that is pulled; how far it is would be too many of them."""
+    def _show_pulled(self, news: Json) -> None:
+        """A line about an image of FROM that is pulled."""
+        status = str(news["status"])
         if status.startswith("warning: "):
             warn(status.removeprefix("warning: "))
-        elif not news.get("progressDetail"):
-            name = f"{news['id']}: " if news.get("id") else ""
-            self._show(f"{name}{status}\n")
+        elif not self.quiet:
+            if self._pulled is None:
+                self._pulled = (Layers if is_terminal(1) else Plain)(sys.stdout)
+            self._pulled.take(news)
 
     def _show(self, text: str) -> None:
         if self.quiet:
             self._kept.append(text)
-        else:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            return
+        self._end_pulled()
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def _end_pulled(self) -> None:
+        if self._pulled is not None:
+            self._pulled.close()
+            self._pulled = None
 
     def _tell_kept(self) -> None:
         sys.stdout.flush()

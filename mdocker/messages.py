@@ -210,6 +210,21 @@ class Body:
         self.done = True
 
 
+def json_line(line: bytes) -> dict[str, Json]:
+    """Decode a line of an answer that tells of its progress.
+
+    Raises:
+        EngineUnreachable: It is no JSON object, so no engine of ours answered.
+    """
+    try:
+        news = json.loads(line)
+    except ValueError:
+        news = None
+    if not isinstance(news, dict):
+        raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}")
+    return news
+
+
 class Reply(NamedTuple):
     """A whole answer."""
 

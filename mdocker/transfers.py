@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TextIO
 
@@ -10,8 +9,8 @@ from mdocker import image_names
 from mdocker.client import Engine
 from mdocker.connection import each_line
 from mdocker.credentials import registry_auth
-from mdocker.errors import CliError, EngineUnreachable
-from mdocker.messages import Json, Request
+from mdocker.errors import CliError
+from mdocker.messages import Json, Request, json_line
 from mdocker.output import is_terminal
 from mdocker.paths import Query, quote
 from mdocker.transfer_lines import Layers, Plain
@@ -90,10 +89,7 @@ def _transfer(engine: Engine, path: str, query: Query, image: str, out: TextIO |
 
 
 def _read(line: bytes) -> Json:
-    try:
-        news = json.loads(line)
-    except ValueError:
-        raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}") from None
+    news = json_line(line)
     if news.get("error"):
         raise TransferFailed(str(news["error"]))
     return news

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -15,8 +14,16 @@ from typing import Any, BinaryIO
 
 from mdocker.client import Engine
 from mdocker.connection import Connection, each_line
-from mdocker.errors import FAILED, EngineCut, EngineRefused, EngineUnreachable, UsageError
-from mdocker.messages import WENT_AWAY, Body, Reply, ReplyReader, Request, read_head
+from mdocker.errors import FAILED, EngineCut, EngineRefused, UsageError
+from mdocker.messages import (
+    WENT_AWAY,
+    Body,
+    Reply,
+    ReplyReader,
+    Request,
+    json_line,
+    read_head,
+)
 from mdocker.output import is_terminal, warn
 from mdocker.paths import repeated, target
 
@@ -253,10 +260,7 @@ def read_news(line: bytes) -> dict[str, Any]:
         EngineRefused: It tells that the work has failed.
         EngineUnreachable: It is no JSON.
     """
-    try:
-        news: dict[str, Any] = json.loads(line)
-    except ValueError:
-        raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}") from None
+    news = json_line(line)
     if news.get("error"):
         raise EngineRefused(500, str(news["error"]))
     return news
