@@ -115,7 +115,7 @@ def test_what_skopeo_has_pushed_runs_here(engine, registry, layout):
         f"latest: Pulling from {engine.own}/wren",
     ]
     assert err.splitlines()[-1] == f"Status: Downloaded newer image for {name}"
-    (image,) = engine.get(f"/images/json?filters={json.dumps({'reference': [name]})}").json
+    image = engine.get(f"/images/{name}/json").json
     manifest = raw_digest(registry, f"{engine.own}/wren", "latest")
     assert image["RepoDigests"] == [f"{name.rpartition(':')[0]}@{manifest}"]
     assert image["Id"] == layout.image_id(layout.busybox)
