@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.errors import FAILED, UsageError
+from mdocker.image_rows import HEADINGS as IMAGE_HEADINGS
+from mdocker.image_rows import image_rows
 from mdocker.listing import Row, show
 from mdocker.options import flag, injected
 from mdocker.output import say
@@ -18,6 +21,9 @@ _HEADINGS: Row = {
     "Size": "SIZE",
     "Reclaimable": "RECLAIMABLE",
 }
+_OF_IMAGES = (
+    *("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"),
+)
 _OF_CONTAINERS: Row = {
     "ID": "CONTAINER ID",
     "Names": "NAMES",
@@ -32,30 +38,36 @@ _ALIVE = ("running", "paused", "restarting")
 def disk_usage(
     *,
     verbose: Annotated[
-        bool, flag("--verbose", "-v", help="Each container and volume, too")
+        bool, flag("--verbose", "-v", help="Each image, container and volume, too")
     ] = False,
     format: Annotated[str, flag("--format", help="json, a Go template, or 'table TEMPLATE'")] = "",
     engine: Annotated[Engine, injected()],
 ) -> int:
     """Show what images, containers, logs and volumes weigh, and what removing the unused frees.
 
-    The logs of containers that do not run go with them at `mdocker rm`.
+    Images are their files and the archives that they came in, from which they are pushed and saved;
+    a layer of several is counted once, and told as shared. The logs of containers that do not run
+    go with them at `mdocker rm`.
     """
     if verbose and format:
         raise UsageError("the verbose and the format options conflict", FAILED)
     told: dict[str, Any] = engine.json("GET", "/system/df")
     images, containers = told.get("Images") or [], told.get("Containers") or []
     rows = [
-        _row("Images", [(i.get("Containers", 0) > 0, i.get("Size") or 0) for i in images]),
+        _of_images(told, images),
         _row("Containers", [(_alive(c), _own(c)) for c in containers]),
         _row("Local Volumes", [_volume(v) for v in told.get("Volumes") or []]),
         _row("Logs", [(_alive(c), c.get("SizeLog") or 0) for c in containers]),
     ]
     show(rows, _HEADINGS, tuple(_HEADINGS), format)
     if verbose:
-        say("")
+        now = time.time()
+        say("\nImages space usage:\n")
+        lines = [line for image in images for line in image_rows(image, now)]
+        show(lines, IMAGE_HEADINGS, _OF_IMAGES, "")
+        say("\nContainers space usage:\n")
         show([_line(c) for c in containers], _OF_CONTAINERS, tuple(_OF_CONTAINERS), "")
-        say("")
+        say("\nLocal Volumes space usage:\n")
         volumes = [_volume_line(v) for v in told.get("Volumes") or []]
         show(volumes, _OF_VOLUMES, tuple(_OF_VOLUMES), "")
     return 0
@@ -84,14 +96,27 @@ def _own(container: dict[str, Any]) -> int:
     return int((container.get("SizeRw") or 0) - (container.get("SizeLog") or 0))
 
 
+def _of_images(told: dict[str, Any], images: list[dict[str, Any]]) -> Row:
+    used = [image for image in images if image.get("Containers", 0) > 0]
+    total = told.get("LayersSize") or 0
+    # Other engines than ours tell what is shared, and not by whom: docker's client reckons so, too.
+    kept = sum((image.get("Size") or 0) - max(image.get("SharedSize") or 0, 0) for image in used)
+    free = told.get("LayersReclaimable", max(total - kept, 0))
+    return _line_of("Images", len(images), len(used), total, free)
+
+
 def _row(kind: str, things: list[tuple[bool, int]]) -> Row:
     total = sum(size for _, size in things)
     free = sum(size for used, size in things if not used)
+    return _line_of(kind, len(things), sum(used for used, _ in things), total, free)
+
+
+def _line_of(kind: str, count: int, active: int, total: int, free: int) -> Row:
     share = f" ({free * 100 // total}%)" if total else ""
     return {
         "Type": kind,
-        "TotalCount": str(len(things)),
-        "Active": str(sum(used for used, _ in things)),
+        "TotalCount": str(count),
+        "Active": str(active),
         "Size": human_size(total),
         "Reclaimable": human_size(free) + share,
     }

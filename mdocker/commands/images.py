@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.errors import FAILED, CliError, UsageError
-from mdocker.listing import Row, parse_filters, show
+from mdocker.image_rows import HEADINGS, image_rows
+from mdocker.listing import parse_filters, show
 from mdocker.options import flag, injected
 from mdocker.output import complain, say
 from mdocker.paths import quote
-from mdocker.times import to_go_string
-from mdocker.units import human_duration, human_size
 
-_HEADINGS: Row = {
-    "Repository": "REPOSITORY",
-    "Tag": "TAG",
-    "ID": "IMAGE ID",
-    "CreatedSince": "CREATED",
-    "CreatedAt": "CREATED AT",
-    "Size": "SIZE",
-    "VirtualSize": "SIZE",
-    "SharedSize": "SHARED SIZE",
-    "UniqueSize": "UNIQUE SIZE",
-    "Digest": "DIGEST",
-    "Containers": "CONTAINERS",
-}
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _WITH_DIGESTS = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
-_NONE = "<none>"
-_UNKNOWN = "N/A"
 _MEANT_PERHAPS = frozenset(
     {
         *("build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push"),
@@ -90,56 +73,14 @@ def images(
     now = time.time()
     digests = digests or "{{.Digest" in format
     rows = [
-        row for image in listed for row in _rows(image, now, no_trunc=no_trunc, digests=digests)
+        row
+        for image in listed
+        for row in image_rows(image, now, no_trunc=no_trunc, digests=digests)
     ]
     # An id comes once for each name, as Docker does it.
     columns = _WITH_DIGESTS if digests else _COLUMNS
-    show(rows, _HEADINGS, columns, format, only="ID" if quiet else "")
+    show(rows, HEADINGS, columns, format, only="ID" if quiet else "")
     return 0
-
-
-def _rows(
-    image: dict[str, Any], now: float, *, no_trunc: bool, digests: bool = False
-) -> Iterator[Row]:
-    """A line for each of its names."""
-    created = image.get("Created", 0)
-    containers, shared = image.get("Containers", -1), image.get("SharedSize", -1)
-    size = image.get("Size", 0)
-    for repository, tag, digest in _names(image, digests=digests):
-        yield {
-            "Repository": repository,
-            "Tag": tag,
-            "ID": image["Id"] if no_trunc else image["Id"].partition(":")[2][:12],
-            "CreatedSince": f"{human_duration(now - created)} ago" if created else _UNKNOWN,
-            "CreatedAt": to_go_string(created),
-            "Size": human_size(size, 3),
-            "VirtualSize": human_size(size),
-            "SharedSize": human_size(shared) if shared >= 0 else _UNKNOWN,
-            "UniqueSize": human_size(size - shared) if shared >= 0 else _UNKNOWN,
-            "Digest": digest,
-            "Containers": _UNKNOWN if containers < 0 else str(containers),
-        }
-
-
-def _names(image: dict[str, Any], *, digests: bool) -> Iterator[tuple[str, str, str]]:
-    """Repository, tag and digest of each line.
-
-    Args:
-        digests: A line for each digest of a tag's repository; else each tag has one line.
-    """
-    called: dict[str, tuple[list[str], list[str]]] = {}
-    for name in image.get("RepoTags") or ():
-        repository, _, tag = name.rpartition(":")
-        called.setdefault(repository, ([], []))[0].append(tag)
-    for name in image.get("RepoDigests") or ():
-        repository, _, digest = name.rpartition("@")
-        called.setdefault(repository, ([], []))[1].append(digest)
-    for repository, (tags, known) in called.items():
-        shown = known if digests and known else [_NONE]
-        for tag in tags or [_NONE]:
-            yield from ((repository, tag, digest) for digest in shown)
-    if not called:
-        yield _NONE, _NONE, _NONE
 
 
 def import_(

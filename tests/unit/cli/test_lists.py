@@ -126,7 +126,11 @@ def test_system_df(engine, mdocker):
         "/system/df",
         {
             "LayersSize": 4000,
-            "Images": [{"Size": 3000, "Containers": 1}, {"Size": 1000, "Containers": 0}],
+            "LayersReclaimable": 500,
+            "Images": [
+                {**IMAGES[0], "Size": 3000, "SharedSize": 1000, "Containers": 1},
+                {**IMAGES[-1], "Size": 2000, "SharedSize": 1000, "Containers": 0},
+            ],
             "Containers": [
                 container(SizeRw=150, SizeLog=50),
                 container(SizeRw=1000, SizeLog=600, State="exited", Status="Exited"),
@@ -140,13 +144,22 @@ def test_system_df(engine, mdocker):
     table = [line.split() for line in mdocker("system", "df").out.splitlines()]
     assert table == [
         ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"],
-        ["Images", "2", "1", "4kB", "1kB", "(25%)"],
+        ["Images", "2", "1", "4kB", "500B", "(12%)"],
         ["Containers", "2", "1", "500B", "400B", "(80%)"],
         ["Local", "Volumes", "2", "1", "4kB", "1kB", "(25%)"],
         ["Logs", "2", "1", "650B", "600B", "(92%)"],
     ]
     verbose = mdocker("system", "df", "-v").out.splitlines()
-    assert verbose[-5].split() == ["0123456789ab", "bird", "Exited", "400B", "600B"]
+    assert verbose[6:10] == [
+        "Images space usage:",
+        "",
+        "REPOSITORY         TAG       IMAGE ID       CREATED        SIZE      SHARED SIZE   "
+        "UNIQUE SIZE   CONTAINERS",
+        "busybox            latest    abababababab   2 hours ago    3kB       1kB           "
+        "2kB           1",
+    ]
+    assert verbose[-7].split() == ["0123456789ab", "bird", "Exited", "400B", "600B"]
+    assert verbose[-5:-3] == ["Local Volumes space usage:", ""]
     assert verbose[-1].split() == ["rest", "0", "1kB"]
     refused = mdocker("system", "what")
     assert refused.code == 1 and "there are df, check, prune" in refused.err
