@@ -138,8 +138,8 @@ def test_what_is_not_done_is_refused_in_words(containers):
     ):
         pass
     with (
-        pytest.raises(docker.errors.ImageNotFound, match="cannot pull from registries yet"),
-        containers.DockerContainer("redis:7"),
+        pytest.raises(docker.errors.APIError, match="connection refused"),
+        containers.DockerContainer("127.0.0.1:1/redis:7"),
     ):
         pass
 
@@ -150,8 +150,9 @@ def test_its_container_of_containers_is_refused_in_words(containers, monkeypatch
     from testcontainers.core.config import testcontainers_config
 
     monkeypatch.setattr(testcontainers_config, "ryuk_disabled", False)
+    monkeypatch.setattr(testcontainers_config, "ryuk_image", "127.0.0.1:1/ryuk:1")
     with (
-        pytest.raises(docker.errors.ImageNotFound, match="cannot pull from registries yet"),
+        pytest.raises(docker.errors.APIError, match="connection refused"),
         containers.DockerContainer("box:1"),
     ):
         pass
