@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from runtime.images.errors import StoreCorrupted
@@ -91,10 +92,12 @@ def weigh(store: ImageStore) -> Weights:
         if image.built_in:
             found[image.id] = {image.id: Weight(image.size, 0)}
             continue
-        if not known.keys() >= set(image.diff_ids):
+        missing = tuple(one for one in image.diff_ids if one not in known)
+        if missing:  # each record is read once
             try:
-                known |= {layer.diff_id: weight(layer) for layer in store.layers_of(image)}
+                found_now = store.layers_of(replace(image, diff_ids=missing))
             except StoreCorrupted:
                 continue
+            known |= {layer.diff_id: weight(layer) for layer in found_now}
         found[image.id] = {diff_id: known[diff_id] for diff_id in image.diff_ids}
     return Weights(found)

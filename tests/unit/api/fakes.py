@@ -157,10 +157,11 @@ class FakeImages:
     def layers_of(self, image):
         """Each has an archive of half its size but for the first, which an older engine made."""
         found = []
-        for diff_id, size in zip(image.diff_ids, self.layer_sizes(image), strict=True):
+        whole = self.resolve(image.id)
+        for diff_id, size in zip(whole.diff_ids, self.layer_sizes(whole), strict=True):
             kept = Blob(f"sha256:blob-{diff_id}", size // 2, "application/x") if found else None
             found.append(Layer(diff_id, size, kept))
-        return found
+        return [layer for layer in found if layer.diff_id in image.diff_ids]
 
     def ancestors(self, image):
         return [other for other in self.known if other.id == image.parent]

@@ -1,9 +1,7 @@
 """What images weigh, and share."""
 
-from types import SimpleNamespace
-
 from runtime.images.errors import StoreCorrupted
-from runtime.images.model import Blob, Layer
+from runtime.images.model import Blob, Image, Layer
 from supervisor import image_weights
 
 
@@ -15,7 +13,7 @@ class Store:
 
     def images(self):
         return [
-            SimpleNamespace(id=name, diff_ids=tuple(layers), built_in=not layers, size=7)
+            Image(name, (), 0, 7, {}, "amd64", "linux", tuple(layers), built_in=not layers)
             for name, layers in self._images.items()
         ]
 
