@@ -64,13 +64,14 @@ class EngineProcess:
 
     roots: ClassVar[set[Path]] = set()
 
-    def __init__(self, base, backend="asyncio", root=None, respawn=False):
+    def __init__(self, base, backend="asyncio", root=None, respawn=False, options=()):
         self.base = Path(base)
         self.root = Path(root) if root else self.base / "root"
         self.roots.add(self.root)
         self.run_dir = self.base / "run"
         self.backend = backend
         self.respawn = respawn
+        self.options = options
         self.process = None
 
     @property
@@ -104,6 +105,7 @@ class EngineProcess:
                     *("--root", str(self.root), "--run-dir", str(self.run_dir)),
                     *("--backend", self.backend, "--ready-fd", str(ready_w), "--debug"),
                     *(() if self.respawn else ("--no-respawn",)),
+                    *self.options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
