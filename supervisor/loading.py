@@ -27,7 +27,7 @@ from runtime.images.unpacking import UnpackJob
 from supervisor import image_making
 from supervisor.loadable import LayerFile, Loadable, loadables
 from supervisor.pipes import write_all
-from supervisor.progress import Progress
+from supervisor.progress import EVERY_S, Progress
 from supervisor.registries.manifests import PlatformSpec
 from supervisor.transfers.pulling import held, short
 from supervisor.transfers.together import together
@@ -39,9 +39,6 @@ log = structlog.get_logger()
 
 AT_ONCE = 2
 """Layers of one archive that are unpacked at the same time: the disk is the same for all."""
-
-_PIECE = 1 << 20
-_NOT_BLOCKING = 2  # SPLICE_F_NONBLOCK, splice(2)
 
 
 async def load(
@@ -176,37 +173,22 @@ class _Layers:
         return layer
 
     async def _unpacked(self, file: LayerFile) -> Layer:
-        begin = functools.partial(self._hold.begin_layer, file.listed)
+        path = self._archive.path(file.member)
+        begin = functools.partial(self._hold.begin_layer, file.listed, path)
         async with image_making.making(self._engine, begin) as job:
-            await self._pour(file, job)
-            return await image_making.finish(self._engine, job)
+            if self._progress is not None:
+                await self._watch(file, job, self._progress)
+            layer = await image_making.finish(self._engine, job)
+        if self._progress is not None:
+            size = file.member.size
+            self._progress.show(short(file.diff_id), "Loading layer", size, size)
+        return layer
 
-    async def _pour(self, file: LayerFile, job: UnpackJob[Layer]) -> None:
-        """Have the kernel move a layer's archive from its file to who unpacks it."""
-        limiter = self._engine.limits.images
-        source = await anyio.to_thread.run_sync(self._archive.open, file.member, limiter=limiter)
-        try:
-            done = 0
-            while done < file.member.size:
-                await anyio.wait_writable(job.stdin_fd)
-                moved = await anyio.to_thread.run_sync(_move, source, job.stdin_fd, limiter=limiter)
-                if moved < 0:
-                    return  # it has ended: its result says why
-                done += moved
-                if self._progress is not None:
-                    self._progress.show(
-                        short(file.diff_id), "Loading layer", done, file.member.size
-                    )
-            job.close_stdin()
-        finally:
-            os.close(source)
-
-
-def _move(source: int, target: int) -> int:
-    """Move what a pipe takes; tells how much that was, or -1 where nobody reads it any more."""
-    try:
-        return os.splice(source, target, _PIECE, flags=_NOT_BLOCKING)
-    except BlockingIOError:
-        return 0
-    except BrokenPipeError:
-        return -1
+    async def _watch(self, file: LayerFile, job: UnpackJob[Layer], progress: Progress) -> None:
+        """Tell how far the child is, until it has come to its end."""
+        running = True
+        while running:
+            progress.show(short(file.diff_id), "Loading layer", job.taken, file.member.size)
+            with anyio.move_on_after(EVERY_S):
+                await anyio.wait_readable(job.result_fd)
+                running = False

@@ -8,7 +8,6 @@ images share once, with a symbolic link in the other's place.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -89,15 +88,9 @@ class StagedArchive:
         """As `Members.find`."""
         return self._members.find(name)
 
-    def open(self, member: Member) -> int:
-        """A descriptor to read it by.
-
-        Raises:
-            OSError: No descriptors.
-        """
-        return os.open(
-            self._directory / "fs" / str(member.number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        )
+    def path(self, member: Member) -> Path:
+        """Where its content is."""
+        return self._directory / "fs" / str(member.number)
 
     def read(self, name: str, member: Member) -> bytes:
         """A document.
@@ -110,8 +103,7 @@ class StagedArchive:
                 f"invalid archive: {shown(name)} has {member.size} bytes, a document has "
                 f"{LARGEST_DOCUMENT} at most"
             )
-        with open(self.open(member), "rb") as file:
-            return file.read()
+        return self.path(member).read_bytes()
 
     def remove(self) -> None:
         """Removes all files: worker thread. Again is harmless."""

@@ -110,19 +110,22 @@ class Contents:
             self.known.broken,
         )
 
-    def begin_unpacking(self, commit: Callable[[Unpacked], _T], *, is_layer: bool) -> UnpackJob[_T]:
+    def begin_unpacking(
+        self, commit: Callable[[Unpacked], _T], *, is_layer: bool, file: Path | None = None
+    ) -> UnpackJob[_T]:
         """Starts the unpacking of an archive.
 
         Args:
             commit: Makes of the unpacked layer what the job's `finish` returns.
             is_layer: It lies above others, or may.
+            file: The archive, if it is in staging already.
 
         Raises:
             ImportFailed: The child can't be started.
         """
         directory = self._new_place("import")
         try:
-            return UnpackJob(directory, commit, self._jobs.discard, is_layer=is_layer)
+            return UnpackJob(directory, commit, self._jobs.discard, is_layer=is_layer, file=file)
         except OSError as error:
             raise ImportFailed(f"cannot begin to make an image: {error}") from error
 

@@ -11,6 +11,7 @@ What no image came to use goes when the hold is closed, or after a kill with the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from runtime.images import adding
@@ -47,11 +48,12 @@ class Hold:
                 self._contents.keep(diff_id, self._kept)
             return layer
 
-    def begin_layer(self, digest: str = "") -> UnpackJob[Layer]:
+    def begin_layer(self, digest: str = "", file: Path | None = None) -> UnpackJob[Layer]:
         """Starts the unpacking of a layer; what it makes is kept.
 
         Args:
             digest: What the archive is known as, `sha256:…`; empty if nobody knows.
+            file: The archive, if it is in the store's staging already. It becomes the blob.
 
         Raises:
             ImportFailed: The child can't be started.
@@ -67,7 +69,7 @@ class Hold:
                 self._contents.keep(layer.diff_id, self._kept)
                 return layer
 
-        return self._contents.begin_unpacking(commit, is_layer=True)
+        return self._contents.begin_unpacking(commit, is_layer=True, file=file)
 
     def add_image(
         self,

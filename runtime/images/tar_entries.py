@@ -27,6 +27,7 @@ def entries(source: TarSource, *, end_mark: bool = True) -> Iterator[tarfile.Tar
         Refusal: The archive is damaged or truncated; the text names the last good entry.
     """
     last = ""
+    archive = None
     try:
         archive = tarfile.TarFile(
             fileobj=cast(IO[bytes], source), encoding="utf-8", errors="surrogateescape"
@@ -54,8 +55,14 @@ def entries(source: TarSource, *, end_mark: bool = True) -> Iterator[tarfile.Tar
         raise Refusal(f"damaged archive: no valid header{_after(last)}")
 
 
-def _lacks_padding(source: TarSource, archive: tarfile.TarFile) -> bool:
-    """Whether it stops in the last block before where the next header would be."""
+def _lacks_padding(source: TarSource, archive: tarfile.TarFile | None) -> bool:
+    """Whether it stops in the last block before where the next header would be.
+
+    Args:
+        archive: None where not even its first header is one.
+    """
+    if archive is None:
+        return False
     return archive.offset - tarfile.BLOCKSIZE < source.tell() < archive.offset
 
 
@@ -65,7 +72,7 @@ def _bad_header(source: TarSource, last: str, error: Exception) -> Refusal:
         return Refusal(f"{words}{_after(last)}")
     if source.tell() == 0:
         return Refusal("the archive is empty: not a single byte came")
-    return Refusal("this is not a tar archive (plain, gzip, bzip2 or xz)")
+    return Refusal("this is not a tar archive (plain, gzip, bzip2, xz or zstd)")
 
 
 def _after(name: str) -> str:

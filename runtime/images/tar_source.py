@@ -40,6 +40,12 @@ _TAR = "application/vnd.oci.image.layer.v1.tar"
 _KEPT_AS_IT_IS = {"gzip": "+gzip", "zstd": "+zstd"}
 
 
+def is_kept_as_it_is(head: bytes) -> bool:
+    """Whether a layer's archive that begins so is its own blob: a plain tar, gzip or zstd."""
+    kind = next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), "")
+    return not kind or kind in _KEPT_AS_IT_IS
+
+
 class Refusal(Exception):
     """The archive can't be unpacked; the text is for people."""
 

@@ -6,6 +6,8 @@
     wait until job.result_fd is readable
     image = job.finish()            or, at any moment, job.abort()
 
+Where the archive is a file in the store's staging already, the child reads it by itself.
+
 The child is the only one that parses what a stranger wrote; see `unpacker`.
 """
 
@@ -26,6 +28,7 @@ from runtime import flags
 from runtime.images import confined_child
 from runtime.images.errors import ImportFailed, ImportRefused
 from runtime.images.model import Blob
+from runtime.images.tar_source import is_kept_as_it_is
 from runtime.images.trees import remove_tree
 from runtime.kernel import DOOR
 
@@ -80,31 +83,45 @@ class UnpackJob(Generic[_T]):
         forget: Callable[[Path], None],
         *,
         is_layer: bool = False,
+        file: Path | None = None,
     ) -> None:
         """Starts the child; it unpacks into `directory`/fs and keeps the archive beside it.
 
         Args:
             is_layer: What comes lies above other layers, and says what of them it hides.
+            file: The archive, in the same file system; nothing is to be written to `stdin_fd`.
 
         Raises:
             OSError: No descriptors, no disk, no process; nothing is left.
         """
         self._commit = commit
-        self._begin(directory, forget, "layer" if is_layer else "root")
+        self._begin(directory, forget, "layer" if is_layer else "root", file)
 
-    def _begin(self, directory: Path, forget: Callable[[Path], None], kind: Kind) -> None:
+    def _begin(
+        self,
+        directory: Path,
+        forget: Callable[[Path], None],
+        kind: Kind,
+        file: Path | None = None,
+    ) -> None:
         self.warnings: dict[str, int] = {}
         self._directory = directory
         self._forget = forget
         self._ended = False
+        self._linked: Path | None = None
         stdin_r, stdin_w, result_r, blob = -1, -1, -1, -1
         try:
             _make_layer_directory(directory)
-            if kind != "archive":
+            if file is not None:
+                stdin_r = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                stdin_w = os.dup(stdin_r)  # to see how far the child has read
+                self._linked = file if is_kept_as_it_is(os.pread(stdin_r, 8, 0)) else None
+            if kind != "archive" and self._linked is None:
                 blob = os.open(directory / BLOB, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
-            with contextlib.suppress(OSError):  # beyond the user's quota of pipe pages: go small
-                fcntl.fcntl(stdin_w, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            if file is None:
+                stdin_r, stdin_w = os.pipe2(os.O_CLOEXEC)
+                with contextlib.suppress(OSError):  # beyond the user's quota of pipe pages
+                    fcntl.fcntl(stdin_w, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             result_r, result_w = os.pipe2(os.O_CLOEXEC)
             try:
                 words = [str(directory / "fs"), str(result_w), kind, str(blob)]
@@ -134,6 +151,11 @@ class UnpackJob(Generic[_T]):
     def stdin_fd(self) -> int:
         """Where the archive goes; may be set non-blocking. -1 once it is closed."""
         return self._stdin_fd
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the file that the child has read; for a job of a file, before its end."""
+        return os.lseek(self._stdin_fd, 0, os.SEEK_CUR)
 
     @property
     def pid(self) -> int:
@@ -173,6 +195,8 @@ class UnpackJob(Generic[_T]):
     def _made(self, report: Report) -> _T:
         """What a child that ended well has made, completed and put where it belongs."""
         _mark_opaque(self._directory / "fs", report["opaque"])
+        if self._linked is not None:
+            os.link(self._linked, self._directory / BLOB)
         blob = Blob(report["digest"], report["blob_size"], report["media_type"])
         unpacked = Unpacked(
             self._directory, blob, report["diff_id"], report["size"], not report["entries"]

@@ -164,7 +164,7 @@ def test_uploads_that_are_refused(engine, bird):
     answer = put(engine, bird, "/etc", packed({"hosts": b""}))
     assert (answer.status, "something is mounted there" in answer.message) == (400, True)
     answer = put(engine, bird, "/nest", b"garbage" * 1000)
-    assert answer.message == "this is not a tar archive (plain, gzip, bzip2 or xz)"
+    assert answer.message == "this is not a tar archive (plain, gzip, bzip2, xz or zstd)"
     answer = put(engine, bird, "/nest", packed({"cut": b"x" * 5000})[:2000])
     assert (answer.status, answer.message[:24]) == (400, "the archive is truncated")
     assert engine.get(at(bird, "/nest/cut")).status == 404  # no half file
