@@ -291,6 +291,27 @@ def test_where_a_network_is_missing_it_is_said_what_to_write(make_project):
     project.ok("down")
 
 
+def test_a_service_that_is_built(engine, make_project):
+    project = make_project(
+        """\
+services:
+  wren:
+    build: {context: tree, args: {SONG: tweet}, labels: {more: "1"}, network: none}
+    image: wren:5
+    command: cat /song
+    network_mode: none
+"""
+    )
+    dockerfile = "FROM box:1\nARG SONG\nRUN echo $SONG > /song\nCOPY leaf /\n"
+    project.write({"tree/Dockerfile": dockerfile, "tree/leaf": "green"})
+    project.environment |= {"COMPOSE_DOCKER_CLI_BUILD": "0", "DOCKER_BUILDKIT": "0"}
+    out = project.ok("up")
+    assert "Successfully tagged wren:5" in out
+    assert "tweet" in out
+    assert engine.get("/images/wren:5/json").json["Config"]["Labels"] == {"more": "1"}
+    assert project.ok("build").count("Using cache") == 4
+
+
 def test_an_image_that_is_not_here(make_project):
     project = make_project("services: {one: {image: '127.0.0.1:1/redis:7', network_mode: none}}")
     code, _, err = project("up", "-d")
