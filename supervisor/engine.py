@@ -113,7 +113,7 @@ class Engine:
         self.counts = Counts()
         self.pauses = pausing.Pauses()
         self.readers = commit.Readers()
-        self.registries = Registries(settings, tasks)
+        self.registries = Registries(settings, self.begin)
         self.layer_downloads = LayerDownloads(self)
         self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)

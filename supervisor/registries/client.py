@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from anyio.abc import TaskGroup
-
 from runtime.images.references import Reference
 from supervisor.config import Settings
 from supervisor.registries import endpoints
 from supervisor.registries.backoff import Backoff
 from supervisor.registries.certificates import CERTIFICATES
 from supervisor.registries.configuration import RegistryOptions
-from supervisor.registries.connections import Connections, Patience
+from supervisor.registries.connections import Begin, Connections, Patience
 from supervisor.registries.credentials import Credentials
 from supervisor.registries.exchange import Exchange, Ways
 from supervisor.registries.repository import Repository
@@ -27,14 +25,14 @@ class Registries:
     """All registries that this engine talks to. Made inside the event loop.
 
     Args:
-        tasks: Where idle connections are closed; without, `aclose` does it.
+        begin: Starts the task that closes idle connections; without, `aclose` does it.
         certificates: Where certificates of registries are, one directory for each.
     """
 
     def __init__(
         self,
         settings: Settings,
-        tasks: TaskGroup | None = None,
+        begin: Begin | None = None,
         *,
         patience: Patience = PATIENCE,
         backoff: Backoff = BACKOFF,
@@ -42,7 +40,7 @@ class Registries:
     ) -> None:
         self.options: RegistryOptions = settings.registries
         self.backoff = backoff
-        self._connections = Connections(_agent(), patience, certificates, tasks)
+        self._connections = Connections(_agent(), patience, certificates, begin)
         self._ways = Ways()
 
     def repository(

@@ -13,14 +13,13 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from supervisor.registries import certificates, failures, proxies
 from supervisor.registries.errors import RegistryFault
@@ -32,6 +31,13 @@ if TYPE_CHECKING:
 
 IDLE_S = 5.0
 """Nothing was asked for so long: all connections are closed."""
+
+
+THREADS = 8
+"""Origins whose certificates are read at the same time."""
+
+Begin = Callable[[Callable[[], Awaitable[None]]], None]
+"""Starts a task, in which nothing can go wrong that would reach anybody else."""
 
 
 class Patience(NamedTuple):
@@ -155,7 +161,7 @@ class Connections:
 
     Args:
         agent: The User-Agent.
-        tasks: Where idle connections are closed; without, `aclose` does it.
+        begin: Starts the task that closes idle connections; without, `aclose` does it.
     """
 
     def __init__(
@@ -163,15 +169,16 @@ class Connections:
         agent: str,
         patience: Patience,
         directory: Path = certificates.CERTIFICATES,
-        tasks: TaskGroup | None = None,
+        begin: Begin | None = None,
     ) -> None:
         self._agent = agent
         self._patience = patience
         self._directory = directory
-        self._tasks = tasks
+        self._begin = begin
         self._pools: dict[Origin, _Pool] = {}
         self._outdated: list[httpx.AsyncClient] = []
-        self._making = anyio.Lock()
+        self._making: dict[Origin, anyio.Lock] = {}
+        self._threads = anyio.CapacityLimiter(THREADS)
         self._busy = 0
         self._quiet_since = 0.0
         self._watching = False
@@ -231,9 +238,9 @@ class Connections:
             await client.aclose()
 
     def _watch(self) -> None:
-        if self._tasks is not None and not self._watching:
+        if self._begin is not None and not self._watching:
             self._watching = True
-            self._tasks.start_soon(self._close_when_idle)
+            self._begin(self._close_when_idle)
 
     async def _close_when_idle(self) -> None:
         try:
@@ -246,18 +253,20 @@ class Connections:
             self._watching = False
 
     async def _client(self, origin: Origin) -> httpx.AsyncClient:
-        async with self._making:
-            library = await anyio.to_thread.run_sync(_library)
+        # Whose certificates lie on a disk that hangs keeps nobody else waiting.
+        run = functools.partial(anyio.to_thread.run_sync, limiter=self._threads)
+        async with self._making.setdefault(origin, anyio.Lock()):
+            library = await run(_library)
             directory = self._directory / origin.authority
             stamp = certificates.Stamp()
             if origin.scheme == "https":
-                stamp = await anyio.to_thread.run_sync(certificates.stamp, directory)
+                stamp = await run(certificates.stamp, directory)
             pool = self._pools.get(origin)
             if pool is not None and pool.stamp == stamp:
                 return pool.client
             if pool is not None:
                 self._outdated.append(pool.client)  # somebody may be reading from it
-            client = await anyio.to_thread.run_sync(self._make, library, origin, directory)
+            client = await run(self._make, library, origin, directory)
             self._pools[origin] = _Pool(client, stamp)
             return client
 

@@ -84,15 +84,19 @@ def part(asked, data):
 
 
 class FakeRegistry:
-    """Attributes:
-    asked: All requests so far.
-    answer: From `Asked` to `Told`.
+    """One that runs.
+
+    Attributes:
+        asked: All requests so far.
+        answer: From `Asked` to `Told`.
+        left: Set once a client has closed a connection.
     """
 
     def __init__(self, answer):
         self.answer = answer
         self.asked = []
         self.address = ""
+        self.left = anyio.Event()
 
     def paths(self):
         return [(one.method, one.target) for one in self.asked]
@@ -115,6 +119,7 @@ class FakeRegistry:
                 try:
                     connection.receive_data(await stream.receive())
                 except anyio.EndOfStream:
+                    self.left.set()
                     return False
             elif isinstance(event, h11.Request):
                 head = event
@@ -167,11 +172,14 @@ async def serving(answer, tls=None):
 
 
 @contextlib.asynccontextmanager
-async def client(*, certificates=Path("/nonexistent"), patience=None, backoff=QUICK, **options):
+async def client(
+    begin=None, *, certificates=Path("/nonexistent"), patience=None, backoff=QUICK, **options
+):
     """A client of registries; `options` are those of the daemon."""
     settings = Settings(Path("/r"), Path("/d"), registries=RegistryOptions(**options))
     registries = Registries(
         settings,
+        begin,
         patience=patience or Patience(5.0, 5.0),
         backoff=backoff,
         certificates=certificates,

@@ -5,10 +5,11 @@ import shutil
 import ssl
 import subprocess
 
+import anyio
 import pytest
 
 from runtime.images import references
-from supervisor.registries import endpoints
+from supervisor.registries import connections, endpoints
 from supervisor.registries.certificates import BadCertificates
 from supervisor.registries.configuration import RegistryOptions
 from supervisor.registries.credentials import Credentials
@@ -199,6 +200,20 @@ async def test_a_name_is_insecure_if_all_of_its_addresses_are(monkeypatch):
     options = RegistryOptions(insecure=("10.0.0.0/8",))
     for name, ways in (("near", 2), ("far:5000", 2), ("both", 1), ("nowhere", 1)):
         assert len((await endpoints.registry(name, options)).ways) == ways, name
+
+
+async def test_idle_connections_are_closed(monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_S", 0.001)
+    async with (
+        serving(lambda asked: MANIFEST) as fake,
+        anyio.create_task_group() as tasks,
+        client(tasks.start_soon) as registries,
+    ):
+        nest = registries.repository(references.parse(f"{fake.address}/nest"), None)
+        for _ in range(2):
+            fake.left = anyio.Event()
+            await nest.manifest("1")
+            await fake.left.wait()
 
 
 def test_mirrors_are_believed_as_their_address_says():
