@@ -21,7 +21,7 @@ import structlog
 from runtime.images.configuration import Step
 from runtime.images.model import Image
 from runtime.images.unpacking import UnpackJob
-from supervisor import image_making, pausing
+from supervisor import image_events, image_making, pausing
 from supervisor.archive import check_there, helper, layers_of
 from supervisor.changes import hidden
 from supervisor.container import Container
@@ -136,7 +136,7 @@ def _tell(
 ) -> None:
     name = engine.images.checked_name(asked.name)
     if name:
-        engine.events.publish("image", "tag", image.id, {"name": name})
+        image_events.publish(engine, "tag", image, name)
     more = {"comment": asked.comment, "imageID": image.id, "imageRef": name}
     engine.events.publish("container", "commit", container.id, attributes(container, **more))
     log.info(

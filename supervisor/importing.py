@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from runtime.images.model import Image
-from supervisor import image_making
+from supervisor import image_events, image_making
 from supervisor.pipes import write_all
 from supervisor.progress import Progress
 
@@ -57,7 +57,9 @@ async def import_archive(
                 progress.show("", "Importing", received, asked.size)
         job.close_stdin()
         image = await image_making.finish(engine, job)
-    engine.events.publish("image", "import", image.id, {"name": (image.tags or (image.id,))[0]})
+    if asked.name:
+        image_events.publish(engine, "tag", image, engine.images.checked_name(asked.name))
+    image_events.publish(engine, "import", image, image.id)
     for warning, count in job.warnings.items():
         progress.say(f"warning: {warning} ({count})")
     progress.say(image.id)

@@ -24,7 +24,7 @@ from runtime.images.errors import ImageError, ImageNotFound, ImportRefused
 from runtime.images.holding import Hold
 from runtime.images.model import Image, Layer
 from runtime.images.unpacking import UnpackJob
-from supervisor import image_making
+from supervisor import image_events, image_making
 from supervisor.loadable import LayerFile, Loadable, loadables
 from supervisor.pipes import write_all
 from supervisor.progress import EVERY_S, Progress
@@ -120,7 +120,7 @@ async def _add(
         ),
         limiter=engine.limits.images,
     )
-    engine.events.publish("image", "load", image.id, {"name": image.id})
+    image_events.publish(engine, "load", image, image.id)
     log.info("image.loaded", image=image.short_id, tags=one.tags, size_bytes=image.size)
     for text in [f"Loaded image: {tag}" for tag in one.tags] or [f"Loaded image ID: {image.id}"]:
         progress.line({"stream": f"{text}\n"})

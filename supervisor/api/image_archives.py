@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from runtime.images.errors import ImageError
-from supervisor import loading, saving
+from supervisor import image_events, loading, saving
 from supervisor.api import platform_parameter
 from supervisor.api.archive import TAR
 from supervisor.api.messages import Request
@@ -57,7 +57,7 @@ async def _save(engine: Engine, request: Request, names: Sequence[str]) -> None:
                 connection.abandon()
                 return
             for image in archive.images:
-                engine.events.publish("image", "save", image.id, {"name": image.id})
+                image_events.publish(engine, "save", image, image.id)
         await connection.end_stream()
     if scope.cancelled_caught:
         connection.abandon()

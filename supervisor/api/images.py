@@ -8,7 +8,7 @@ import msgspec
 from runtime.images import references
 from runtime.images.model import Deleted, Image, ImageUser
 from runtime.images.removal import is_id_of
-from supervisor import image_platforms
+from supervisor import image_events, image_platforms
 from supervisor.api import image_list, platform_parameter
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.messages import Reply, Request
@@ -18,10 +18,6 @@ from supervisor.errors import BadParameter
 from supervisor.states import ACTIVE
 
 _encode = msgspec.json.Encoder().encode
-
-
-def _labels(image: Image) -> dict[str, str]:
-    return image.config.get("Labels") or {}
 
 
 async def inspect(engine: Engine, request: Request) -> Reply:
@@ -80,7 +76,7 @@ async def tag(engine: Engine, request: Request) -> Reply:
         engine.images.tag, request.names[0], name, limiter=engine.limits.removals
     )
     tagged = references.parse(name).tagged()
-    engine.events.publish("image", "tag", image.id, {**_labels(image), "name": tagged})
+    image_events.publish(engine, "tag", image, tagged)
     return Reply(201)
 
 
@@ -131,7 +127,5 @@ async def removed(
         else:
             shown.append({"Untagged": removal.reference})
             if removal.reference not in silent or removal is removals[0]:
-                engine.events.publish(
-                    "image", "untag", image.id, {**_labels(image), "name": image.id}
-                )
+                image_events.publish(engine, "untag", image, image.id)
     return shown

@@ -24,6 +24,7 @@ from runtime.images.holding import Hold
 from runtime.images.lookup import HOST_NAME
 from runtime.images.model import Image
 from runtime.images.references import DEFAULT_TAG, Reference
+from supervisor import image_events
 from supervisor.progress import Progress
 from supervisor.registries import manifests, platforms
 from supervisor.registries.credentials import Credentials
@@ -94,7 +95,7 @@ async def pull(engine: Engine, asked: Asked, progress: Progress) -> Image:
     progress.say(f"Digest: {found.digest}")
     newer = "Image is up to date" if before == image.id else "Downloaded newer image"
     progress.say(f"Status: {newer} for {name}")
-    engine.events.publish("image", "pull", name, _attributes(image, reference))
+    image_events.publish(engine, "pull", image, reference.familiar_name, name)
     log.info("image.pulled", image=image.short_id, name=name, digest=found.digest)
     return image
 
@@ -244,8 +245,3 @@ def _named(engine: Engine, name: str) -> str:
         return engine.images.resolve(name).id
     except ImageError:  # one that is damaged is made anew
         return ""
-
-
-def _attributes(image: Image, reference: Reference) -> dict[str, str]:
-    labels = image.config.get("Labels") or {}
-    return {**{key: str(value) for key, value in labels.items()}, "name": reference.familiar_name}

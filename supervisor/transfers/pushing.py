@@ -20,6 +20,7 @@ from runtime.images.blobs import digest_of
 from runtime.images.holding import Hold
 from runtime.images.model import Blob, Image
 from runtime.images.references import DEFAULT_TAG, Reference
+from supervisor import image_events
 from supervisor.errors import BadParameter, NotFound
 from supervisor.progress import Progress
 from supervisor.registries.credentials import Credentials
@@ -131,8 +132,7 @@ async def _push_one(
     size = len(manifest.data)
     progress.say(f"{reference.tag}: digest: {digest} size: {size}")
     progress.aux({"Tag": reference.tag, "Digest": digest, "Size": size})
-    name = reference.familiar_name
-    engine.events.publish("image", "push", reference.familiar, {"name": name})
+    image_events.publish(engine, "push", image, reference.familiar_name, reference.familiar)
     log.info("image.pushed", image=image.short_id, name=reference.familiar, digest=digest)
 
 
