@@ -106,7 +106,9 @@ def _words(where: Where, error: Exception) -> RegistryError:
     if isinstance(error, httpx.RemoteProtocolError):
         if "peer closed" in str(error) or "disconnected" in str(error):
             return RegistryUnreachable(f"{where}: unexpected EOF")
-        return RegistryFault(f"{where}: malformed HTTP response: {error}")
+        fault = RegistryFault(f"{where}: malformed HTTP response: {error}")
+        fault.temporary = True
+        return fault
     if isinstance(error, httpx.NetworkError):
         return RegistryUnreachable(f"{where}: connection reset by peer")
     return RegistryFault(f"{where}: {error}")

@@ -57,7 +57,7 @@ def caused(error, cause):
             "unexpected EOF",
             True,
         ),
-        (httpx.RemoteProtocolError("bad line"), RegistryFault, "malformed HTTP response", False),
+        (httpx.RemoteProtocolError("bad line"), RegistryFault, "malformed HTTP response", True),
         (httpx.InvalidURL("bad"), RegistryFault, "bad", False),
         (httpx.ProxyError("407"), RegistryUnreachable, "proxyconnect: 407", True),
         (httpx.ConnectError(""), RegistryUnreachable, "cannot connect: EOF", True),
