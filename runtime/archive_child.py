@@ -195,9 +195,11 @@ def _hidden(order: dict[str, Any]) -> list[bytes]:
 
 
 def _of_a_build(order: dict[str, Any], _tell: Tell) -> Work:
-    from runtime.building import work
-
-    return work.KINDS[order["kind"]](order)
+    if order["kind"] in ("sources", "copy"):
+        from runtime.building.steps import KINDS
+    else:
+        from runtime.building.contexts import KINDS
+    return KINDS[order["kind"]](order)
 
 
 _WORK = {

@@ -10,9 +10,8 @@
 
 and by a build (`runtime.building`), in trees of its own:
 
-    context    directory, a tar on stdin                                of that directory alone
+    context    directory, a tar on stdin, texts, most → what is in them of that directory alone
     receive    directory, name, mtime_ns, a file on stdin → its sum     the same
-    text       directory, path, most → a small file's content, or null  the same
     exclude    directory, rules: [keeps, regular expression]            the same
     sources    roots (layers of each), sources → [kind, sum] of each    the roots
     copy       the same, image (layers), destination → a layer          the roots and the image

@@ -158,15 +158,22 @@ class Packing:
         self._write(entry.spell())
 
     def _special(self, parent: int, name: bytes, as_name: bytes, status: os.stat_result) -> None:
+        if not stat.S_ISLNK(status.st_mode):
+            self._node(as_name, status)
+            return
         entry = self._entry(as_name, status)
-        if entry.kind == headers.SYMLINK:
-            try:
-                entry.target = os.readlink(name, dir_fd=parent)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                return  # no link any more (readlink(2)): next time
-        elif entry.kind != headers.FIFO:
+        try:
+            entry.target = os.readlink(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return  # no link any more (readlink(2)): next time
+        self._write(entry.spell())
+
+    def _node(self, as_name: bytes, status: os.stat_result) -> None:
+        """Put in a device or a fifo, which only its status tells of."""
+        entry = self._entry(as_name, status)
+        if entry.kind != headers.FIFO:
             entry.device = os.major(status.st_rdev), os.minor(status.st_rdev)
         self._write(entry.spell())
 

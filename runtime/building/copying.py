@@ -33,15 +33,19 @@ Owner = tuple[int, int]
 class LayerCopying(Packing):
     """One layer on its way to a descriptor; the image's root is this process's."""
 
-    def __init__(self, out: int, owner: Owner | None, covered: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self, out: int, owner: Owner | None, covered: Iterable[bytes], *, keeps_owners: bool
+    ) -> None:
         """Begin one.
 
         Args:
-            owner: Of what is copied and made; None for the sources' own, and root for what is made.
+            owner: Of what is copied and made; None for root, or whoever had it.
+            keeps_owners: What is copied stays whose it is. What an archive holds does in any case.
             covered: Places where a container shows this machine's own files.
         """
         super().__init__(out, sparse=True)
         self._owner = owner
+        self._keeps_owners = keeps_owners
         self._covered = [path.strip(b"/") for path in covered]
         self._now = time.time_ns()
         self.places = Places()
@@ -82,7 +86,7 @@ class LayerCopying(Packing):
             finally:
                 os.close(fd)
         else:
-            self._write(self._entry(place, source.status).spell())
+            self._node(place, source.status)
 
     def make(self, place: bytes) -> None:
         """Make a directory with those above it, where it is missing.
@@ -133,7 +137,7 @@ class LayerCopying(Packing):
         self._write(data)
 
     def owner_of(self, uid: int, gid: int) -> Owner:
-        """Whose a copy is that was somebody's."""
+        """Whose that is which an archive holds."""
         return self._owner or (uid, gid)
 
     def _new_directory(self, place: bytes) -> None:
@@ -161,7 +165,8 @@ class LayerCopying(Packing):
         """What a file of a source is in the layer; it is put there by this."""
         self._check(as_name)
         entry = super()._entry(as_name, status)
-        entry.uid, entry.gid = self.owner_of(status.st_uid, status.st_gid)
+        if self._owner or not self._keeps_owners:
+            entry.uid, entry.gid = self._owner or (0, 0)
         self._is_put(as_name.rstrip(b"/"), entry.kind)
         return entry
 
@@ -171,6 +176,15 @@ class LayerCopying(Packing):
             self._told.add(place)
         else:
             self._told.discard(place)
+
+    def _node(self, as_name: bytes, status: os.stat_result) -> None:
+        if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
+            raise Refused(
+                REFUSED,
+                f"/{shown(os.fsdecode(as_name))}: a device 0:0 says in an image what is deleted, "
+                "so it can't be copied",
+            )
+        super()._node(as_name, status)
 
     def _check(self, name: bytes) -> None:
         words = shown(os.fsdecode(name))

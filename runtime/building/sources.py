@@ -156,7 +156,7 @@ class Checksum(Packing):
             self._open_file(fd, source.name)
             os.close(fd)
         else:
-            self._write(self._entry(source.name, source.status).spell())
+            self._node(source.name, source.status)
         return ["file", self._sum.hexdigest()]
 
     def _entry(self, as_name: bytes, status: os.stat_result) -> headers.Entry:

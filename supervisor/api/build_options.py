@@ -16,7 +16,7 @@ from supervisor.api import mount_options, namespace_options, wire
 from supervisor.api.messages import Request
 from supervisor.api.parameters import flag, number
 from supervisor.building.asked import Asked
-from supervisor.building.context import check_remote
+from supervisor.building.context import check_remote, checked_path
 from supervisor.container import ContainerConfig
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, Unsupported
@@ -62,6 +62,7 @@ def read(engine: Engine, request: Request) -> Asked:
     _refuse(request)
     platform = request.parameter("platform")
     platforms.parse(platform)
+    checked_path(request.parameter("dockerfile"))
     remote = request.parameter("remote")
     if remote:
         check_remote(remote)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime import archive_headers as headers
 from supervisor.building import fetching, ignoring
@@ -37,24 +37,69 @@ class DockerfileMissing(EngineError):
     status = 500  # Docker's
 
 
-async def receive(engine: Engine, staging: Staging, pieces: AsyncIterator[bytes]) -> None:
+class Texts(NamedTuple):
+    """What of a context tells how to build it.
+
+    Attributes:
+        path: The Dockerfile's, in the context.
+        dockerfile: None where it is not there.
+        ignored: .dockerignore; None where it is not there.
+    """
+
+    path: str
+    dockerfile: bytes | None
+    ignored: bytes | None
+
+
+def checked_path(asked: str) -> str:
+    """Return the Dockerfile's path in the context.
+
+    Raises:
+        BadParameter: It leads out.
+    """
+    path = posixpath.normpath(asked or DOCKERFILE)
+    if path == ".." or path.startswith("../"):
+        raise BadParameter(f"Forbidden path outside the build context: {asked} ()")
+    return path.lstrip("/")
+
+
+async def receive(
+    engine: Engine, staging: Staging, asked: str, pieces: AsyncIterator[bytes]
+) -> Texts:
     """Unpack a context as it comes.
+
+    Args:
+        asked: What the client calls the Dockerfile; empty for its usual names.
 
     Raises:
         BadParameter: It is no archive, or is damaged.
         EngineFault: The machine failed.
     """
-    order = {"kind": "context", "directory": str(staging.context)}
+    path = checked_path(asked)
+    names = [_IGNORE_FILE, path] + ([] if asked else [DOCKERFILE.lower()])
+    order = {
+        "kind": "context",
+        "directory": str(staging.context),
+        "texts": names,
+        "most": LARGEST,
+    }
     async with working(engine, order) as process:
         async for piece in pieces:
             if not await process.feed(piece):
                 break  # it has seen enough: its answer says why
         process.job.close_input()
-        await process.answer()
+        told = (await process.answer())["done"]
+    ignored, *found = [None if text is None else text.encode("latin-1") for text in told]
+    there = [(name, text) for name, text in zip(names[1:], found, strict=True) if text is not None]
+    name, text = there[0] if there else (path, None)
+    return Texts(name, text, ignored)
 
 
-async def fetch(engine: Engine, staging: Staging, url: str) -> None:
+async def fetch(engine: Engine, staging: Staging, url: str, asked: str) -> Texts:
     """Fetch a context, or a Dockerfile that is one alone.
+
+    Args:
+        asked: What the client calls the Dockerfile of a context; empty for its usual names.
 
     Raises:
         Unsupported: It is in a git repository.
@@ -69,12 +114,13 @@ async def fetch(engine: Engine, staging: Staging, url: str) -> None:
             while len(head) < _SNIFFED and (piece := await anext(pieces, b"")):
                 head += piece
             if head.startswith(_MAGIC) or head[_USTAR] == b"ustar":
-                await receive(engine, staging, _chained(head, pieces))
+                texts = await receive(engine, staging, asked, _chained(head, pieces))
             else:
                 text = await _whole(head, pieces, url)
-                await receive(engine, staging, _alone(text))
+                texts = await receive(engine, staging, "", _alone(text))
     except fetching.FetchFailed as error:
         raise BadParameter(f"error downloading remote context {url}: {error}") from error
+    return texts
 
 
 def check_remote(url: str) -> None:
@@ -117,44 +163,22 @@ async def _alone(text: bytes) -> AsyncIterator[bytes]:
     yield entry.spell() + headers.padded(text) + headers.END
 
 
-async def dockerfile(engine: Engine, staging: Staging, asked: str, *, is_remote: bool) -> bytes:
-    """Return the Dockerfile, and rid the context of what is left out.
-
-    Args:
-        asked: Its path in the context.
+async def settle(engine: Engine, staging: Staging, texts: Texts, *, is_remote: bool) -> bytes:
+    """Rid a context of what is left out; returns its Dockerfile.
 
     Raises:
         DockerfileMissing, BadParameter: It is not there, or can't be one.
         EngineFault: The machine failed.
     """
-    path = posixpath.normpath(asked or DOCKERFILE)
-    if path == ".." or path.startswith("../"):
-        raise BadParameter(f"Forbidden path outside the build context: {asked} ()")
-    path = path.lstrip("/")
-    data = await _text(engine, staging, path)
-    if data is None and not asked:
-        data = await _text(engine, staging, DOCKERFILE.lower())
-    if data is None:
-        raise DockerfileMissing(f"Cannot locate specified Dockerfile: {asked or DOCKERFILE}")
-    if not data.strip():
-        raise BadParameter(f"the Dockerfile ({path}) cannot be empty")
-    ignored = await _text(engine, staging, _IGNORE_FILE)
-    if ignored is not None:
-        rules = ignoring.rules(ignored)
+    if texts.dockerfile is None:
+        raise DockerfileMissing(f"Cannot locate specified Dockerfile: {texts.path}")
+    if not texts.dockerfile.strip():
+        raise BadParameter(f"the Dockerfile ({texts.path}) cannot be empty")
+    if texts.ignored is not None:
+        rules = ignoring.rules(texts.ignored)
         if not is_remote:
-            rules = ignoring.among(rules, (path, _IGNORE_FILE))
+            rules = ignoring.among(rules, (texts.path, _IGNORE_FILE))
         if rules:
             order = {"kind": "exclude", "directory": str(staging.context), "rules": rules}
             await ask(engine, order)
-    return data
-
-
-async def _text(engine: Engine, staging: Staging, path: str) -> bytes | None:
-    order: dict[str, Any] = {
-        "kind": "text",
-        "directory": str(staging.context),
-        "path": path,
-        "most": LARGEST,
-    }
-    found = await ask(engine, order)
-    return None if found is None else str(found).encode("latin-1")
+    return texts.dockerfile

@@ -24,20 +24,25 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-async def build(engine: Engine, asked: Asked, staging: Staging, progress: Progress) -> None:
+async def build(
+    engine: Engine,
+    asked: Asked,
+    staging: Staging,
+    received: context.Texts | None,
+    progress: Progress,
+) -> None:
     """Build an image and give it its names. A command that fails is told of, and ends it.
 
     Args:
-        staging: With the context in it, unless that is to be fetched.
+        received: What the client has sent is in `staging`; None for a context that is elsewhere.
 
     Raises:
         DockerfileRefused, BadParameter: The Dockerfile or the context is no good.
         StepFailed: A step can't be done.
         EngineError, ImageError: This machine, or a registry, failed.
     """
-    if asked.remote:
-        await context.fetch(engine, staging, asked.remote)
-    data = await context.dockerfile(engine, staging, asked.dockerfile, is_remote=bool(asked.remote))
+    texts = received or await context.fetch(engine, staging, asked.remote, asked.dockerfile)
+    data = await context.settle(engine, staging, texts, is_remote=received is None)
     plan = await anyio.to_thread.run_sync(
         lambda: instructions.plan(dockerfile.read(data)), limiter=engine.limits.images
     )
