@@ -78,7 +78,7 @@ def test_of_one_that_runs(engine, bird):
     assert (event["comment"], event["imageID"]) == ("with a file", image)
     assert (event["imageRef"], event["name"], event["a"]) == ("nest:1", "bird", "1")
     tagged = told(engine, type=["image"], event=["tag"])[-1]["Actor"]
-    assert tagged == {"ID": image, "Attributes": {"name": "nest:1"}}
+    assert tagged == {"ID": image, "Attributes": {"a": "1", "name": "nest:1"}}
 
 
 def test_without_a_name_or_a_pause(engine, bird):
