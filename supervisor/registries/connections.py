@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from supervisor.registries import certificates, failures, proxies
-from supervisor.registries.errors import RegistryFault
+from supervisor.registries.errors import RegistryFault, RegistryUnreachable
 
 if TYPE_CHECKING:
     import ssl
@@ -46,10 +46,12 @@ class Patience(NamedTuple):
     Attributes:
         connect: Until it is connected, TLS included.
         silence: Between two pieces, either way.
+        small: For all of an answer that is read whole, such as a manifest.
     """
 
     connect: float = 30.0
     silence: float = 60.0
+    small: float = 120.0
 
 
 class Origin(NamedTuple):
@@ -98,8 +100,11 @@ class Answer:
         origin: Who answers.
     """
 
-    def __init__(self, response: httpx.Response, origin: Origin, where: failures.Where) -> None:
+    def __init__(
+        self, response: httpx.Response, origin: Origin, where: failures.Where, longest: float
+    ) -> None:
         self._response = response
+        self._longest = longest
         self._where = where
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
@@ -142,18 +147,23 @@ class Answer:
 
         Raises:
             RegistryFault: It has more than `limit` bytes.
-            RegistryUnreachable: It breaks off, or stalls.
+            RegistryUnreachable: It breaks off, stalls, or comes by drops.
         """
         found, size = [], 0
-        async with contextlib.aclosing(self.pieces()) as pieces:
-            async for piece in pieces:
-                found.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise RegistryFault(
-                        f"{self._where}: the answer has more than the {limit} bytes that are read"
-                    )
-        return b"".join(found)
+        with anyio.move_on_after(self._longest):
+            async with contextlib.aclosing(self.pieces()) as pieces:
+                async for piece in pieces:
+                    found.append(piece)
+                    size += len(piece)
+                    if size > limit:
+                        raise RegistryFault(
+                            f"{self._where}: the answer has more than the {limit} bytes that are "
+                            "read"
+                        )
+            return b"".join(found)
+        raise RegistryUnreachable(
+            f"{self._where}: i/o timeout: {size} bytes came in {self._longest:g} s"
+        )
 
 
 class Connections:
@@ -222,7 +232,7 @@ class Connections:
                     raise RegistryFault(f"the registry sends to {where.url}: no address")
                 response = await client.send(request, stream=True, auth=None)
             try:
-                yield Answer(response, origin, where)
+                yield Answer(response, origin, where, self._patience.small)
             finally:
                 await response.aclose()
         finally:
@@ -275,7 +285,7 @@ class Connections:
         if origin.scheme == "https":
             context = certificates.context(directory, verify=origin.verify)
         proxy = proxies.from_environment(os.environ).of(origin.scheme, origin.host, origin.port)
-        connect, silence = self._patience
+        connect, silence, _ = self._patience
         try:
             client: httpx.AsyncClient = library.AsyncClient(
                 verify=context,

@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from runtime.images import references
+from runtime.images.errors import InvalidReference
 from runtime.images.references import Reference
 from supervisor.registries import manifests
 from supervisor.registries.backoff import Backoff
@@ -229,9 +231,9 @@ class Repository:
             more = following(answer.url, answer.every("link"))
         try:
             names = msgspec.json.decode(body)["tags"] or []
-            if not all(isinstance(name, str) for name in names):
-                raise TypeError
-        except (ValueError, TypeError, KeyError, RecursionError):
+            for name in names:
+                references.with_tag(self.reference.familiar_name, name)
+        except (ValueError, TypeError, KeyError, RecursionError, InvalidReference):
             raise RegistryFault(f'Get "{answer.url}": no list of tags') from None
         return list(names), more
 

@@ -6,6 +6,7 @@ import pytest
 
 from runtime.images import references
 from supervisor.registries import manifests
+from supervisor.registries.connections import Patience
 from supervisor.registries.errors import (
     Denied,
     ManifestUnknown,
@@ -13,6 +14,7 @@ from supervisor.registries.errors import (
     PullDenied,
     Refused,
     RegistryFault,
+    RegistryUnreachable,
     RepositoryUnknown,
     TooManyRequests,
     Unauthorized,
@@ -67,6 +69,14 @@ async def test_one_that_is_too_big_is_not_read():
     endless = Told(body=b" " * (5 * 1024 * 1024), length=None)
     async with repository(lambda asked: endless) as (_, nest):
         with pytest.raises(RegistryFault, match="more than the 4194304 bytes"):
+            await nest.manifest("latest")
+
+
+async def test_one_that_comes_by_drops_is_given_up():
+    patience = Patience(5.0, 5.0, 0.05)
+    told = Told(body=text(IMAGE), stall=10)
+    async with repository(lambda asked: told, patience=patience) as (_, nest):
+        with pytest.raises(RegistryUnreachable, match="10 bytes came in"):
             await nest.manifest("latest")
 
 
@@ -209,6 +219,7 @@ async def test_tags_come_page_by_page():
     [
         Told(body=b"[]"),
         Told(body=b'{"tags": [1]}'),
+        Told(body=b'{"tags": ["../../x"]}'),
         Told(body=b"{"),
         Told(headers={"Link": '<http://elsewhere/>; rel="next"'}, body=b'{"tags": []}'),
     ],
