@@ -79,7 +79,7 @@ async def disk_usage(engine: Engine, request: Request) -> Reply:
         used = {container.config.image_id for container in engine.containers.all()}
         shown["LayersSize"] = weights.total()
         shown["LayersReclaimable"] = weights.freed_with(weights.images() - used)
-        shown["Images"] = _images(engine, weights)
+        shown["Images"] = image_list.as_of(request.version, _images(engine, weights))
     if "container" in asked:
         shown["Containers"] = await _containers(engine)
     return Reply(body=_encode(shown))

@@ -21,7 +21,8 @@ from supervisor.api.parameters import flag
 from supervisor.engine import Engine
 
 _KNOWN = frozenset({"before", "dangling", "label", "reference", "since", "until"})
-_NAMES_SINCE = (1, 43)
+_NO_VIRTUAL_SINCE = (1, 44)
+_NO_NAMES_SINCE = (1, 43)
 """From this version on an image without a name has none; before it was called <none>:<none>."""
 
 _encode = msgspec.json.Encoder().encode
@@ -51,11 +52,17 @@ async def list_images(engine: Engine, request: Request) -> Reply:
                         )
 
         await anyio.to_thread.run_sync(look_closer, limiter=engine.limits.readers)
-    if request.version < _NAMES_SINCE:
-        for line in lines:
-            if not line["RepoTags"] and not line["RepoDigests"]:
-                line["RepoTags"], line["RepoDigests"] = ["<none>:<none>"], ["<none>@<none>"]
-    return Reply(body=_encode(lines))
+    return Reply(body=_encode(as_of(request.version, lines)))
+
+
+def as_of(version: tuple[int, int], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines as a version of the API has them."""
+    for line in lines:
+        if version < _NO_VIRTUAL_SINCE:
+            line["VirtualSize"] = line["Size"]
+        if version < _NO_NAMES_SINCE and not line["RepoTags"] and not line["RepoDigests"]:
+            line["RepoTags"], line["RepoDigests"] = ["<none>:<none>"], ["<none>@<none>"]
+    return lines
 
 
 async def manifests_of(engine: Engine, image: Image) -> list[dict[str, Any]]:

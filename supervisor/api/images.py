@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio.to_thread
 import msgspec
 
@@ -17,6 +19,16 @@ from supervisor.engine import Engine
 from supervisor.errors import BadParameter
 from supervisor.states import ACTIVE
 
+_NO_EMPTY_FIELDS_SINCE = (1, 50)
+_EMPTY_FIELDS = {
+    **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir"), ""),
+    **dict.fromkeys(
+        ("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False
+    ),
+    **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"), None),
+}
+"""What a configuration had in older versions of the API, set or not."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -24,7 +36,7 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     """GET /images/{name}/json"""
     image = engine.images.resolve(request.names[0])
     image_platforms.check(image, platform_parameter.asked(request))
-    shown = {
+    shown: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": list(image.tags),
         "RepoDigests": list(image.digests),
@@ -51,6 +63,9 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     }
     if request.version >= (1, 44):
         del shown["VirtualSize"]
+    if request.version < _NO_EMPTY_FIELDS_SINCE:
+        for name in ("Config", "ContainerConfig"):
+            shown[name] = {**_EMPTY_FIELDS, **shown[name]}
     if flag(request, "manifests"):
         shown["Manifests"] = await image_list.manifests_of(engine, image)
     return Reply(body=_encode(shown))

@@ -140,6 +140,19 @@ async def test_the_platforms(engine_and_client):
         assert "Manifests" not in (await client.request("GET", "/images/x:1/json")).json
 
 
+async def test_older_versions_have_more_fields(family):
+    (line, *_) = (await family("/v1.43/images/json")).json
+    assert line["VirtualSize"] == line["Size"]
+    (line, *_) = (await family("/v1.44/images/json")).json
+    assert "VirtualSize" not in line
+    (line, *_) = (await family("/v1.41/system/df?type=image")).json["Images"]
+    assert line["VirtualSize"] == line["Size"]
+    older = (await family("/v1.49/images/top:1/json")).json["Config"]
+    assert (older["User"], older["Entrypoint"], older["Tty"]) == ("", None, False)
+    assert older["Labels"] == {"a": "1"}
+    assert (await family("/v1.50/images/top:1/json")).json["Config"] == {"Labels": {"a": "1"}}
+
+
 async def test_inspect_tells_all_names(family):
     shown = (await family("/images/top:1/json")).json
     assert shown["RepoTags"] == ["reg.example:5000/a/b:2", "top:1"]
