@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,26 +20,14 @@ from runtime.images.holding import Hold
 from runtime.images.model import Blob, Image
 from runtime.images.store import ImageStore
 from supervisor import image_platforms, saved_layout
-from supervisor.errors import EngineFault, Unsupported
+from supervisor.errors import Unsupported
+from supervisor.kept_blobs import BlobReader, DamagedBlob
 from supervisor.registries.manifests import Manifest, PlatformSpec, parse_image
 from supervisor.saved_layout import Saved
 from supervisor.transfers.pulling import held
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
-
-PIECE = 1 << 20
-"""Bytes that a thread reads and hashes at a time."""
-
-
-class DamagedBlob(EngineFault):
-    """A kept archive is not what its digest says."""
-
-    def __init__(self, digest: str, what: str) -> None:
-        super().__init__(
-            f"blob {digest} is damaged ({what}): 'mdocker system check' tells of all; pull or load "
-            "the image again"
-        )
 
 
 class Asked(NamedTuple):
@@ -81,7 +67,7 @@ class Archive:
                     yield filling
 
     async def _of_blob(self, blob: Blob) -> AsyncGenerator[bytes, None]:
-        reader = _BlobReader(self._engine.images, blob)
+        reader = BlobReader(self._engine.images, blob)
         in_thread = functools.partial(anyio.to_thread.run_sync, limiter=self._engine.limits.readers)
         try:
             await in_thread(reader.open)
@@ -89,49 +75,6 @@ class Archive:
                 yield piece
         finally:
             reader.close()
-
-
-class _BlobReader:
-    """A blob read piece by piece; the last one is given once all is known to be right."""
-
-    def __init__(self, store: ImageStore, blob: Blob) -> None:
-        self._path = store.blob_path(blob.digest)
-        self._blob = blob
-        self._hash = hashlib.sha256()
-        self._left = blob.size
-        self._fd = -1
-
-    def open(self) -> None:
-        try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise DamagedBlob(self._blob.digest, "it is gone") from None
-
-    def read(self) -> bytes:
-        if not self._left:
-            return b""
-        try:
-            piece = os.read(self._fd, min(PIECE, self._left))
-        except OSError as error:
-            raise DamagedBlob(self._blob.digest, str(error)) from error
-        self._hash.update(piece)
-        self._left -= len(piece)
-        if not piece:
-            raise DamagedBlob(self._blob.digest, "it is too short")
-        if not self._left:
-            self._check()
-        return piece
-
-    def _check(self) -> None:
-        if os.read(self._fd, 1):
-            raise DamagedBlob(self._blob.digest, "it is too long")
-        if f"sha256:{self._hash.hexdigest()}" != self._blob.digest:
-            raise DamagedBlob(self._blob.digest, "its content has changed")
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from supervisor.api.progress_stream import streamed
 from supervisor.api.streams import SEND_BUFFER, closed_after
 from supervisor.engine import Engine
 from supervisor.errors import BadParameter, EngineError
+from supervisor.kept_blobs import DamagedBlob
 from supervisor.progress import Progress
 
 log = structlog.get_logger()
@@ -51,7 +52,7 @@ async def _save(engine: Engine, request: Request, names: Sequence[str]) -> None:
                 async with closed_after(pieces):
                     async for piece in pieces:
                         await connection.send_piece(piece)
-            except saving.DamagedBlob as error:
+            except DamagedBlob as error:
                 # The status is out: that the answer has no end is all that can be said.
                 log.error("image.save_failed", images=names, error=str(error))
                 connection.abandon()

@@ -1,7 +1,7 @@
 """What a push sends of a layer: its archive as it is kept, or compressed on the way.
 
-Files are read, and compressed, piece by piece in a thread: neither a hung disk nor a big layer
-reaches anybody else.
+Files are read, hashed and compressed piece by piece in a thread: neither a hung disk nor a big
+layer reaches anybody else, and what was damaged on the disk does not become somebody's layer.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
-import anyio
 import anyio.to_thread
 
-PIECE = 1024 * 1024
-"""Bytes read at a time."""
+from runtime.images.model import Blob
+from supervisor.kept_blobs import BlobReader
+
+if TYPE_CHECKING:
+    from supervisor.engine import Engine
 
 LEVEL = 5
 """Of gzip; 6, the default, takes half as long again for a hundredth less."""
@@ -25,27 +26,24 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 async def pieces_of(
-    path: Path,
-    limiter: anyio.CapacityLimiter,
-    *,
-    compress: bool,
-    read: Callable[[int], None],
+    engine: Engine, blob: Blob, *, compress: bool, read: Callable[[int], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a file's bytes, or those of its gzip; the same file makes the same gzip.
+    """Yield an archive, or the gzip of it; the same one makes the same gzip.
 
     Args:
-        read: Told how many bytes of the file were read so far.
+        read: Told how many bytes of the archive were read so far.
 
     Raises:
-        OSError: It can't be read.
+        DamagedBlob: It is not what it was; before the last piece.
     """
-    run = functools.partial(anyio.to_thread.run_sync, limiter=limiter)
-    file = await run(_open, path)
+    reader = BlobReader(engine.images, blob)
+    run = functools.partial(anyio.to_thread.run_sync, limiter=engine.limits.images)
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if compress else None
     try:
-        compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if compress else None
+        await run(reader.open)
         done = 0
         while True:
-            size, piece = await run(_next, file, compressor)
+            size, piece = await run(_next, reader, compressor)
             if piece:
                 yield piece
             done += size
@@ -53,16 +51,12 @@ async def pieces_of(
             if not size:
                 return
     finally:
-        file.close()
+        reader.close()
 
 
-def _open(path: Path) -> BinaryIO:
-    return open(path, "rb", buffering=0)
-
-
-def _next(file: BinaryIO, compressor: zlib._Compress | None) -> tuple[int, bytes]:
+def _next(reader: BlobReader, compressor: zlib._Compress | None) -> tuple[int, bytes]:
     """Read a piece; returns its size and what is to be sent for it."""
-    piece = file.read(PIECE)
+    piece = reader.read()
     if compressor is None:
         return len(piece), piece
     return len(piece), compressor.compress(piece) if piece else compressor.flush()

@@ -42,7 +42,7 @@ async def upload(
 
     Raises:
         RegistryError: The registry does not take it.
-        OSError: It can't be read.
+        DamagedBlob: It is not what it was.
     """
     ours = Descriptor(blob.media_type, blob.digest, blob.size)
     candidates = [*seen]
@@ -87,10 +87,7 @@ async def _send(engine: Engine, repository: Repository, blob: Blob, told: Told) 
     def read(done: int) -> None:
         told("Pushing", done, blob.size)
 
-    path, limiter = engine.images.blob_path(blob.digest), engine.limits.images
-    async with contextlib.aclosing(
-        pieces_of(path, limiter, compress=compress, read=read)
-    ) as pieces:
+    async with contextlib.aclosing(pieces_of(engine, blob, compress=compress, read=read)) as pieces:
         if not compress:
             await repository.upload_blob(pieces, blob.size, blob.digest)
             return Descriptor(blob.media_type, blob.digest, blob.size)

@@ -6,7 +6,6 @@ A layer's archive is its tar here, and anything that begins with BAD is none.
 import contextlib
 import hashlib
 import json
-import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from supervisor.progress import Progress
 from supervisor.registries.errors import BlobUnknown, ManifestUnknown, WrongContent
 from supervisor.registries.manifests import OCI_INDEX, OCI_MANIFEST, Manifest
 from supervisor.transfers.layer_downloads import LayerDownloads
+from tests.unit.api.fakes import FakeJob
 
 PLAIN = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -36,34 +36,13 @@ def diff_id(archive):
     return digest(archive.partition(b"|")[0])
 
 
-class FakeLayerJob:
+class FakeLayerJob(FakeJob):
     """An unpacking child that is a thread."""
 
     def __init__(self, store, kept):
-        self._store, self._kept = store, kept
-        reader, self.stdin_fd = os.pipe()
-        self.result_fd, self._result = os.pipe()
-        self.data = b""
+        super().__init__(store, "")
+        self._kept = kept
         self.ended = False
-        self._open = {self.stdin_fd, self.result_fd}
-        self._thread = threading.Thread(target=self._read, args=(reader,))
-        self._thread.start()
-
-    def _read(self, reader):
-        with open(reader, "rb", buffering=0) as pipe:
-            while piece := pipe.read(65536):
-                self.data += piece
-                if self.data.startswith(b"BAD"):
-                    break
-        os.close(self._result)
-
-    def _close(self, descriptor):
-        if descriptor in self._open:
-            self._open.discard(descriptor)
-            os.close(descriptor)
-
-    def close_stdin(self):
-        self._close(self.stdin_fd)
 
     def finish(self):
         self.abort()

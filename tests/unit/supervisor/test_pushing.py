@@ -9,6 +9,7 @@ import pytest
 
 from runtime.images import references
 from supervisor.errors import BadParameter, NotFound
+from supervisor.kept_blobs import DamagedBlob
 from supervisor.registries.errors import Denied, RegistryUnreachable
 from supervisor.registries.manifests import DOCKER_MANIFEST, OCI_MANIFEST
 from supervisor.transfers import layer_uploads
@@ -201,6 +202,22 @@ async def test_a_layer_without_its_archive(tmp_path):
         engine.images.layers[one] = dataclasses.replace(engine.images.layers[one], blob=None)
         with pytest.raises(BadParameter, match="mdocker kept no archive of its layer"):
             await push(engine, asked(), Heard())
+
+
+@pytest.mark.parametrize("media_type", [GZIP, GZIP.removesuffix("+gzip")])
+@pytest.mark.parametrize("how", ["gone", "changed", "longer", "shorter"])
+async def test_a_damaged_archive_is_nobodys(tmp_path, media_type, how):
+    async with an_engine(tmp_path) as engine:
+        add(engine, "reg.io/box:1", [LOW], media_type)
+        path = engine.images.blob_path(digest(LOW))
+        changed = {"changed": b"L" + LOW[1:], "longer": LOW + b"x", "shorter": LOW[:-1]}
+        if how == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(changed[how])
+        with pytest.raises(DamagedBlob, match="'mdocker system check' tells of all"):
+            await push(engine, asked(), Heard())
+        assert not engine.registries.sent
 
 
 async def test_a_break_is_tried_again(tmp_path, monkeypatch):
