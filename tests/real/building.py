@@ -10,6 +10,9 @@ from urllib.parse import urlencode
 from tests.real.archives import TAR, packed
 from tests.real.engine_process import UnixConnection
 
+BEGUN = b'{"stream":"begun\\n"}'
+"""What `echo begun` of a command is to a client."""
+
 
 class Built:
     """What a build has told.
@@ -66,7 +69,7 @@ def made(engine, dockerfile, files=(), **query):
 
 
 @contextlib.contextmanager
-def under_way(engine, dockerfile, files=(), until=b"begun", **query):
+def under_way(engine, dockerfile, files=(), until=BEGUN, **query):
     """A build that has printed something; its client is gone when the block is left."""
     connection = UnixConnection(engine.socket)
     try:

@@ -111,13 +111,18 @@ WORKDIR b
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert config["Env"] == [f"PATH={path}", f"P={path}:/x", "Q=$P"]
     assert config["WorkingDir"] == "/a/b"
-    assert "Step 18/18 : LABEL a=2 z=$P\n" in built.text
+    assert "Step 18/19 : LABEL a=2\n" in built.text
+    assert "Step 19/19 : LABEL z=$P\n" in built.text
+    told = [one["CreatedBy"] for one in engine.get("/images/settings/history").json]
+    assert told[2:4] == [f"/bin/sh -ec #(nop) WORKDIR {path}" for path in ("/a/b", "/a")]
 
 
 def test_triggers_of_a_base_image(engine):
     made(engine, "FROM busybox\nONBUILD COPY in /out\nONBUILD RUN cat /out >/twice\n", t="base")
     built = made(engine, "FROM base\nRUN cat /twice\n", {"in": b"words\n"}, t="on-base")
     assert "# Executing 2 build triggers\n" in built.text and "words\n" in built.text
+    # The stage begins behind them, as Docker tells it.
+    assert built.text.partition("Step 2/2")[0].count("\n ---> ") == 2 + 1
     assert "OnBuild" not in engine.get("/images/on-base/json").json["Config"]
 
 
@@ -286,7 +291,10 @@ def test_refused_parameters(engine, query, status, words):
             "COPY --chown=nosuch a /",
             "unable to convert uid/gid chown string to host mapping: unable to find user nosuch",
         ),
-        ("COPY --from=7 a /", "invalid from flag value 7"),
+        ("COPY --from=7 a /", "invalid from flag value 7: index out of bounds"),
+        ("COPY --from=busybox nosuch /", "COPY failed: stat nosuch: file does not exist"),
+        ("COPY --from=UPPER.CASE/X a /", "invalid from flag value UPPER.CASE/X: "),
+        ("FROM scratch AS a\nFROM scratch AS a", "a stage name already used"),
         ("COPY a /etc/passwd/x", "mkdir /etc/passwd: not a directory"),
         ("COPY http://x/y /", "source can't be a URL for COPY"),
         ("WORKDIR /etc/passwd", "mkdir /etc/passwd: not a directory"),
