@@ -80,6 +80,8 @@ async def pull(engine: Engine, asked: Asked, progress: Progress) -> Image:
         RegistryError: The registry does not have it, or not for us, or not as it says.
         ImageError: It is no image that can be used here, or this machine failed.
     """
+    if asked.reference.digest:  # what its tag means does not matter then
+        asked = asked._replace(reference=replace(asked.reference, tag=""))
     reference, name = asked.reference, asked.reference.tagged()
     platform = platforms.parse(asked.platform)
     if name == HOST_NAME:

@@ -19,20 +19,12 @@ from tests.real.engine_process import EngineProcess, UnixConnection
 from tests.real.hostile_registry import HostileRegistry
 from tests.real.made_images import add_busybox, busybox_layers
 from tests.real.oci_layout import OciLayout, push, raw_manifest, skopeo
-from tests.real.registry_process import RegistryProcess
 
 DOCKER = shutil.which("docker")
 MDOCKER = (sys.executable, "-m", "mdocker")
 
 on_one = pytest.mark.parametrize("engine", ["asyncio"], indirect=True)
 """What is the same on both backends needs to be seen once."""
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    process = RegistryProcess(tmp_path_factory.mktemp("registry"))
-    yield process.start()
-    process.close()
 
 
 @pytest.fixture(scope="module")
@@ -424,25 +416,41 @@ def test_events_tell_of_pulls_and_pushes(engine, registry, layout):
 
 
 @on_one
-def test_who_asks_is_told_to_the_registry(tmp_path, engine, layout):
+def test_who_asks_is_told_to_the_registry(tmp_path, engine, registry_with_password, layout):
     """Credentials come from the client's configuration, and go no further than the header."""
-    registry = RegistryProcess(tmp_path / "registry", login="basic")
-    registry.start()
-    try:
-        name = layout.upload(layout.busybox, registry, "birds/secret:1")
-        process = engine.spawn("pull", name)
-        assert process.communicate()[1].startswith("mdocker: ")
-        assert process.returncode == 1
-        auth = base64.b64encode(registry.credentials.encode()).decode()
-        config = tmp_path / "config"
-        config.mkdir()
-        (config / "config.json").write_text(
-            json.dumps({"auths": {registry.address: {"auth": auth}}})
-        )
+    registry = registry_with_password
+    name = layout.upload(layout.busybox, registry, "birds/secret:1")
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    environment = {**engine.environment, "DOCKER_CONFIG": str(tmp_path)}
+
+    def run():
         words = [*MDOCKER, "run", "--rm", name, "cat", "/birds/wren"]
-        environment = {**engine.environment, "DOCKER_CONFIG": str(config)}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/")
-        assert (done.returncode, done.stdout) == (0, "third"), done.stderr
-        assert registry.credentials.partition(":")[2] not in engine.log_text()
+        return subprocess.run(words, env=environment, capture_output=True, text=True, cwd="/")
+
+    done = run()
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"Unable to find image '{name}' locally\nmdocker: " in done.stderr
+    auth = base64.b64encode(registry.credentials.encode()).decode()
+    config.write_text(json.dumps({"auths": {registry.address: {"auth": auth}}}))
+    done = run()
+    assert (done.returncode, done.stdout) == (0, "third"), done.stderr
+    assert registry.credentials.partition(":")[2] not in engine.log_text()
+
+
+@on_one
+def test_an_engine_that_is_told_to_end_ends_its_pulls(tmp_path, layout):
+    engine = EngineProcess(tmp_path).start()
+    try:
+        with gated(layout) as registry:
+            process = engine.spawn("pull", registry.serve(layout.busybox))
+            eventually(lambda: registry.big in blobs_asked(registry))
+            engine.terminate()
+            out, err = process.communicate(timeout=20)
+            assert process.returncode == 1
+            assert err.startswith("mdocker: the engine closed the connection"), (out, err)
+        assert left(engine) == ([], [], [])
+        assert "Traceback" not in engine.log_text()
     finally:
-        registry.close()
+        if engine.process.poll() is None:
+            engine.close()

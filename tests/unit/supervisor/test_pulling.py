@@ -88,7 +88,7 @@ async def test_by_digest_it_gets_no_tag(tmp_path):
         assert heard.lines_told[0] == f"{name}: Pulling from library/box"
         assert heard.lines_told[-1] == f"Status: Downloaded newer image for box@{name}"
         heard = Heard()
-        await pull(engine, asked(f"box@{name}"), heard)
+        await pull(engine, asked(f"box:2@{name}"), heard)
         assert heard.lines_told[-1] == f"Status: Image is up to date for box@{name}"
 
 
