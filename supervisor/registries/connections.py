@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.cookiejar
 import importlib
 import logging
 import os
@@ -281,6 +280,8 @@ class Connections:
             return client
 
     def _make(self, library: Any, origin: Origin, directory: Path) -> httpx.AsyncClient:  # noqa: ANN401
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
         context: ssl.SSLContext | bool = False
         if origin.scheme == "https":
             context = certificates.context(directory, verify=origin.verify)
@@ -294,9 +295,7 @@ class Connections:
                 follow_redirects=False,
                 timeout=library.Timeout(silence, connect=connect, pool=None),
                 limits=library.Limits(max_connections=None, max_keepalive_connections=16),
-                cookies=http.cookiejar.CookieJar(
-                    http.cookiejar.DefaultCookiePolicy(allowed_domains=())
-                ),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
         except (ValueError, ImportError) as error:
             raise RegistryFault(
