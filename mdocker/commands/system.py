@@ -116,9 +116,31 @@ def info(
     for title, key in (("Name", "Name"), ("ID", "ID"), ("Root Dir", "DockerRootDir")):
         if about.get(key):
             say(f" {title}: {about[key]}")
+    _say_registries(about)
     for warning in about.get("Warnings") or []:
         warn(warning)
     return 0
+
+
+def _say_registries(about: Json) -> None:
+    """Show how the engine reaches registries, in Docker's order."""
+    for title, key in (
+        ("HTTP Proxy", "HttpProxy"),
+        ("HTTPS Proxy", "HttpsProxy"),
+        ("No Proxy", "NoProxy"),
+    ):
+        if about.get(key):
+            say(f" {title}: {about[key]}")
+    registries = about.get("RegistryConfig") or {}
+    indexes = (registries.get("IndexConfigs") or {}).items()
+    insecure = [name for name, one in indexes if not one.get("Secure")]
+    insecure += registries.get("InsecureRegistryCIDRs") or []
+    mirrors = registries.get("Mirrors") or []
+    for title, names in (("Insecure Registries", insecure), ("Registry Mirrors", mirrors)):
+        if names:
+            say(f" {title}:")
+        for name in names:
+            say(f"  {name}")
 
 
 def _formatted(format: str, value: Json) -> str:

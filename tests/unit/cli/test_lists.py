@@ -510,6 +510,22 @@ def test_info(engine, mdocker):
     assert mdocker("info", "--format", "{{.Containers}}").out == "3\n"
 
 
+def test_info_shows_the_ways_to_registries(engine, mdocker):
+    hub = {"Name": "docker.io", "Secure": True}
+    registries = {
+        "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+        "IndexConfigs": {"docker.io": hub, "nest:1": {"Name": "nest:1", "Secure": False}},
+        "Mirrors": ["https://m/"],
+    }
+    engine.json("GET", "/info", {"HttpsProxy": "http://p:1", "RegistryConfig": registries})
+    out = mdocker("info").out
+    assert out.endswith(
+        " HTTPS Proxy: http://p:1\n"
+        " Insecure Registries:\n  nest:1\n  127.0.0.0/8\n"
+        " Registry Mirrors:\n  https://m/\n"
+    )
+
+
 @pytest.mark.skipif(DOCKER is None, reason="needs the docker client")
 @pytest.mark.parametrize(
     "words",

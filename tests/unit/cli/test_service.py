@@ -288,6 +288,16 @@ def test_a_dry_run_prints_both_and_asks_nobody(mdocker, engine):
     assert engine.requests == []
 
 
+def test_a_service_reaches_registries_as_it_was_told(mdocker):
+    words = (
+        *("--registry-mirror", "https://nest", "--insecure-registry", "a:1"),
+        *("--insecure-registry", "10.0.0.0/8", "--max-concurrent-uploads", "2"),
+    )
+    _, out, _ = mdocker("daemon", "--install", "--dry-run", *words)
+    command = next(line for line in out.splitlines() if line.startswith("ExecStart="))
+    assert command.endswith(" ".join(words))
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -295,6 +305,8 @@ def test_a_dry_run_prints_both_and_asks_nobody(mdocker, engine):
         ["--upgrade", "--install"],
         ["--upgrade", "--check"],
         ["--upgrade", "--backend", "trio"],
+        ["--upgrade", "--registry-mirror", "https://nest"],
+        ["--uninstall", "--max-concurrent-downloads", "1"],
         ["--install", "--uninstall"],
         ["--install", "--check"],
         ["--install", "--no-respawn"],
