@@ -19,6 +19,7 @@ import msgspec
 from runtime.images import instructions as settings
 from runtime.images.configuration import DEFAULT_PATH
 from runtime.images.configuration import Step as Told
+from runtime.images.errors import ImageError
 from runtime.images.model import Image
 from runtime.images.words import substituted
 from supervisor import signals
@@ -42,7 +43,7 @@ from supervisor.building.instructions import (
 from supervisor.building.output import Output
 from supervisor.building.staging import Staging
 from supervisor.container import Container
-from supervisor.errors import BadParameter
+from supervisor.errors import BadParameter, EngineError
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
@@ -124,18 +125,21 @@ class Build:
         return state.image
 
     async def _stage(self, stage: Stage) -> _State:
+        if stage.origin.name in self._names:
+            raise StepFailed(f"{stage.origin.name} stage name already used")
         await self._announce(stage.begin)
         self._arguments.begin_stage()
         with _named(stage.begin):
             state = await self._base(stage.origin)
-        await self._output.say(f" ---> {state.short_id}\n")
         if state.triggers:
             count = len(state.triggers)
             plural = "s" if count > 1 else ""
             await self._output.say(f"# Executing {count} build trigger{plural}\n")
         for text in state.triggers:
             step = read(trigger(stage.begin.line, text, self._escape), self._escape)
-            await self._do(state, step)
+            with _named(step):
+                await self._dispatch(state, step.instruction)
+        await self._output.say(f" ---> {state.short_id}\n")
         for step in stage.steps:
             await self._announce(step)
             await self._do(state, step)
@@ -178,13 +182,14 @@ class Build:
         if number < 0 and name.isascii() and name.isdigit():
             number = int(name)
             if number >= len(self._done):
-                raise StepFailed(
-                    f"COPY failed: invalid from flag value {name}: there is no such stage before"
-                )
+                raise StepFailed(f"invalid from flag value {name}: index out of bounds")
         if number >= 0:
             return self._done[number]
-        asked = self._asked
-        return await bases.find(self._engine, asked, name, asked.platform, self._output.progress)
+        asked, progress = self._asked, self._output.progress
+        try:
+            return await bases.find(self._engine, asked, name, asked.platform, progress)
+        except (EngineError, ImageError) as error:
+            raise StepFailed(f"invalid from flag value {name}: {error}") from error
 
     # ── one step ────────────────────────────────────────────────────────────────────────────
 
@@ -245,7 +250,7 @@ class Build:
         async def make(told: Told) -> Image:
             return await copying.copied(self._engine, order, state.image, config, told)
 
-        await self._advance(state, config, self._not_run(state, f" {comment}"), make)
+        await self._advance(state, config, self._not_run(state, comment), make)
 
     async def _copy(self, state: _State, asked: Copy) -> None:
         variables = self._variables(state)
@@ -388,11 +393,10 @@ def _up_to(stages: tuple[Stage, ...], target: str) -> tuple[Stage, ...]:
 
 
 def _with_labels(stages: tuple[Stage, ...], labels: Mapping[str, str]) -> tuple[Stage, ...]:
-    """The stages, the last one with a step more for labels that the client gives."""
-    if not labels:
-        return stages
-    pairs = tuple(sorted(labels.items()))
-    source = " ".join(["LABEL", *(f"{key}={value}" for key, value in pairs)])
+    """The stages, the last one with a step more for each label that the client gives."""
+    steps = tuple(
+        Step(0, f"LABEL {key}={value}", settings.Label(((key, value),), literal=True))
+        for key, value in sorted(labels.items())
+    )
     last = stages[-1]
-    step = Step(0, source, settings.Label(pairs, literal=True))
-    return (*stages[:-1], last._replace(steps=(*last.steps, step)))
+    return (*stages[:-1], last._replace(steps=(*last.steps, *steps)))

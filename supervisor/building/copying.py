@@ -18,7 +18,7 @@ from supervisor import image_making, path_patterns
 from supervisor.building.downloads import is_url
 from supervisor.building.errors import StepFailed
 from supervisor.building.instructions import Copy
-from supervisor.building.processes import ask, working
+from supervisor.building.processes import OF_CONTEXT, ask, working
 from supervisor.errors import BadParameter
 from supervisor.helper_process import Unread
 
@@ -67,6 +67,8 @@ def order_of(
         "roots": [list(layers) for layers in roots],
         "sources": sources,
         "destination": destination,
+        "shown": copy.destination,
+        "of_stage": bool(copy.stage),
         "as_directory": last in ("", ".", ".."),
         "owner": copy.owner,
         "with_owners": bool(copy.stage and not copy.owner),
@@ -116,13 +118,13 @@ async def summed(engine: Engine, order: Order) -> Wanted:
     """
     keyword = order["keyword"]
     merged = str(engine.settings.rootfs)
-    found = await ask(engine, {**order, "kind": "sources", "merged": merged}, keyword)
+    where = "" if order["of_stage"] else OF_CONTEXT
+    found = await ask(engine, {**order, "kind": "sources", "merged": merged}, keyword, where)
     words = [":".join(one) for one in found]
     if len(words) > 1:
         words = ["multi:" + hashlib.sha256("\n".join(words).encode()).hexdigest()]
     owner = f"--chown={order['owner']} " if order["owner"] else ""
-    slash = "/" if order["as_directory"] and order["destination"] != "/" else ""
-    return Wanted(order, f"{keyword} {owner}{words[0]} in {order['destination']}{slash} ")
+    return Wanted(order, f"{keyword} {owner}{words[0]} in {order['shown']} ")
 
 
 async def copied(

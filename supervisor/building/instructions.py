@@ -174,18 +174,18 @@ def _flags(line: Line, *known: str) -> dict[str, str]:
     """An instruction's flags, each with its value.
 
     Raises:
-        ValueError: One of them is unknown, is BuildKit's, comes twice or has no value.
+        DockerfileRefused: One of them is unknown, is BuildKit's, comes twice or has no value.
     """
     found: dict[str, str] = {}
     for name, value in line.flags:
         if name in _OF_BUILDKIT.get(line.keyword, ()):
-            raise ValueError(f"failed: the --{name} option {BUILDKIT}")
+            raise DockerfileRefused(f"the --{name} option {BUILDKIT}", line.number)
         if name not in known:
-            raise ValueError(f"failed: Unknown flag: {name}")
+            raise DockerfileRefused(f"Unknown flag: {name}", line.number)
         if name in found:
-            raise ValueError(f"failed: Duplicate flag specified: {name}")
+            raise DockerfileRefused(f"Duplicate flag specified: {name}", line.number)
         if not value:
-            raise ValueError(f"failed: Missing a value on flag: {name}")
+            raise DockerfileRefused(f"Missing a value on flag: {name}", line.number)
         found[name] = value
     return found
 
