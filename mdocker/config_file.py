@@ -7,7 +7,6 @@ import binascii
 import contextlib
 import json
 import os
-import tempfile
 from typing import Any, NamedTuple
 
 from mdocker.errors import CliError
@@ -153,6 +152,8 @@ class ConfigFile:
         Raises:
             ConfigFileError: The disk refuses.
         """
+        import tempfile
+
         target = os.path.realpath(self.path)  # a link to it stays one
         directory = os.path.dirname(target)
         text = json.dumps(self._content, indent="\t", ensure_ascii=False)

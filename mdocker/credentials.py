@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 
-from mdocker import credential_helpers
 from mdocker.config_file import ConfigFile, Login
 from mdocker.errors import CliError
 from mdocker.output import complain
@@ -41,6 +40,8 @@ def registry_config() -> str:
     config = ConfigFile.read()
     found = dict.fromkeys(map(server_key, (*config.servers, *config.helpers)))
     if config.store:
+        from mdocker import credential_helpers
+
         try:
             found |= dict.fromkeys(map(server_key, credential_helpers.servers(config.store)))
         except CliError as error:
@@ -67,7 +68,11 @@ def find(config: ConfigFile, server: str) -> Login:
         CliError: What is kept can't be read.
     """
     helper = config.helper_of(server)
-    return credential_helpers.get(helper, server) if helper else config.login(server)
+    if not helper:
+        return config.login(server)
+    from mdocker import credential_helpers
+
+    return credential_helpers.get(helper, server)
 
 
 def keep(config: ConfigFile, login: Login) -> str:
@@ -78,6 +83,8 @@ def keep(config: ConfigFile, login: Login) -> str:
     """
     helper = config.helper_of(login.server)
     if helper:
+        from mdocker import credential_helpers
+
         credential_helpers.store(helper, login)
     config.put(login, elsewhere=bool(helper))
     config.write()
@@ -95,6 +102,8 @@ def forget(config: ConfigFile, server: str) -> None:
         config.write()
     helper = config.helper_of(server)
     if helper:
+        from mdocker import credential_helpers
+
         credential_helpers.erase(helper, server)
 
 

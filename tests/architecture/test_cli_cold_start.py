@@ -70,6 +70,7 @@ def modules_after(*words, stdout=subprocess.PIPE):
         ["cp", "a:/x", "/tmp"],
         ["diff", "a"],
         ["export", "a"],
+        ["login", "-u", "bird", "-p", "nest", "nest.example"],
         ["images"],
         ["version"],
     ],
