@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test client-suites soak bench check format clean
+.PHONY: demo test client-suites soak store-kills bench check format clean
 
 # PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -22,6 +22,11 @@ test: $(VENV)/.test check
 SOAK ?= --seconds 600
 soak: $(VENV)/.test
 	$(PY) -m tests.soak $(SOAK)
+
+# As root. KILLS='--kills 200 --seed 7' for more, or to repeat some.
+store-kills: $(VENV)/.test
+	sh tests/install-tools
+	$(PY) -m tests.soak.store_kills $(KILLS)
 
 # As root: the clients' own public test suites, fetched through their package registries.
 # SUITES='docker-py --record' for one of them, and to write down anew what passes.

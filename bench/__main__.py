@@ -24,6 +24,7 @@ SCRIPTS = (
     "log_throughput",
     "logs_read",
     "follow",
+    "images",
 )
 
 

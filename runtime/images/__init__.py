@@ -14,10 +14,12 @@ errors              what is refused, with the HTTP status that fits
 host, host_tree     the built-in image over this machine's /usr, and its generated /etc
 changes, words      Dockerfile instructions that alter an image's configuration
 unpacking           the parent's half of unpacking: start, finish, abort
-unpacker            the child's half: confined first (confinement), then parsing
+unpacker            the child's half: confined first (confined_child, confinement), then parsing
 tar_source          bytes in, kept, decompressed and hashed
 extraction          tar entries become files; checked by entry_names, entry_numbers, attributes
 long_paths          places deeper than PATH_MAX
+checking            is the store what it should be? The parent's half
+layer_checker       the child's half: a layer (comparison) and its archive (expectation)
 trees               removing what archives made, however deep
 durable             files that survive a power cut
 """

@@ -146,7 +146,7 @@ class StoreCheck:
             yield from self._layer(diff_id, users.get(diff_id, []))
         for diff_id in sorted(set(contents.layers.all()) - used):
             yield _orphan(f"layers/{_digits(diff_id)}", "belongs to no image")
-        kept = {*listed.images, *listed.manifests.values(), *contents.layer_blobs()}
+        kept = contents.blobs_in_use()
         # Whose an archive is is in the record of its layer.
         for digest in sorted(self._blobs_beside(kept) if self._all_read else ()):
             yield _orphan(f"blobs/sha256/{_digits(digest)}", "belongs to no image")

@@ -189,10 +189,12 @@ class Contents:
             return str(error)
         return "" if there == self.known.catalogue else "it is not what the engine has written"
 
-    def layer_blobs(self) -> set[str]:
-        """The digests of the archives of all layers in use. Reads files."""
-        found: list[Layer | None] = [self.layers.find(one) for one in self.layers_in_use()]
-        return {layer.blob.digest for layer in found if layer is not None and layer.blob}
+    def blobs_in_use(self) -> set[str]:
+        """The digests of all that images, and layers in use, are made of. Reads files."""
+        listed = self.known.catalogue
+        layers: list[Layer | None] = [self.layers.find(one) for one in self.layers_in_use()]
+        archives = {layer.blob.digest for layer in layers if layer is not None and layer.blob}
+        return {*listed.images, *listed.manifests.values()} | archives
 
 
 def discard(path: Path) -> None:

@@ -390,8 +390,7 @@ class ImageStore:
             garbage = [path for path in contents.staging.iterdir() if not contents.is_in_hand(path)]
             if not known.broken:
                 garbage += [path for _, path in contents.take_unused(list(self._layers.all()))]
-                kept = {*known.catalogue.images, *known.catalogue.manifests.values()}
-                kept |= contents.layer_blobs()
+                kept = contents.blobs_in_use()
                 garbage += [path for digest, path in self._blobs.all() if digest not in kept]
             for path in garbage:
                 discard(path)
