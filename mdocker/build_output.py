@@ -6,8 +6,12 @@ import sys
 
 from mdocker.errors import FAILED, CliError
 from mdocker.messages import Json, json_line
-from mdocker.output import is_terminal, warn
+from mdocker.output import is_terminal, wants_colour, warn
 from mdocker.transfer_lines import Layers, Plain
+
+
+_RED, _NORMAL = "\x1b[91m", "\x1b[0m"
+"""Around what a command prints on its stderr, whoever looks."""
 
 
 class BuildFailed(CliError):
@@ -57,7 +61,7 @@ class BuildOutput:
         if isinstance(about := news.get("aux"), dict):
             self.image = str(about.get("ID") or self.image)
         if text := news.get("stream"):
-            self._show(str(text))
+            self._show(_plain(str(text)))
         elif news.get("status"):
             self._show_pulled(news)
 
@@ -94,3 +98,10 @@ class BuildOutput:
     def _tell_kept(self) -> None:
         sys.stdout.flush()
         sys.stderr.write("".join(self._kept))
+
+
+def _plain(text: str) -> str:
+    """Text without the engine's colour where none is welcome; a command's own stay."""
+    if text.startswith(_RED) and text.endswith(_NORMAL) and not wants_colour(1):
+        return text.removeprefix(_RED).removesuffix(_NORMAL)
+    return text

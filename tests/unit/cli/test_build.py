@@ -599,6 +599,15 @@ class TestAnswer:
         )
         assert (tmp_path / "id").read_text() == ID
 
+    def test_what_commands_say_of_errors_is_red_for_people_alone(
+        self, engine, mdocker, context, monkeypatch
+    ):
+        red, blue = "\x1b[91mwrong\n\x1b[0m", "\x1b[94mblue\x1b[0m\n"
+        answering(engine, {"stream": red}, {"stream": blue})
+        assert mdocker("build", ".").out == "wrong\n" + blue
+        monkeypatch.setattr("mdocker.build_output.wants_colour", lambda descriptor: True)
+        assert mdocker("build", ".").out == red + blue
+
     @pytest.mark.parametrize("code", [None, 1, 3])
     def test_a_step_that_fails(self, engine, mdocker, context, tmp_path, code):
         (tmp_path / "id").write_text("old")
