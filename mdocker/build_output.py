@@ -9,7 +9,6 @@ from mdocker.messages import Json, json_line
 from mdocker.output import is_terminal, wants_colour, warn
 from mdocker.transfer_lines import Layers, Plain
 
-
 _RED, _NORMAL = "\x1b[91m", "\x1b[0m"
 """Around what a command prints on its stderr, whoever looks."""
 
