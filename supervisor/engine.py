@@ -47,6 +47,7 @@ from supervisor import (
     waiting,
 )
 from supervisor.attachments import Attachment
+from supervisor.building.needed import NeededByBuilds
 from supervisor.config import Settings
 from supervisor.container import Container, ContainerConfig
 from supervisor.counts import Counts
@@ -113,6 +114,7 @@ class Engine:
         self.counts = Counts()
         self.pauses = pausing.Pauses()
         self.readers = commit.Readers()
+        self.builds = NeededByBuilds()
         self.registries = Registries(settings, self.begin)
         self.layer_downloads = LayerDownloads(self)
         self.stats = Sampler(self._usages, self.begin)

@@ -35,6 +35,7 @@ async def prune(engine: Engine, request: Request) -> Reply:
     dangling = filtering.single_flag(filters, "dangling")
     fits = prune_filters.fits(filters, views.now())
     used = {container.config.image_id for container in engine.containers.all()}
+    used |= {image_id for image_id, _ in engine.builds.users()}
     # The newest first: an image without a name may be what a later one was made of.
     doomed = [
         image

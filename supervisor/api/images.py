@@ -125,6 +125,8 @@ async def removed(
     for container in engine.containers.all():
         user = ImageUser(container.id, container.state in ACTIVE)
         users.setdefault(container.config.image_id, []).append(user)
+    for image_id, user in engine.builds.users():
+        users.setdefault(image_id, []).append(user)
     removals = await anyio.to_thread.run_sync(
         lambda: engine.images.delete(
             reference, force, lambda image_id: users.get(image_id, ()), parents

@@ -79,14 +79,24 @@ class Build:
     """One build under way."""
 
     def __init__(
-        self, engine: Engine, asked: Asked, plan: Plan, staging: Staging, output: Output
+        self,
+        engine: Engine,
+        asked: Asked,
+        plan: Plan,
+        staging: Staging,
+        output: Output,
+        needed: set[str],
     ) -> None:
         """Look whether it can be begun.
+
+        Args:
+            needed: Where ids of images go that are needed to its end.
 
         Raises:
             BadParameter: It has no such target.
         """
         self._engine = engine
+        self._needed = needed
         self._asked = asked
         self._escape = plan.escape
         self._staging = staging
@@ -170,6 +180,7 @@ class Build:
             image = await bases.find(
                 self._engine, self._asked, name, platform, self._output.progress
             )
+        self._need(image)
         config = copy.deepcopy(dict(image.config)) if image else {}
         triggers = tuple(config.pop("OnBuild", None) or ())
         if "PATH" not in settings.environment(config):
@@ -339,7 +350,13 @@ class Build:
             found = await make(
                 Told("", author=state.author, created_by=created_by, command=command)
             )
+        self._need(found)
         state.image, state.config = found, config
+
+    def _need(self, image: Image | None) -> None:
+        """Have nobody take an image away while the build goes on."""
+        if image is not None:
+            self._needed.add(image.id)
 
     async def _let_go(self, container: Container) -> None:
         """Be done with a container whose step is done."""

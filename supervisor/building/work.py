@@ -47,13 +47,20 @@ async def build(
         lambda: instructions.plan(dockerfile.read(data)), limiter=engine.limits.images
     )
     output = Output(progress, quiet=asked.quiet)
-    try:
-        image = await Build(engine, asked, plan, staging, output).run()
-    except StepFailed as error:
-        if not error.exit_code:
-            raise
-        output.failed(str(error), error.exit_code)
-        return
+    with engine.builds.build() as needed:
+        try:
+            image = await Build(engine, asked, plan, staging, output, needed).run()
+        except StepFailed as error:
+            if not error.exit_code:
+                raise
+            output.failed(str(error), error.exit_code)
+            return
+        await _named(engine, image, asked, output)
+    log.info("image.built", image=image.short_id, names=asked.names)
+
+
+async def _named(engine: Engine, image: Image, asked: Asked, output: Output) -> None:
+    """Give an image its names, and tell of it."""
     if not asked.quiet:
         await output.say(f"Successfully built {image.short_id}\n")
     for name in asked.names:
@@ -61,7 +68,6 @@ async def build(
         if not asked.quiet:
             await output.say(f"Successfully tagged {name}\n")
     output.result(image.id)
-    log.info("image.built", image=image.short_id, names=asked.names)
 
 
 async def _tag(engine: Engine, image: Image, name: str) -> None:

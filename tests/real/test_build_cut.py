@@ -49,6 +49,20 @@ def test_a_client_that_hangs_up_ends_the_command(engine, busybox):
     assert made(engine, "FROM busybox\nCOPY a /\n", FILES).cached == 1
 
 
+def test_what_a_build_needs_stays_meanwhile(engine, busybox):
+    dockerfile = f"FROM busybox AS one\nRUN echo 1 >/one\n{HANGING}COPY --from=one /one /\n"
+    with under_way(engine, dockerfile, FILES):
+        assert engine.post("/images/prune").json["ImagesDeleted"] is None
+        here = engine.get("/images/json?all=1").json
+        (one,) = (image for image in here if image["Size"] == min(i["Size"] for i in here))
+        base = engine.get("/images/busybox/json").json["Id"]
+        for image in (one["Id"], base):
+            answer = engine.delete(f"/images/{image}?force=1")
+            assert answer.status == 409, answer
+    until(lambda: left(engine) == NOTHING)
+    assert engine.post("/images/prune").json["ImagesDeleted"]
+
+
 def test_a_client_that_hangs_up_while_it_sends(engine, busybox):
     data = context(HANGING, {"a": os.urandom(300_000)})
     connection = UnixConnection(engine.socket)

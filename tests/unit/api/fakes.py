@@ -21,6 +21,7 @@ from runtime.images.model import Blob, Deleted, Image, Layer, RootfsLayers, Unta
 from runtime.images.store import ImageStore
 from supervisor import names, signals, top, waiting
 from supervisor.api.server import serve
+from supervisor.building.needed import NeededByBuilds
 from supervisor.container import Container, Life
 from supervisor.counts import Counts
 from supervisor.errors import Conflict, StartFailed
@@ -214,6 +215,7 @@ class FakeEngine:
         self.events = EventBus()
         self.ends = RecentEnds()
         self.limits = Limits()
+        self.builds = NeededByBuilds()
         (root / "volumes").mkdir(exist_ok=True)
         self.volumes = Volumes(
             root / "volumes", self.events, lambda: self.containers, self.limits.removals
