@@ -32,6 +32,10 @@ IDLE_S = 5.0
 """Nothing was asked for so long: all connections are closed."""
 
 
+PIECE = 256 * 1024
+"""Bytes that are read at a time, as many as asyncio takes from a socket: of less, each piece would
+be cut from what is left by copying it, which took a third of all that a download takes."""
+
 THREADS = 8
 """Origins whose certificates are read at the same time."""
 
@@ -310,4 +314,6 @@ def _library() -> ModuleType:
     for name in ("httpx", "httpcore"):
         # They log addresses, in whose queries there may be secrets.
         logging.getLogger(name).setLevel(logging.WARNING)
+    connection = importlib.import_module("httpcore").AsyncHTTP11Connection
+    connection.READ_NUM_BYTES = PIECE
     return importlib.import_module("httpx")

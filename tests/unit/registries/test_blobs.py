@@ -39,6 +39,16 @@ async def test_a_blob_is_read_as_it_is():
         assert fake.asked[-1].headers["user-agent"].startswith("mdocker/")
 
 
+async def test_it_comes_in_large_pieces():
+    """If httpcore calls the number otherwise one day, this tells."""
+    data = DATA * 4
+    async with (
+        repository(lambda asked: part(asked, data)) as (_, nest),
+        nest.blob(digest(data), len(data)) as pieces,
+    ):
+        assert max([len(piece) async for piece in pieces]) > 65536
+
+
 async def test_the_empty_blob():
     async with repository(lambda asked: part(asked, b"")) as (_, nest):
         assert await read(nest, digest(b""), 0) == b""
