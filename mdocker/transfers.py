@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TextIO
 
@@ -9,11 +10,14 @@ from mdocker import image_names
 from mdocker.client import Engine
 from mdocker.connection import each_line
 from mdocker.credentials import registry_auth
-from mdocker.errors import CliError
+from mdocker.errors import CliError, EngineCut
 from mdocker.messages import Json, Request, json_line
 from mdocker.output import is_terminal
 from mdocker.paths import Query, quote
 from mdocker.transfer_lines import Layers, Plain
+
+MOST_DEATHS = 3
+"""An engine that dies more often over the same request does so because of it."""
 
 
 class TransferFailed(CliError):
@@ -67,6 +71,7 @@ def _split(name: image_names.ImageName) -> tuple[str, str]:
 
 
 def _transfer(engine: Engine, path: str, query: Query, image: str, out: TextIO | None) -> None:
+    """Make the request; once more if the engine dies meanwhile, as it can be made again."""
     headers = (("X-Registry-Auth", registry_auth(image)),)
     request = Request.make("POST", path, query)._replace(headers=headers)
     shown = None if out is None else Layers(out) if is_terminal(out.fileno()) else Plain(out)
@@ -78,12 +83,20 @@ def _transfer(engine: Engine, path: str, query: Query, image: str, out: TextIO |
                 shown.take(news)
         return True
 
-    connection = engine.connection()
     try:
-        connection.send(request)
-        each_line(connection.stream(), take)
+        for deaths in range(MOST_DEATHS + 1):
+            try:
+                with contextlib.closing(engine.connection()) as connection:
+                    connection.send(request)
+                    each_line(connection.stream(), take)
+                return
+            except EngineCut as cut:
+                if deaths == MOST_DEATHS:
+                    raise
+                from mdocker.comeback import await_engine
+
+                await_engine(engine.dial, cut).close()
     finally:
-        connection.close()
         if shown is not None:
             shown.close()
 

@@ -439,18 +439,24 @@ def test_who_asks_is_told_to_the_registry(tmp_path, engine, registry_with_passwo
 
 
 @on_one
-def test_an_engine_that_is_told_to_end_ends_its_pulls(tmp_path, layout):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_an_engine_that_ends_ends_its_pulls_and_the_next_one_does_them(tmp_path, layout, how):
     engine = EngineProcess(tmp_path).start()
     try:
         with gated(layout) as registry:
             process = engine.spawn("pull", registry.serve(layout.busybox))
             eventually(lambda: registry.big in blobs_asked(registry))
-            engine.terminate()
-            out, err = process.communicate(timeout=20)
-            assert process.returncode == 1
-            assert err.startswith("mdocker: the engine closed the connection"), (out, err)
-        assert left(engine) == ([], [], [])
-        assert "Traceback" not in engine.log_text()
+            if how == signal.SIGTERM:
+                engine.terminate()
+                assert left(engine) == ([], [], [])
+                assert "Traceback" not in engine.log_text()
+            else:
+                engine.kill()
+            registry.gate.set()
+            engine.start()
+            out, err = process.communicate(timeout=30)
+            assert process.returncode == 0, (out, err)
+            assert "Status: Downloaded newer image" in out
+        assert engine.result("cat", "/birds/wren", image=registry.name())[:2] == (0, "third")
     finally:
-        if engine.process.poll() is None:
-            engine.close()
+        engine.close()

@@ -110,6 +110,30 @@ def test_refused(engine, mdocker, command):
     assert out == "latest: Pulling from library/box\n"
 
 
+def test_an_engine_that_dies_is_asked_again(engine, mdocker, monkeypatch):
+    """It may be killed, or become another version: the next one does it."""
+    asked = []
+
+    def die(call):
+        asked.append(call)
+        call.begin("application/json")
+        call.chunk(json.dumps(LINES[0]).encode() + b"\r\n")
+        if len(asked) % 3:
+            call.close_connection = True
+            return
+        call.finish_chunks()
+
+    engine.on("POST", "/images/create", die)
+    line = SHOWN.splitlines(keepends=True)[0]
+    code, out, err = mdocker("pull", "box:1")
+    assert (code, err, len(asked)) == (0, "", 3)
+    assert out == f"{line}docker.io/library/box:1\n"
+    monkeypatch.setattr("mdocker.transfers.MOST_DEATHS", 1)
+    code, _, err = mdocker("pull", "box:1")
+    assert (code, len(asked)) == (1, 5)
+    assert err.startswith("mdocker: the engine closed the connection")
+
+
 @pytest.fixture
 def without_image(engine):
     """An engine that has an image only once that was pulled."""
