@@ -10,6 +10,7 @@ import structlog
 
 from runtime.images import references
 from runtime.images.model import Image
+from supervisor import image_events
 from supervisor.building import context, dockerfile, instructions
 from supervisor.building.asked import Asked
 from supervisor.building.builder import Build
@@ -72,6 +73,4 @@ async def _named(engine: Engine, image: Image, asked: Asked, output: Output) -> 
 
 async def _tag(engine: Engine, image: Image, name: str) -> None:
     await anyio.to_thread.run_sync(engine.images.tag, image.id, name, limiter=engine.limits.images)
-    tagged = references.parse(name).tagged()
-    labels = image.config.get("Labels") or {}
-    engine.events.publish("image", "tag", image.id, {**labels, "name": tagged})
+    image_events.publish(engine, "tag", image, references.parse(name).tagged())
