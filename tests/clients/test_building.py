@@ -5,8 +5,10 @@ The engine is one for all tests, so what one has built is in the others' cache.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -16,6 +18,7 @@ import time
 
 import pytest
 
+from tests.real.registry_process import PASSWORD, USER, RegistryProcess
 from tests.real.test_copy import DOCKER, OURS, Client
 
 DOCKERFILE = """\
@@ -234,6 +237,40 @@ def test_a_client_that_leaves_ends_the_build(client, engine, tree, number):
     while engine.get("/containers/json?all=1").json:
         assert time.monotonic() < deadline
     assert engine.get("/images/cut/json").status == 404
+
+
+@pytest.fixture(scope="module")
+def guarded(engine, tmp_path_factory):
+    """A registry behind a password, with box:1 in it as `nest`, which is here no more."""
+    registry = RegistryProcess(tmp_path_factory.mktemp("registry"), login="basic").start()
+    name = f"{registry.address}/nest"
+    auth = {"username": USER, "password": PASSWORD, "serveraddress": registry.address}
+    assert engine.post(f"/images/box:1/tag?repo={name}").status == 201
+    header = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()}
+    answer = engine.request("POST", f"/images/{name}/push?tag=latest", b"", header)
+    assert b'"error"' not in answer.body, answer
+    assert engine.delete(f"/images/{name}").status == 200
+    yield registry, name
+    registry.close()
+
+
+def test_an_image_of_a_registry_behind_a_password(client, guarded, engine, tree):
+    registry, name = guarded
+    engine.delete(f"/images/{name}?force=1")
+    (tree / "Dockerfile").write_text(f"FROM {name}\nLABEL from=there\n")
+    code, _, wrong = build(client, "-t", "wren", str(tree))
+    assert (code, "no basic auth credentials" in wrong[-1]) == (1, True)
+    login = base64.b64encode(registry.credentials.encode()).decode()
+    config = client.environment["DOCKER_CONFIG"] + "/config.json"
+    with open(config, "w") as file:
+        json.dump({"auths": {registry.address: {"auth": login}}}, file)
+    code, lines, wrong = build(client, "-t", "wren", str(tree))
+    assert (code, wrong) == (0, [])
+    assert any("Pulling from nest" in line for line in lines)
+    assert engine.get("/images/wren/json").json["Config"]["Labels"] == {"from": "there"}
+    code, lines, _ = build(client, "--pull", str(tree))
+    assert code == 0
+    assert any("Image is up to date" in line for line in lines)
 
 
 class TestDockerPy:
