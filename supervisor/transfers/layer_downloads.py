@@ -52,6 +52,15 @@ class Told(Protocol):
     def __call__(self, action: str, current: int = 0, total: int = 0) -> None: ...
 
 
+def is_here(hold: Hold, diff_id: str) -> bool:
+    """Hold a layer, and tell whether it is here with its archive. Reads a file.
+
+    Older engines kept no archives: what lacks one is downloaded once more, and can be pushed then.
+    """
+    layer = hold.layer(diff_id)
+    return layer is not None and layer.blob is not None
+
+
 class LayerDownloads:
     """All layers that are being downloaded by one engine. Made inside the event loop."""
 
@@ -85,8 +94,8 @@ class LayerDownloads:
         told("Pull complete" if waited else "Already exists")
 
     async def _is_here(self, wanted: Wanted, hold: Hold) -> bool:
-        look = functools.partial(hold.layer, wanted.diff_id)
-        return await anyio.to_thread.run_sync(look, limiter=self._engine.limits.images) is not None
+        look = functools.partial(is_here, hold, wanted.diff_id)
+        return await anyio.to_thread.run_sync(look, limiter=self._engine.limits.images)
 
     def _forget(self, download: _Download) -> None:
         if self._under_way.get(download.wanted.diff_id) is download:

@@ -31,7 +31,7 @@ from supervisor.registries.credentials import Credentials
 from supervisor.registries.errors import NoMatchingPlatform, NotThere, UnsupportedManifest
 from supervisor.registries.manifests import Descriptor, ImageManifest, Manifest, PlatformSpec
 from supervisor.registries.repository import Repository
-from supervisor.transfers.layer_downloads import Wanted
+from supervisor.transfers.layer_downloads import Wanted, is_here
 from supervisor.transfers.together import together
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LARGEST_CONFIG = 16 * 1024 * 1024
+LARGEST_CONFIG = 4 * 1024 * 1024
 """Bytes of an image's configuration, which is read whole."""
 
 LET_GO_SECONDS = 10.0
@@ -146,12 +146,12 @@ async def _bring(
     """All that an image is made of, then the image."""
     reference, parts = asked.reference, found.parts
     config = await _kept_config(engine, parts.config.digest, hold)
-    is_here = bool(config)
-    if not is_here:
+    is_known = bool(config)
+    if not is_known:
         config = await _config(repository, parts.config)
     if asked.platform:
         _check_platform(config, platforms.parse(asked.platform), reference)
-    if not is_here:
+    if not is_known:
         diff_ids = _diff_ids(config)
         configuration.checked(config)  # what can't become an image is not downloaded
         await _layers(engine, repository, parts, diff_ids, hold, progress)
@@ -171,7 +171,7 @@ async def _kept_config(engine: Engine, digest: str, hold: Hold) -> bytes:
     def read() -> bytes:
         try:
             image = engine.images.resolve(digest)
-            is_whole = all(hold.layer(diff_id) is not None for diff_id in image.diff_ids)
+            is_whole = all(is_here(hold, diff_id) for diff_id in image.diff_ids)
             return engine.images.config_blob(image) if is_whole else b""
         except ImageError:  # not there, or damaged
             return b""

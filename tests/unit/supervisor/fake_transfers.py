@@ -107,7 +107,10 @@ class FakeStore:
             name = digest(archive)
             self.blob_path(name).write_bytes(archive)
             blob = Blob(name, len(archive), media_type)
-            return self.layers.setdefault(diff_id(archive), Layer(diff_id(archive), 1, blob))
+            known = self.layers.get(diff_id(archive))
+            if known is None or known.blob is None:
+                self.layers[diff_id(archive)] = Layer(diff_id(archive), 1, blob)
+            return self.layers[diff_id(archive)]
 
     def keep(self, diff_id, kept):
         with self._lock:

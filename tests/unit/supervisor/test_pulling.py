@@ -1,5 +1,7 @@
 """Pull against a registry without network: what is asked for once, told, checked and undone."""
 
+import dataclasses
+
 import anyio
 import pytest
 
@@ -249,6 +251,19 @@ async def test_the_second_tries_for_itself_if_the_first_fails(tmp_path):
             gate.set()
         assert len(refused) == 1
         assert [image.tags for image in engine.images.images()] == [("b:latest",)]
+
+
+async def test_a_layer_without_its_archive_is_downloaded_again(tmp_path):
+    async with an_engine(tmp_path) as engine:
+        engine.registries.add("library/box", "latest", [LOW])
+        image = await pull(engine, asked(), Heard())
+        (one,) = image.diff_ids
+        whole = engine.images.layers[one]
+        engine.images.layers[one] = dataclasses.replace(whole, blob=None)
+        heard = Heard()
+        await pull(engine, asked(), heard)
+        assert heard.of(short(digest(LOW)))[-1] == "Pull complete"
+        assert engine.images.layers[one] == whole
 
 
 async def test_the_same_layer_twice_in_an_image(tmp_path):
