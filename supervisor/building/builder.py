@@ -26,6 +26,7 @@ from supervisor import signals
 from supervisor.building import bases, cache, commands, copying, downloads
 from supervisor.building.arguments import Arguments
 from supervisor.building.asked import Asked, Config
+from supervisor.building.cache_sources import CacheSources
 from supervisor.building.errors import DockerfileRefused, StepFailed
 from supervisor.building.instructions import (
     Arg,
@@ -104,6 +105,7 @@ class Build:
         self._outside = plan.arguments
         self._stages = _with_labels(_up_to(plan.stages, asked.target), asked.labels)
         self._arguments = Arguments(asked.arguments)
+        self._sources = CacheSources(engine, asked.cache_from)
         self._done: list[Image | None] = []
         self._names: dict[str, int] = {}
         self._step = 0
@@ -120,7 +122,8 @@ class Build:
         for step in self._outside:
             await self._announce(step)
             if isinstance(step.instruction, Arg):
-                pairs = self._expanded_pairs(step.instruction, self._arguments.outside())
+                with _named(step):
+                    pairs = self._expanded_pairs(step.instruction, self._arguments.outside())
                 self._arguments.declare_outside(pairs)
         for stage in self._stages:
             state = await self._stage(stage)
@@ -344,6 +347,8 @@ class Build:
         found = None
         if self._asked.use_cache:
             found = cache.find(self._engine, state.image, created_by, config, state.author, command)
+            if found is None:
+                found = await self._sources.find(state.image, created_by, config)
         if found is not None:
             await self._output.say(" ---> Using cache\n")
         else:

@@ -32,7 +32,7 @@ def find(
         config: What comes of it.
         command: Of a RUN, word by word: `created_by` does not tell where one ends.
     """
-    wanted = {key: value for key, value in config.items() if value not in (None, "")}
+    wanted = said(config)
     steps = len(parent.history if parent else ()) + 1
     found = [
         image
@@ -46,3 +46,8 @@ def find(
         and image.container_command == tuple(command)
     ]
     return max(found, key=lambda image: image.created_ns, default=None)
+
+
+def said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what it does not say, as images have it."""
+    return {key: value for key, value in config.items() if value not in (None, "")}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.real.archives import TAR
 from tests.real.building import NOTHING, build, context, left, made, run
 
 pytestmark = pytest.mark.usefixtures("busybox")
@@ -75,6 +76,21 @@ def test_the_cache(engine):
     assert made(engine, f"FROM busybox\n{one}\n").cached == 0
     assert made(engine, f"FROM busybox\n{two}\n").cached == 0
     assert made(engine, f"FROM busybox\n{one}\n").cached == 1
+
+
+def test_steps_of_an_image_from_elsewhere(engine):
+    """What a saved image has of its steps is its history and its layers."""
+    dockerfile = "FROM busybox\nENV A=1\nRUN echo 1 >/one\nCOPY a /\nCMD x\n"
+    first = made(engine, dockerfile, {"a": b"a"}, t="saved")
+    saved = engine.get("/images/saved/get").body
+    assert engine.delete("/images/saved").status == 200
+    assert engine.request("POST", "/images/load", saved, TAR).status == 200
+    assert engine.get("/images/saved/json").json["Parent"] == ""
+    built = made(engine, dockerfile, {"a": b"a"}, cachefrom='["nosuch", "saved"]')
+    assert (built.cached, built.id) == (4, first.id)
+    built = made(engine, dockerfile, {"a": b"b"}, cachefrom='["saved"]', t="again")
+    assert built.cached == 2
+    assert run(engine, "again", "cat /one /a; echo $A") == "1\nb1\n"
 
 
 def test_settings(engine):
