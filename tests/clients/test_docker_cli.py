@@ -176,11 +176,9 @@ REFUSED = {
     "builds": ["build", "-"],
     "checking of registry credentials": ["login", "-u", "me", "-p", "word", "here:5000"],
     "creating and changing networks": ["network", "create", "mine"],
-    "loading of images": ["load"],
     "plugins": ["plugin", "enable", "nosuch"],
     "pushing": ["push", "box:1"],
     "registries": ["search", "box"],
-    "saving of images": ["save", "box:1"],
 }
 
 

@@ -458,13 +458,11 @@ REFUSED = {
     "builds": lambda c: c.images.build(fileobj=io.BytesIO(b"FROM host\n")),
     "checking of registry credentials": lambda c: c.login("user", "word", registry="here:5000"),
     "creating and changing networks": lambda c: c.networks.create("mine"),
-    "loading of images": lambda c: list(c.images.load(b"")),
     "plugins": lambda c: c.plugins.install("nosuch"),
     "pushing": lambda c: c.api._raise_for_status(
         c.api._post_json(c.api._url("/images/{0}/push", "box"), data={})
     ),
     "registries": lambda c: c.images.search("box"),
-    "saving of images": lambda c: list(c.images.get("box:1").save()),
 }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import io
 import json
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,65 +18,22 @@ import pytest
 import zstandard
 
 from tests.real.image_store import archive, entry
-from tests.real.oci_layout import OciLayout
+from tests.real.made_archives import (
+    TAR,
+    configured,
+    digest,
+    docker_archive,
+    inventory,
+    layer,
+    load,
+    loaded,
+    members,
+)
+from tests.real.oci_layout import OciLayout, skopeo
+from tests.unit.supervisor.file_server import file_server
 
 OURS = [sys.executable, "-m", "mdocker"]
-TAR = {"Content-Type": "application/x-tar"}
 LINK = tarfile.SYMTYPE
-
-
-def digest(data):
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def layer(name, content=b"x"):
-    return archive((entry(name), content))
-
-
-def configured(*layers, diff_ids=None, **more):
-    return json.dumps(
-        {
-            "os": "linux",
-            "architecture": "amd64",
-            "config": {"Cmd": ["/bin/sh"]},
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": diff_ids or [digest(one) for one in layers],
-            },
-            **more,
-        }
-    ).encode()
-
-
-def docker_archive(*layers, tags=("made:1",), config=None, pack=bytes, extra=()):
-    """As `docker save` before version 25 writes it, its layers packed by `pack`."""
-    config = config or configured(*layers)
-    listed = {
-        "Config": f"{digest(config)[7:]}.json",
-        "RepoTags": list(tags) or None,
-        "Layers": [f"{number}/layer.tar" for number in range(len(layers))],
-    }
-    members = [
-        *((entry(f"{number}/layer.tar"), pack(one)) for number, one in enumerate(layers)),
-        (entry(listed["Config"]), config),
-        *extra,
-        (entry("manifest.json"), json.dumps([listed]).encode()),
-    ]
-    return archive(*members)
-
-
-def load(engine, data, query=""):
-    """The lines of the answer."""
-    answer = engine.request("POST", f"/images/load?{query}", data, TAR)
-    assert answer.status == 200, answer
-    return [json.loads(line) for line in answer.body.splitlines()]
-
-
-def loaded(engine, data, query=""):
-    """What it says that it has loaded."""
-    lines = load(engine, data, query)
-    assert not any("error" in line for line in lines), lines
-    return [line["stream"].rstrip("\n") for line in lines if "stream" in line]
 
 
 def refusal(engine, data, query=""):
@@ -86,17 +43,6 @@ def refusal(engine, data, query=""):
     assert last["errorDetail"]["message"] == last["error"]
     assert inventory(engine) == before
     return last["error"]
-
-
-def inventory(engine):
-    """All files of the store but for unpacked ones, and the images as they are listed."""
-    images = engine.root / "images"
-    found = {
-        str(path)
-        for pattern in ("blobs/sha256/*", "layers/*", "staging/*")
-        for path in images.glob(pattern)
-    }
-    return found, engine.get("/images/json").json
 
 
 def save(engine, *names):
@@ -231,11 +177,6 @@ class TestLoad:
         assert loaded(engine, data.replace(b"busybox:latest", b"busybix:latest"))
         assert engine.get("/images/busybix/json").json["Id"] == image["Id"]
         assert engine.result("echo", "hello", image="busybix") == (0, "hello\n", "")
-
-
-def members(data):
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return {one.name: tar.extractfile(one).read() for one in tar.getmembers() if one.isreg()}
 
 
 ONE = layer("one")
@@ -407,3 +348,66 @@ class TestSave:
             data = slow.read()
         assert members(data)[f"blobs/sha256/{digest(one)[7:]}"] == one
         assert not (engine.root / "images/blobs/sha256" / digest(one)[7:]).exists()
+
+
+class TestOthers:
+    """What we save skopeo and docker read, and what they write we load."""
+
+    @pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+    def test_skopeo(self, engine, busybox, tmp_path, form):
+        ours, theirs = tmp_path / "ours.tar", tmp_path / "theirs.tar"
+        ours.write_bytes(save(engine, busybox))
+        name = "busybox:latest" if form == "docker-archive" else "latest"
+        told = json.loads(skopeo("inspect", f"{form}:{ours}:{name}"))
+        assert told["Layers"] == engine.get("/images/busybox/json").json["RootFS"]["Layers"]
+        for back in ("docker-archive", "oci-archive"):
+            theirs.unlink(missing_ok=True)
+            skopeo("copy", "-q", f"{form}:{ours}:{name}", f"{back}:{theirs}:copied:{form}")
+            assert loaded(engine, theirs.read_bytes()) == [f"Loaded image: copied:{form}"]
+            assert engine.result("echo", "hello", image=f"copied:{form}") == (0, "hello\n", "")
+            engine.delete(f"/images/copied:{form}?force=1")
+
+    def test_the_docker_cli(self, engine, tmp_path):
+        docker = shutil.which("docker")
+        if docker is None:
+            pytest.skip("needs the docker CLI (docker.io)")
+
+        def run(*words, **options):
+            environment = {**engine.environment, "DOCKER_CONFIG": str(tmp_path)}
+            return subprocess.run(
+                [docker, *words], env=environment, capture_output=True, timeout=30, check=False,
+                **options,
+            )  # fmt: skip
+
+        path = tmp_path / "made.tar"
+        path.write_bytes(docker_archive(layer("one"), tags=("made:1", "made:2")))
+        done = run("load", "-i", str(path))
+        assert (done.returncode, done.stdout) == (
+            *(0, b"Loaded image: made:1\nLoaded image: made:2\n"),
+        )
+        assert run("save", "-o", str(tmp_path / "x.tar"), "made:1", "made:2").returncode == 0
+        assert (tmp_path / "x.tar").read_bytes() == save(engine, "made:1", "made:2")
+        assert run("save", "made").stdout == save(engine, "made")
+        done = run("load", input=b"hello")
+        assert done.returncode == 1
+        assert b"this is not a tar archive" in done.stderr
+        done = run("save", "nobody")
+        assert (done.returncode, b"No such image: nobody" in done.stderr) == (1, True)
+
+    def test_an_import_from_a_url(self, engine, busybox_tar, tmp_path):
+        with file_server() as server:
+            server.answers["/box.tar"] = (200, {}, busybox_tar.read_bytes())
+            done = subprocess.run(
+                [*OURS, "import", "-c", "CMD echo hello", f"{server.url}/box.tar", "fetched:1"],
+                capture_output=True, env=engine.environment, timeout=30, check=True,
+            )  # fmt: skip
+            assert done.stdout.startswith(b"sha256:")
+            assert engine.result(image="fetched:1") == (0, "hello\n", "")
+            before = inventory(engine)
+            cut = {"Content-Length": "99999999", "Connection": "close"}
+            server.answers["/cut.tar"] = (200, cut, busybox_tar.read_bytes()[:500_000])
+            source = quote(f"{server.url}/cut.tar", safe="")
+            answer = engine.post(f"/images/create?fromSrc={source}&repo=cut")
+            last = json.loads(answer.body.splitlines()[-1])
+            assert last["error"].endswith("unexpected EOF")
+            assert inventory(engine) == before
