@@ -185,6 +185,7 @@ class FakeRegistry:
         asked: Blobs that were asked for.
         broken: Blobs whose bytes are not right at the end, the next time.
         sent: What was uploaded, by digest.
+        at_step: What to do when something is asked for the n-th time.
     """
 
     def __init__(self):
@@ -192,6 +193,13 @@ class FakeRegistry:
         self.asked, self.broken, self.sent, self.mounts = [], set(), {}, []
         self.failures = []
         self.begun = anyio.Event()
+        self.steps, self.at_step = 0, {}
+
+    async def step(self):
+        """Count what is asked; do what is to be done at that moment."""
+        self.steps += 1
+        self.at_step.get(self.steps, lambda: None)()
+        await anyio.lowlevel.checkpoint()
 
     def repository(self, reference, credentials, *, push=False):
         return FakeRepository(self, reference, credentials)
@@ -239,7 +247,7 @@ class FakeRepository:
         self.path = reference.path
 
     async def manifest(self, tag_or_digest):
-        await anyio.lowlevel.checkpoint()
+        await self.registry.step()
         try:
             return self.registry.manifests[self.path, tag_or_digest]
         except KeyError:
@@ -247,7 +255,7 @@ class FakeRepository:
 
     @contextlib.asynccontextmanager
     async def blob(self, name, size, *, waiting=None):
-        await anyio.lowlevel.checkpoint()
+        await self.registry.step()
         self.registry.asked.append(name)
         if (self.path, name) not in self.registry.blobs:
             raise BlobUnknown(f"blob unknown: {name}")
@@ -257,6 +265,7 @@ class FakeRepository:
         async def pieces():
             middle = len(data) // 2
             yield data[:middle]
+            await self.registry.step()
             if name in self.registry.gates:
                 self.registry.begun.set()
                 await self.registry.gates[name].wait()
@@ -269,17 +278,17 @@ class FakeRepository:
             yield handed
 
     async def tags(self):
-        await anyio.lowlevel.checkpoint()
+        await self.registry.step()
         return [
             tag for path, tag in self.registry.manifests if path == self.path and ":" not in tag
         ]
 
     async def has_blob(self, name):
-        await anyio.lowlevel.checkpoint()
+        await self.registry.step()
         return (self.path, name) in self.registry.blobs
 
     async def mount_blob(self, name, source):
-        await anyio.lowlevel.checkpoint()
+        await self.registry.step()
         self.registry.mounts.append((name, source))
         data = self.registry.blobs.get((source, name))
         if data is not None:
@@ -287,7 +296,9 @@ class FakeRepository:
         return data is not None
 
     async def upload_blob(self, pieces, size, name):
+        await self.registry.step()
         data = b"".join([piece async for piece in pieces])
+        await self.registry.step()
         if self.registry.failures:
             raise self.registry.failures.pop(0)
         assert size in (None, len(data)) and name in (None, digest(data))
@@ -298,7 +309,7 @@ class FakeRepository:
         return digest(data), len(data)
 
     async def put_manifest(self, tag, media_type, data):
-        await anyio.lowlevel.checkpoint()
+        await self.registry.step()
         return self.registry.add_manifest(self.path, tag, media_type, data)
 
 

@@ -1,5 +1,6 @@
 """Pull against a registry without network: what is asked for once, told, checked and undone."""
 
+import contextlib
 import dataclasses
 
 import anyio
@@ -13,6 +14,7 @@ from supervisor.registries.errors import (
     ManifestUnknown,
     NoMatchingPlatform,
     NotThere,
+    RegistryUnreachable,
     UnsupportedManifest,
     WrongContent,
 )
@@ -203,6 +205,24 @@ async def test_who_cancels_leaves_nothing(tmp_path):
             scope = await begin(tasks, pull, engine, asked(), Heard())
             await engine.registries.begun.wait()
             scope.cancel()
+        assert not engine.images.known
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+@pytest.mark.parametrize("how", ["cancelled", "fails"])
+async def test_nothing_is_left_wherever_it_ends(tmp_path, step, how):
+    async with an_engine(tmp_path) as engine:
+        engine.registries.add("library/box", "latest", [LOW, HIGH])
+        scope = anyio.CancelScope()
+
+        def fail():
+            raise RegistryUnreachable("gone")
+
+        engine.registries.at_step[step] = scope.cancel if how == "cancelled" else fail
+        with scope, contextlib.suppress(RegistryUnreachable):
+            await pull(engine, asked(), Heard())
+            # Manifest; configuration, in two pieces; two layers, each in two pieces.
+            raise AssertionError("it went on to its end")
         assert not engine.images.known
 
 

@@ -249,6 +249,19 @@ async def test_who_cancels_leaves_nothing_held(tmp_path):
         assert engine.limits.uploads_to_registries.value == 5
 
 
+@pytest.mark.parametrize("step", range(1, 8))
+async def test_wherever_it_ends_nothing_is_held_and_no_image_is_there(tmp_path, step):
+    async with an_engine(tmp_path) as engine:
+        image = add(engine, "reg.io/box:1", [LOW, HIGH])
+        with anyio.CancelScope() as scope:
+            engine.registries.at_step[step] = scope.cancel
+            await push(engine, asked(), Heard())
+            raise AssertionError("it went on to its end")
+        assert ("box", "1") not in engine.registries.manifests
+        assert engine.images.resolve(image.id).digests == ()
+        assert engine.limits.uploads_to_registries.value == 5
+
+
 def test_manifests_that_are_none_are_not_used():
     assert Stored.read(None) is None
     assert Stored.read(b"no json") is None
