@@ -207,7 +207,7 @@ _SHARED = frozenset({"network", "pid", "ipc"})
 """Options that name another container, too."""
 
 _PLACES = frozenset({"host", "root", "run_dir"})
-_OPTION_FILES = _PLACES | {"env_file", "label_file", "cidfile", "output", "input"}
+_OPTION_FILES = _PLACES | {"env_file", "label_file", "cidfile", "iidfile", "file", "output", "input"}
 
 
 def offer(words: Sequence[str]) -> Offer:
@@ -290,7 +290,7 @@ def _names(options: Mapping[str, Option]) -> Iterable[tuple[str, str]]:
 def _word(command: Command, spot: Spot, engine: _Engine) -> Offer:
     found: list[tuple[str, str]] = []
     first = not spot.plain
-    if command.name == "import":
+    if command.name in ("import", "build"):
         return Offer(mode=_FILES) if first else Offer()
     if command.name == "completion":
         found = [(shell, "") for shell in _SHELLS] if first else []
