@@ -104,7 +104,7 @@ class Authenticator:
                 )
             word = self._basic()
             return (word if word != shown else None), scopes
-        scopes = tuple(dict.fromkeys((*scopes, *chosen.scopes)))
+        scopes = merged((*scopes, *chosen.scopes))
         old = self._tokens.get(scopes)
         if old is not None and shown == f"Bearer {old.text}":
             del self._tokens[scopes]  # it has ended, or was taken back
@@ -180,6 +180,22 @@ class Authenticator:
             "client_id": CLIENT_ID,
         }
         return await self._ask("POST", realm, {}, urlencode(form).encode())
+
+
+def merged(scopes: Iterable[str]) -> Scopes:
+    """Return each resource once, with all that is to be done with it.
+
+    Registries name the actions in any order, and another one each time.
+    """
+    found: dict[str, set[str]] = {}
+    for scope in scopes:
+        # KIND:NAME:ACTIONS, where a name may have colons; anything else stays as it is.
+        resource, _, actions = scope.rpartition(":") if scope.count(":") > 1 else (scope, "", "")
+        found.setdefault(resource, set()).update(actions.split(",") if actions else ())
+    return tuple(
+        f"{resource}:{','.join(sorted(actions))}" if actions else resource
+        for resource, actions in found.items()
+    )
 
 
 def _refused(answer: Answer, body: bytes) -> RegistryError:

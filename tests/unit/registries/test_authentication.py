@@ -108,6 +108,31 @@ async def test_writing_is_asked_for_where_it_is_needed():
         assert token.query["scope"] == "repository:bird/nest:pull,push"
 
 
+async def test_actions_in_another_order_are_the_same():
+    """Found with Debian's registry, which names them in the order of a Go map."""
+    registry = TokenRegistry()
+    registry.names = "repository:bird/nest:push,pull"
+    async with repository(registry, push=True) as (_, nest):
+        await nest.put_manifest("1", "x", b"{}")
+        await nest.put_manifest("2", "x", b"{}")
+        assert registry.granted == 1
+
+
+@pytest.mark.parametrize(
+    ("scopes", "found"),
+    [
+        (["a:b:pull", "a:b:push,pull", "c:d:e"], ("a:b:pull,push", "c:d:e")),
+        (["registry:catalog:*"], ("registry:catalog:*",)),
+        (["repository:nest:5000/x:pull"], ("repository:nest:5000/x:pull",)),
+        (["a:b:pull", "a:b:pull"], ("a:b:pull",)),
+        (["openid", "a:b"], ("openid", "a:b")),
+        ([], ()),
+    ],
+)
+def test_scopes_are_merged(scopes, found):
+    assert authentication.merged(scopes) == found
+
+
 async def test_a_token_that_has_ended_is_followed_by_another():
     registry = TokenRegistry()
     async with repository(registry) as (_, nest):
