@@ -148,7 +148,7 @@ class Contents:
         return place
 
     def is_in_hand(self, staged: Path) -> bool:
-        """Whether somebody works on what is in staging there."""
+        """Whether somebody is making, or removing, what is in staging there."""
         return staged in self._jobs
 
     # --- layers in hand ---
@@ -172,14 +172,24 @@ class Contents:
         return self.known.layers_in_use() | set(self._held)
 
     def take_unused(self, diff_ids: Iterable[str]) -> list[tuple[str, Path]]:
-        """Moves those that nobody uses any more into staging: (diff id, where)."""
+        """Moves those that nobody uses any more into staging, to be discarded: (diff id, where)."""
         used = self.layers_in_use()
         taken = []
         for diff_id in diff_ids:
             directory = None if diff_id in used else self.layers.take(diff_id)
             if directory is not None:
+                self._jobs.add(directory)
                 taken.append((diff_id, directory))
         return taken
+
+    def discard(self, path: Path) -> None:
+        """Removes garbage; what can't be removed stays for the next sweep."""
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self._jobs.discard(path)
 
     def catalogue_trouble(self) -> str:
         """How the catalogue on disk differs from what is known, in words; empty if it does not."""
@@ -195,15 +205,6 @@ class Contents:
         layers: list[Layer | None] = [self.layers.find(one) for one in self.layers_in_use()]
         archives = {layer.blob.digest for layer in layers if layer is not None and layer.blob}
         return {*listed.images, *listed.manifests.values()} | archives
-
-
-def discard(path: Path) -> None:
-    """Removes garbage; what can't be removed stays for the next sweep."""
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _as_listed(

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from runtime.images import adding
-from runtime.images.contents import Contents, discard
+from runtime.images.contents import Contents
 from runtime.images.errors import ImportRefused
 from runtime.images.model import Image, Layer
 from runtime.images.unpacking import Unpacked, UnpackJob
@@ -102,4 +102,4 @@ class Hold:
             with self._contents.writing:
                 garbage = self._contents.let_go(self._kept)
             for _, directory in garbage:
-                discard(directory)
+                self._contents.discard(directory)

@@ -29,7 +29,7 @@ from runtime.images.adding import New, checked_name
 from runtime.images.archive_members import StagingJob
 from runtime.images.changes import apply_changes
 from runtime.images.checking import StoreCheck
-from runtime.images.contents import Contents, discard
+from runtime.images.contents import Contents
 from runtime.images.errors import BuiltInImage, InvalidReference, StoreCorrupted
 from runtime.images.holding import Hold
 from runtime.images.host import HostImage
@@ -374,7 +374,7 @@ class ImageStore:
                 done.extend(Deleted(diff_id) for diff_id, _ in taken)
                 garbage += taken
         for _, directory in garbage:
-            discard(directory)
+            self._contents.discard(directory)
         return done
 
     def sweep(self) -> list[str]:
@@ -393,7 +393,7 @@ class ImageStore:
                 kept = contents.blobs_in_use()
                 garbage += [path for digest, path in self._blobs.all() if digest not in kept]
             for path in garbage:
-                discard(path)
+                contents.discard(path)
         return [str(path.relative_to(self.root)) for path in garbage]
 
     # --- inside ---
