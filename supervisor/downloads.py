@@ -8,7 +8,7 @@ import http
 from collections.abc import AsyncGenerator
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from supervisor.errors import BadParameter, EngineFault, NotFound
+from supervisor.errors import BadParameter, EngineError
 from supervisor.registries.client import Registries
 from supervisor.registries.connections import Answer
 from supervisor.registries.errors import RegistryError
@@ -16,6 +16,16 @@ from supervisor.registries.errors import RegistryError
 MOST_REDIRECTS = 10
 _LONGEST_REASON = 4096
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class DownloadRefused(EngineError):
+    """A server does not give a file."""
+
+
+class NoSuchFile(DownloadRefused):
+    """It does not have it."""
+
+    status = 404
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +40,7 @@ async def downloading(registries: Registries, url: str) -> AsyncGenerator[Answer
 
     Raises:
         BadParameter: It is no such URL.
-        NotFound, EngineFault: The server refuses; Docker's words.
+        DownloadRefused: The server refuses; Docker's words.
         RegistryError: Nobody answers.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -44,7 +54,7 @@ async def downloading(registries: Registries, url: str) -> AsyncGenerator[Answer
             await stack.aclose()
             url = urljoin(address, where)
         else:
-            raise EngineFault(f'Get "{answer.url}": stopped after {MOST_REDIRECTS} redirects')
+            raise DownloadRefused(f'Get "{answer.url}": stopped after {MOST_REDIRECTS} redirects')
         if answer.status != http.HTTPStatus.OK:
             raise await _refusal(answer)
         yield answer
@@ -68,7 +78,7 @@ def _split(url: str) -> tuple[str, dict[str, str]]:
     return address, {"Authorization": f"Basic {word}"}
 
 
-async def _refusal(answer: Answer) -> Exception:
+async def _refusal(answer: Answer) -> DownloadRefused:
     reason = ""
     if 0 < (answer.length or 0) <= _LONGEST_REASON:
         with contextlib.suppress(RegistryError, UnicodeDecodeError):
@@ -77,4 +87,4 @@ async def _refusal(answer: Answer) -> Exception:
     with contextlib.suppress(ValueError):
         reason = f" {http.HTTPStatus(answer.status).phrase}{reason}"
     words = f"failed to GET {answer.url} with status {answer.status}{reason}"
-    return NotFound(words) if answer.status == http.HTTPStatus.NOT_FOUND else EngineFault(words)
+    return (NoSuchFile if answer.status == http.HTTPStatus.NOT_FOUND else DownloadRefused)(words)

@@ -108,7 +108,7 @@ async def fetch(engine: Engine, staging: Staging, url: str, asked: str) -> Texts
     """
     check_remote(url)
     try:
-        async with fetching.get(url) as found:
+        async with fetching.get(engine.registries, url) as found:
             pieces = aiter(found.pieces)
             head = b""
             while len(head) < _SNIFFED and (piece := await anext(pieces, b"")):

@@ -54,7 +54,7 @@ async def _fetch(
     except OSError as error:
         raise EngineFault(f"cannot make a place for {url}: {error.strerror}") from error
     try:
-        async with fetching.get(url) as found:
+        async with fetching.get(engine.registries, url) as found:
             if not found.name and copy.destination.endswith("/"):
                 raise StepFailed(f"ADD failed: cannot determine filename for url: {url}")
             name = found.name or _NAMELESS

@@ -10,13 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from supervisor.downloads import DownloadRefused, downloading
 from supervisor.errors import EngineError
-
-CONNECT_SECONDS = 30.0
-PAUSE_SECONDS = 60.0
-"""How long a server may send nothing."""
-
-MOST_REDIRECTS = 10
+from supervisor.registries.client import Registries
+from supervisor.registries.errors import RegistryError
 
 
 class FetchFailed(EngineError):
@@ -39,34 +36,26 @@ class Fetched(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def get(url: str) -> AsyncGenerator[Fetched, None]:
+async def get(registries: Registries, url: str) -> AsyncGenerator[Fetched, None]:
     """Have a file come in while the block runs; redirects are followed.
 
     Raises:
         FetchFailed: It can't be had, or no more of it comes.
     """
-    import httpx  # dear, and few need it
-
-    timeout = httpx.Timeout(PAUSE_SECONDS, connect=CONNECT_SECONDS)
-    client = httpx.AsyncClient(timeout=timeout, follow_redirects=True, max_redirects=MOST_REDIRECTS)
     try:
-        async with client, client.stream("GET", url) as response:
-            if response.status_code >= 400:
-                raise FetchFailed(
-                    f"failed to GET {url} with status {response.status_code} "
-                    f"{response.reason_phrase}"
-                )
-            headers = response.headers
-            size = headers.get("content-length", "")
+        async with (
+            downloading(registries, url) as answer,
+            contextlib.aclosing(answer.pieces()) as pieces,
+        ):
+            headers = answer.headers
             yield Fetched(
-                response.aiter_raw(),
+                pieces,
                 _name(headers.get("content-disposition", ""), url),
-                int(size) if size.isascii() and size.isdigit() else 0,
+                answer.length or 0,
                 _time(headers.get("last-modified", "")),
             )
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        words = str(error) or type(error).__name__
-        raise FetchFailed(f'Get "{url}": {words}') from error
+    except (RegistryError, DownloadRefused) as error:
+        raise FetchFailed(str(error)) from error
 
 
 def _name(disposition: str, url: str) -> str:

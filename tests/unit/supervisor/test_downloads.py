@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.downloads import MOST_REDIRECTS, downloading
-from supervisor.errors import BadParameter, EngineFault, NotFound
+from supervisor.downloads import MOST_REDIRECTS, DownloadRefused, NoSuchFile, downloading
+from supervisor.errors import BadParameter
 from supervisor.registries.connections import Connections, Patience
 from supervisor.registries.errors import RegistryUnreachable
 from tests.unit.supervisor.file_server import file_server
@@ -59,7 +59,7 @@ async def test_redirects_are_followed_and_secrets_stay(server, get):
 
 async def test_redirects_without_end(server, get):
     server.answers["/round"] = (301, {"Location": "/round"}, b"")
-    with pytest.raises(EngineFault, match="stopped after 10 redirects"):
+    with pytest.raises(DownloadRefused, match="stopped after 10 redirects"):
         await get(f"{server.url}/round")
     assert len(server.asked) == MOST_REDIRECTS + 1
 
@@ -67,18 +67,18 @@ async def test_redirects_without_end(server, get):
 @pytest.mark.parametrize("where", ["ftp://x/y", "file:///etc/shadow", "http://", "//"])
 async def test_redirects_to_something_else(server, get, where):
     server.answers["/away"] = (302, {"Location": where}, b"")
-    with pytest.raises((BadParameter, EngineFault)):
+    with pytest.raises((BadParameter, DownloadRefused)):
         await get(f"{server.url}/away")
 
 
 async def test_what_a_server_refuses(server, get):
-    with pytest.raises(NotFound) as refused:
+    with pytest.raises(NoSuchFile) as refused:
         await get(f"{server.url}/none?secret=1")
     assert str(refused.value) == (
         f"failed to GET {server.url}/none with status 404 Not Found: nothing here"
     )
     server.answers["/broken"] = (500, {}, b"<html>\n<body>" + b"x" * 9000)
-    with pytest.raises(EngineFault) as refused:
+    with pytest.raises(DownloadRefused) as refused:
         await get(f"{server.url}/broken")
     assert str(refused.value) == (
         f"failed to GET {server.url}/broken with status 500 Internal Server Error"
