@@ -111,6 +111,24 @@ def test_the_engine_is_killed_while_a_command_runs(tmp_path, busybox_tar, respaw
         engine.close()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_engine_is_told_to_end(tmp_path, busybox_tar, backend):
+    """Unlike other containers a build's does not outlive it."""
+    engine = EngineProcess(tmp_path / "engine", backend=backend).start()
+    try:
+        imported(engine, busybox_tar)
+        assert made(engine, "FROM busybox\nRUN echo 1 >/1\nCOPY a /\n", FILES).cached == 0
+        with under_way(engine, HANGING, FILES):
+            (container,) = left(engine)[0]
+            engine.terminate()
+        assert not (engine.root / "containers" / container).exists()
+        assert cgroups_of(container) == []
+        engine.start()
+        until(lambda: left(engine) == NOTHING)
+    finally:
+        engine.close()
+
+
 def test_the_engine_is_killed_at_random_moments(tmp_path, busybox_tar):
     """A store that is whole, and nothing of the builds, whenever it happens."""
     seed = random.randrange(2**32)
