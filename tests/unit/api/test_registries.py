@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 
+import anyio
 import pytest
 
 from supervisor.registries import manifests
@@ -113,6 +114,30 @@ async def test_what_there_is_under_a_name(engine_and_client):
         assert missing.message.startswith(f"manifest for {registry.address}/bird/nest:latest not ")
         nobody = await client.request("GET", f"{name}:one/json")
         assert nobody.status == 401
+
+
+async def test_a_client_that_hangs_up_ends_what_it_has_asked(engine_and_client):
+    asked, ended = anyio.Event(), anyio.Event()
+
+    def silent(request):
+        asked.set()
+        return Told(body=ONE, stall=1)
+
+    async with registry_serving(silent) as registry, engine_and_client() as (engine, connect):
+        connections = engine.registries._connections
+
+        def over(_):
+            connections._watching = False
+            ended.set()
+
+        connections._begin = over
+        async with connect() as client:
+            await client.begin("GET", f"/distribution/{registry.address}/nest/json")
+            await asked.wait()
+            ended = anyio.Event()
+        await ended.wait()
+        assert not connections._busy
+        await engine.registries.aclose()
 
 
 async def test_names_and_credentials_that_are_none(engine_and_client):
