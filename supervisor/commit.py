@@ -88,7 +88,7 @@ async def commit(engine: Engine, container: Container, asked: Asked) -> Image:
         EngineFault: The machine refused.
     """
     check_there(container, "commit")
-    parent = engine.images.resolve(container.config.image_id)
+    parent = engine.images.of_container(container.config.image_id)
     config = container.config
     step = Step(
         asked.comment,

@@ -158,7 +158,7 @@ class Engine:
         found = self._layers.get(image_id)
         if found is None:
             try:
-                found = self.images.layers(self.images.resolve(image_id))
+                found = self.images.layers(self.images.of_container(image_id))
             except ImageNotFound as error:
                 raise NoSuchImage(container.config.image) from error
             self._layers[image_id] = found

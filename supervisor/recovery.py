@@ -126,6 +126,9 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
         if unused in aside and (pids := engine.cgroups.pids(unused)):
             set_aside.add(aside[unused], f"it ran, as pids {sorted(pids)}, and was killed")
         await sweep_cgroup(engine, unused)
+    if not aside:  # nobody knows what those were made of
+        with contextlib.suppress(OSError):  # the next removal, or start, tries again
+            engine.images.release({container.config.image_id for container in engine.containers})
     engine.begin(engine.volumes.sweep, left_of_volumes, {c.id for c in engine.containers})
     engine.warnings = set_aside.warnings(engine.root) + engine.volumes.warnings()
     for container in engine.containers:

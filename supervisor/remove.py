@@ -95,12 +95,26 @@ async def remove(engine: Engine, container: Container, volumes: bool = False) ->
         container.life = msgspec.structs.replace(
             container.life, state=after(State.REMOVING, Event.REMOVED)
         )
+    if container.config.image_id in engine.images.retired:
+        await _release_images(engine)
     engine.counts.over(laps.done())
     for attachment in container.attachments:
         attachment.end()
     engine.events.publish("container", "destroy", container.id, attributes(container))
     log.info("container.removed", container=container.short_id, phase="remove")
     tell_removal(container)
+
+
+async def _release_images(engine: Engine) -> None:
+    """Remove what containers needed of images that are gone; what can't be goes the next time."""
+    used = {one.config.image_id for one in engine.containers}
+    with anyio.CancelScope(shield=True):
+        try:
+            await anyio.to_thread.run_sync(
+                engine.images.release, used, limiter=engine.limits.removals
+            )
+        except OSError as error:
+            log.warning("images.not_released", error=error.strerror)
 
 
 REMOVED_SUFFIX = ".removed"

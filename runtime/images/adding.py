@@ -173,6 +173,8 @@ def _parent_of(contents: Contents, new: New) -> str:
     """Its parent's id; that must be there still, since its layers go with it."""
     if new.parent is None:
         return ""
+    if new.parent.id in contents.known.retired:
+        return ""  # it has its layers, and is no image any more
     if not new.parent.built_in and new.parent.id not in contents.known.images:
         raise ImageNotFound(new.parent.id)
     return new.parent.id

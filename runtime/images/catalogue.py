@@ -4,13 +4,15 @@
      "images": {"sha256:<hex>": {"added_ns": <int>, "tagged_ns": <int>,
                                  "parent": "sha256:<hex>", "manifest": "sha256:<hex>"}},
      "tags": {"busybox:latest": "sha256:<hex>"},
-     "digests": {"busybox@sha256:<hex>": "sha256:<hex>"}}
+     "digests": {"busybox@sha256:<hex>": "sha256:<hex>"},
+     "retired": {"sha256:<hex>": <added_ns>}}
 
 This file is the point of commit: a blob or layer that it leads to was complete before it was
 written, one that it does not lead to is garbage. Untagged images are in `images` alone. A parent is
 there for what was committed, and stays as long as its children do. A manifest is there for what
 came with one, and tagged_ns for what was given a name on this machine. Version 1 knew none of
-manifests, digests and tagged_ns.
+manifests, digests and tagged_ns. Retired is what was removed by force while containers had it,
+whose files they need: it is no image any more, and goes with the last of them.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Catalogue:
         digests: `name@sha256:…` in the short form -> image id.
         manifests: Image id -> digest of the manifest that it came with, where there is one.
         tagged: Image id -> ns since the epoch when it was last given a name here, if ever.
+        retired: Image id -> ns since the epoch when it was added; in none of the others.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class Catalogue:
     digests: dict[str, str] = field(default_factory=dict)
     manifests: dict[str, str] = field(default_factory=dict)
     tagged: dict[str, int] = field(default_factory=dict)
+    retired: dict[str, int] = field(default_factory=dict)
 
     def names(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         """Image id -> its tags and its digests, both sorted; of those that have any."""
@@ -89,6 +93,7 @@ class Catalogue:
             digests=self.digests | dict.fromkeys(digests, image_id),
             manifests=self.manifests | ({image_id: manifest} if manifest else {}),
             tagged=self.tagged | ({image_id: tagged_ns} if tagged_ns else {}),
+            retired={i: added for i, added in self.retired.items() if i != image_id},
         )
 
     def without_names(self, names: Iterable[str]) -> Catalogue:
@@ -109,7 +114,18 @@ class Catalogue:
             digests={name: i for name, i in self.digests.items() if i != image_id},
             manifests={i: one for i, one in self.manifests.items() if i != image_id},
             tagged={i: at for i, at in self.tagged.items() if i != image_id},
+            retired=self.retired,
         )
+
+    def with_retired(self, image_id: str) -> Catalogue:
+        """Removes an image and its names, but for its files."""
+        retired = self.retired | {image_id: self.images[image_id]}
+        return replace(self.without_image(image_id), retired=retired)
+
+    def without_retired(self, image_ids: Iterable[str]) -> Catalogue:
+        """Forgets images that are retired."""
+        gone = frozenset(image_ids)
+        return replace(self, retired={i: at for i, at in self.retired.items() if i not in gone})
 
     def save(self, path: Path) -> None:
         """Writes the file durably.
@@ -128,6 +144,7 @@ class Catalogue:
             },
             "tags": self.tags,
             "digests": self.digests,
+            "retired": self.retired,
         }
         write_durably(path, json.dumps(document, indent=1).encode() + b"\n")
 
@@ -164,6 +181,7 @@ def load(path: Path) -> Catalogue:
             for image_id, entry in document["images"].items()
             if entry.get("tagged_ns")
         }
+        retired = {str(one): int(at) for one, at in document.get("retired", {}).items()}
         tags = {str(tag): str(image_id) for tag, image_id in document["tags"].items()}
         named = document.get("digests", {}) if version == _OLDEST else document["digests"]
         digests = {str(name): str(image_id) for name, image_id in named.items()}
@@ -174,13 +192,13 @@ def load(path: Path) -> Catalogue:
             f"{path} has version {version}, this engine knows version {_VERSION}: "
             "it was written by a newer engine"
         )
-    for image_id in images:
+    for image_id in (*images, *retired):
         if not _ID.fullmatch(image_id):
             raise _corrupted(path, f"not an image id: {image_id}")
     for name, image_id in (*tags.items(), *digests.items()):
         if image_id not in images:
             raise _corrupted(path, f"{name} names an image that is not listed")
-    return Catalogue(images, tags, parents, digests, manifests, tagged)
+    return Catalogue(images, tags, parents, digests, manifests, tagged, retired)
 
 
 def _corrupted(path: Path, words: str) -> StoreCorrupted:

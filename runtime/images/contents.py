@@ -66,7 +66,12 @@ class Contents:
                 images[image_id] = self.read(image_id, listed)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 broken[image_id] = f"{type(error).__name__}: {error}"
-        self.known = Known(listed, images, broken)
+        retired: dict[str, Image] = {}
+        for image_id in listed.retired:
+            # Of one that is damaged its containers say that it is gone.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                retired[image_id] = self.read(image_id, listed)
+        self.known = Known(listed, images, broken, retired)
 
     def read(self, image_id: str, listed: catalogue.Catalogue) -> Image:
         """An image from its blob and layers, checked against their digests and names.
@@ -108,6 +113,11 @@ class Contents:
                 if image_id in changed.images
             },
             self.known.broken,
+            {
+                image_id: image
+                for image_id, image in {**self.known.images, **self.known.retired}.items()
+                if image_id in changed.retired
+            },
         )
 
     def begin_unpacking(
@@ -204,7 +214,7 @@ class Contents:
         listed = self.known.catalogue
         layers: list[Layer | None] = [self.layers.find(one) for one in self.layers_in_use()]
         archives = {layer.blob.digest for layer in layers if layer is not None and layer.blob}
-        return {*listed.images, *listed.manifests.values()} | archives
+        return {*listed.images, *listed.retired, *listed.manifests.values()} | archives
 
 
 def _as_listed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runtime.images import references
@@ -20,15 +21,18 @@ class Known(NamedTuple):
         catalogue: What repositories.json says.
         images: Image id -> image, the usable ones.
         broken: Image id -> why it can't be used.
+        retired: Image id -> what was removed while containers had it.
     """
 
     catalogue: Catalogue
     images: Mapping[str, Image]
     broken: Mapping[str, str]
+    retired: Mapping[str, Image] = MappingProxyType({})
 
     def layers_in_use(self) -> set[str]:
-        """The diff ids of all usable images."""
-        return {diff_id for image in self.images.values() for diff_id in image.diff_ids}
+        """The diff ids of all usable images, and of those that are retired."""
+        images = (*self.images.values(), *self.retired.values())
+        return {diff_id for image in images for diff_id in image.diff_ids}
 
 
 HOST_NAME = "host:latest"

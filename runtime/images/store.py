@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -363,12 +363,14 @@ class ImageStore:
                 gone += self._unnamed_parents(image, in_use)
             listed = self._contents.known.catalogue
             for one in gone:
-                listed = listed.without_image(one.id)
+                needed = bool(list(in_use(one.id)))
+                listed = listed.with_retired(one.id) if needed else listed.without_image(one.id)
             self._contents.save(listed)
             garbage = []
             for one in gone:
                 for blob in filter(None, (one.id, one.manifest)):
-                    self._blobs.discard(blob)
+                    if blob not in listed.retired:
+                        self._blobs.discard(blob)
                 done.append(Deleted(one.id))
                 taken = self._contents.take_unused(reversed(one.diff_ids))
                 done.extend(Deleted(diff_id) for diff_id, _ in taken)
@@ -376,6 +378,42 @@ class ImageStore:
         for _, directory in garbage:
             self._contents.discard(directory)
         return done
+
+    @property
+    def retired(self) -> Collection[str]:
+        """Ids of images that were removed while containers had them, whose files are here."""
+        return self._contents.known.retired.keys()
+
+    def of_container(self, image_id: str) -> Image:
+        """The image that a container was made of, also if that was removed since.
+
+        Raises:
+            ImageNotFound: It was removed behind the engine's back.
+            StoreCorrupted: It can't be used.
+        """
+        known = self._contents.known
+        return known.retired.get(image_id) or self.resolve(image_id)
+
+    def release(self, used: Collection[str]) -> None:
+        """Removes what is left of images that are retired and that no container needs any more.
+
+        Syncs to disk and removes trees: worker thread.
+
+        Args:
+            used: The image ids of all containers.
+        """
+        contents = self._contents
+        with contents.writing:
+            gone = [one for one in contents.known.retired.values() if one.id not in used]
+            if not gone:
+                return
+            contents.save(contents.known.catalogue.without_retired(one.id for one in gone))
+            garbage = []
+            for one in gone:
+                self._blobs.discard(one.id)
+                garbage += contents.take_unused(reversed(one.diff_ids))
+        for _, directory in garbage:
+            self._contents.discard(directory)
 
     def sweep(self) -> list[str]:
         """Removes what a crash left: half imports, and layers and blobs that no image leads to.

@@ -24,7 +24,7 @@ async def commit(engine: Engine, request: Request) -> Reply | None:
     container = engine.containers.find(reference)
     name = engine.images.checked_name(_name(request))
     body = await json_object(request, optional=True)
-    image = engine.images.resolve(container.config.image_id)
+    image = engine.images.of_container(container.config.image_id)
     changes = request.query.get("changes", ())
     asked = Asked(
         name=name,

@@ -48,7 +48,7 @@ async def sizes_of(engine: Engine, container: Container) -> Sizes:
 
     own, log = await anyio.to_thread.run_sync(weigh, limiter=engine.limits.readers)
     try:
-        return Sizes(own, own + engine.images.resolve(container.config.image_id).size, log)
+        return Sizes(own, own + engine.images.of_container(container.config.image_id).size, log)
     except ImageError:
         return Sizes(own, own, log)
 

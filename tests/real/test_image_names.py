@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from runtime.images.configuration import Step
 from runtime.images.errors import BuiltInImage, ImageNotFound, InvalidReference
-from runtime.images.model import Deleted, Untagged
+from runtime.images.model import Deleted, ImageUser, Untagged
 from runtime.images.store import ImageStore
 from tests.real.image_store import archive, clean_store, entry
 
@@ -46,6 +47,40 @@ def test_when_it_was_last_given_one_is_kept(store, image):
     assert tagged > given
     assert ImageStore(store.root).resolve("x:1").tagged_ns == tagged
     assert store.host().tagged_ns == 0
+
+
+def test_what_a_container_needs_stays_when_its_image_is_removed(store, image):
+    lower = Path(store.layers(image).lower[0])
+
+    def users(image_id):
+        return [ImageUser("1" * 64, running=False)]
+
+    assert store.delete("x:1", True, users) == [Untagged("x:1"), Deleted(image.id)]
+    with pytest.raises(ImageNotFound):
+        store.resolve(image.id)
+    assert store.images() == [store.host()]
+    for opened in (store, ImageStore(store.root)):
+        assert opened.sweep() == []
+        assert opened.of_container(image.id).diff_ids == image.diff_ids
+        opened.release({image.id})
+        assert list(opened.retired) == [image.id]
+        assert (lower / "file").read_bytes() == b"12345"
+    store.release(set())
+    assert not lower.exists()
+    assert os.listdir(store.root / "blobs/sha256") == os.listdir(store.root / "layers") == []
+    with pytest.raises(ImageNotFound):
+        store.of_container(image.id)
+
+
+def test_what_is_retired_can_come_back(store, image, tmp_path):
+    config = store.config_blob(image)
+    store.delete("x:1", True, lambda _: [ImageUser("1" * 64, running=False)])
+    with store.hold() as hold:
+        assert hold.layer(image.diff_ids[0])
+        assert hold.add_image(config, tags=["y:1"]).id == image.id
+    assert list(store.retired) == []
+    store.release(set())
+    assert store.resolve("y:1").id == image.id
 
 
 def test_a_name_moves_to_the_image_that_gets_it(store, image, tmp_path):

@@ -118,6 +118,7 @@ class FakeImages:
     def __init__(self):
         self.known = [HOST]
         self.jobs = []
+        self.retired = ()
 
     def images(self):
         return list(self.known)
@@ -128,6 +129,9 @@ class FakeImages:
             if reference in tags or reference == image.id:
                 return image
         raise ImageNotFound(reference if ":" in reference else f"{reference}:latest")
+
+    def of_container(self, image_id):
+        return self.resolve(image_id)
 
     def layers(self, image):
         return RootfsLayers(lower=("/layers/top", "/layers/bottom"))

@@ -51,6 +51,18 @@ def test_when_a_name_was_given_here(tmp_path):
     assert state.without_image(B) == Catalogue({A: 1}, {"x:1": A})
 
 
+def test_what_is_retired_is_no_image_and_can_be_one_again(tmp_path):
+    path = tmp_path / "repositories.json"
+    state = Catalogue().with_image(A, 1, "x:1", tagged_ns=2).with_image(B, 3, "y:1", A)
+    retired = state.with_retired(A)
+    assert retired == Catalogue({B: 3}, {"y:1": B}, {B: A}, retired={A: 1})
+    retired.save(path)
+    assert catalogue.load(path) == retired
+    assert retired.without_image(B).retired == {A: 1}
+    assert retired.without_retired([A]).retired == {}
+    assert retired.with_image(A, 9, "x:2").retired == {}
+
+
 def test_all_names_at_once():
     state = Catalogue().with_image(A, 1, "y:1", digests=[f"y@{B}"]).with_image(A, 1, "x:1")
     state = state.with_image(B, 2, digests=[f"z@{A}"])
