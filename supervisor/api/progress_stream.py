@@ -6,6 +6,7 @@ out, and a refusal is the stream's last line, as Docker does it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -64,10 +65,11 @@ def _words(error: Exception) -> str:
 async def _send(connection: Connection, progress: Progress, scope: anyio.CancelScope) -> None:
     started = False
     try:
-        async for lines in progress.lines():
-            if not started:
-                await connection.start_stream(200, CONTENT_TYPE)
-                started = True
-            await connection.send_piece(lines)
+        async with contextlib.aclosing(progress.lines()) as told:
+            async for lines in told:
+                if not started:
+                    await connection.start_stream(200, CONTENT_TYPE)
+                    started = True
+                await connection.send_piece(lines)
     except ClientGone:
         scope.cancel("the client went away")
