@@ -255,7 +255,7 @@ def parse(keyword: str, text: str, escape: str = "\\") -> Setting:
         ValueError: It is malformed; the text goes on behind the keyword.
     """
     if not text:
-        raise ValueError("requires at least one argument")
+        raise ValueError(f"requires {'exactly' if keyword in _SINGLE else 'at least'} one argument")
     return _PARSERS[keyword](text, escape)
 
 
@@ -266,6 +266,13 @@ def _shell(text: str, _escape: str) -> Shell:
     if not words:
         raise ValueError("requires at least one argument")
     return Shell(tuple(words))
+
+
+def _volume(text: str, _escape: str) -> Volume:
+    paths = words_of(text)
+    if not paths:
+        raise ValueError("requires at least one argument")
+    return Volume(paths)
 
 
 def _on_build(text: str, _escape: str) -> OnBuild:
@@ -288,9 +295,11 @@ _PARSERS: dict[str, Callable[[str, str], Setting]] = {
     "SHELL": _shell,
     "STOPSIGNAL": lambda text, _: StopSignal(text),
     "USER": lambda text, _: User(text),
-    "VOLUME": lambda text, _: Volume(words_of(text)),
+    "VOLUME": _volume,
     "WORKDIR": lambda text, _: WorkDir(text),
 }
+
+_SINGLE = frozenset({"STOPSIGNAL", "USER", "WORKDIR"})
 
 SETTINGS = frozenset(_PARSERS)
 """The keywords."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from runtime.images.changes import apply_changes
+from supervisor import signals
 from supervisor.api import pulls
 from supervisor.api.create import architecture
 from supervisor.api.messages import Request
@@ -36,7 +37,8 @@ async def create(engine: Engine, request: Request) -> None:
     )
     # Said before anything is fetched.
     engine.images.checked_name(asked.name)
-    apply_changes(asked.changes)
+    if stop_signal := apply_changes(asked.changes).get("StopSignal"):
+        signals.parse(stop_signal)
 
     async def of_body(progress: Progress) -> None:
         size = int(request.header(b"content-length") or 0)

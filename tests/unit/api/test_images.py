@@ -194,6 +194,7 @@ async def test_an_archive_from_a_url(engine_and_client):
     [
         ("fromSrc=ftp%3A%2F%2Fx%2Fy.tar", 400, 'unsupported protocol scheme "ftp"'),
         ("fromSrc=http%3A%2F%2Fx&repo=A", 400, "invalid reference format: repository name"),
+        ("fromSrc=-&changes=STOPSIGNAL+SIGFOO", 400, "Invalid signal: SIGFOO"),
         ("fromSrc=http%3A%2F%2Fx&changes=RUN+x", 400, "RUN is not a valid change command"),
         ("", 400, "nothing to create an image from"),
         ("fromSrc=-&platform=linux%2Fs390x", 400, "invalid platform 'linux/s390x'"),
