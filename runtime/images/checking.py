@@ -138,7 +138,7 @@ class StoreCheck:
         if words:
             yield Finding("catalogue", "repositories.json", words, _WRITTEN_ANEW)
         users: dict[str, list[Image]] = {}
-        for image_id in sorted(listed.images):
+        for image_id in (*sorted(listed.images), *sorted(listed.retired)):
             self.counts["images"] += 1
             yield from self._image(image_id, users)
         used = contents.layers_in_use()
@@ -161,7 +161,9 @@ class StoreCheck:
         listed, broken = known.catalogue, known.broken
         name = next(iter(listed.tags_of(image_id)), _short(image_id))
         advice = f"remove it and get it again: mdocker rmi -f {name}"
-        image = known.images.get(image_id)
+        if image_id in listed.retired:
+            advice = "it was removed, and its containers can't be started again: remove them, too"
+        image = known.images.get(image_id) or known.retired.get(image_id)
         if image is None:
             words = f"can't be used: {broken.get(image_id, 'nobody knows why')}"
             yield Finding("image", image_id, words, advice, (name,))

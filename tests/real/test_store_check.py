@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.images.model import ImageUser
 from runtime.images.store import ImageStore
 from tests.real import file_trees
 from tests.real.image_store import archive, children, entry, open_files
@@ -546,6 +547,22 @@ def test_a_layer_that_goes_meanwhile_is_no_finding(tmp_path):
     assert job.finish() == []
     assert [check.begin_layer(one) for one in check.layers[1:]] == [None, None]
     assert check.end() == []
+    assert list((store.root / "layers").iterdir()) == []
+
+
+def test_what_containers_need_of_a_removed_image_is_checked_too(tmp_path):
+    store, layout = ImageStore(tmp_path / "store"), OciLayout(tmp_path / "layout")
+    image = stored(store, layout, [layout.add_layer(tar) for tar in busybox_layers()])
+    user = ImageUser("bird", running=False)
+    store.delete(image.id, force=True, in_use=lambda _: [user])
+    assert list(store.retired) == [image.id]
+    assert checked(store) == []
+    with instead(store.blob_path(image.id), b"{}"):
+        (found,) = checked(store)
+        assert "its configuration is damaged" in found.words
+        assert "its containers can't be started again" in found.advice
+    store.release([])
+    assert checked(store) == []
     assert list((store.root / "layers").iterdir()) == []
 
 
