@@ -1,4 +1,4 @@
-"""POST /images/prune: images that no container uses; /build/prune, which finds no build cache."""
+"""POST /images/prune: images that nobody uses; /build/prune: the cache of builds are images."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ async def _removed(engine: Engine, image: Image) -> list[dict[str, str]]:
 
 
 async def prune_builds(_engine: Engine, request: Request) -> Reply:
-    """POST /build/prune, with which `docker system prune` ends: nothing is built here."""
+    """POST /build/prune, with which `docker system prune` ends: nothing beside images is kept."""
     filtering.parse(request, _KNOWN_OF_BUILDS)
     return Reply(body=b'{"CachesDeleted":null,"SpaceReclaimed":0}')
