@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -24,7 +24,9 @@ MOST_MOUNTS = 4
 """Repositories of which a registry is asked to take a layer, before it is sent."""
 
 WAITS_S = (1, 2, 4, 8)
-"""Before a layer is sent again, after a failure that may pass."""
+"""Before a blob is sent again, after a failure that may pass."""
+
+_Sent = TypeVar("_Sent")
 
 
 async def upload(
@@ -61,24 +63,27 @@ async def upload(
             if await repository.mount_blob(there.digest, path):
                 told(f"Mounted from {path}")
                 return there
-        sent = await _send_patiently(engine, repository, blob, told)
+        sent = await patiently(lambda: _send(engine, repository, blob, told), told)
         told("Pushed")
     known = {one.blob.digest: one.blob for one in candidates}
     return known.get(sent.digest, sent)
 
 
-async def _send_patiently(
-    engine: Engine, repository: Repository, blob: Blob, told: Told
-) -> Descriptor:
+async def patiently(send: Callable[[], Awaitable[_Sent]], told: Told) -> _Sent:
+    """Send something, from its beginning again after failures that may pass.
+
+    Raises:
+        RegistryError: It can't be sent.
+    """
     for seconds in WAITS_S:
         try:
-            return await _send(engine, repository, blob, told)
+            return await send()
         except RegistryError as error:
             if not error.temporary:
                 raise
         told(f"Retrying in {seconds} second{'' if seconds == 1 else 's'}")
         await anyio.sleep(seconds)
-    return await _send(engine, repository, blob, told)
+    return await send()
 
 
 async def _send(engine: Engine, repository: Repository, blob: Blob, told: Told) -> Descriptor:

@@ -7,6 +7,7 @@ manifest, so that the next push of it, or of an image on top of it, knows what i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -175,12 +176,18 @@ async def _layers(
 
 
 async def _config(repository: Repository, config: bytes) -> None:
+    """Have the configuration there. Nobody is told of so small a thing."""
+    digest = digest_of(config)
+
     async def pieces() -> AsyncGenerator[bytes, None]:
         yield config
 
-    digest = digest_of(config)
+    async def send() -> None:
+        async with contextlib.aclosing(pieces()) as whole:
+            await repository.upload_blob(whole, len(config), digest)
+
     if not await repository.has_blob(digest):
-        await repository.upload_blob(pieces(), len(config), digest)
+        await layer_uploads.patiently(send, lambda action, current=0, total=0: None)
 
 
 def _manifest(content: _Content, pushed: list[Descriptor]) -> Manifest:

@@ -228,6 +228,9 @@ async def test_a_break_is_tried_again(tmp_path, monkeypatch):
         heard = Heard()
         await push(engine, asked(), heard)
         assert heard.of(short(diff_id(LOW)))[-2:] == ["Pushing", "Pushed"]
+        engine.registries.blobs = {("box", digest(LOW)): LOW}  # the configuration is left to send
+        engine.registries.failures = [RegistryUnreachable("gone")]
+        await push(engine, asked(), Heard())
         engine.registries.blobs.clear()
         for failures in ([RegistryUnreachable("gone")] * 3, [Denied("denied: no")]):
             engine.registries.failures = failures
