@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -548,6 +549,26 @@ def test_a_layer_that_goes_meanwhile_is_no_finding(tmp_path):
     assert [check.begin_layer(one) for one in check.layers[1:]] == [None, None]
     assert check.end() == []
     assert list((store.root / "layers").iterdir()) == []
+
+
+def test_images_that_come_and_go_meanwhile_are_no_findings(tmp_path):
+    store, layout = ImageStore(tmp_path / "store"), OciLayout(tmp_path / "layout")
+    layers = [layout.add_layer(tar) for tar in busybox_layers()]
+    trouble = []
+
+    def come_and_go():
+        try:
+            for _ in range(6):
+                store.delete(stored(store, layout, layers).id, force=True)
+        except Exception as error:
+            trouble.append(error)
+
+    churn = threading.Thread(target=come_and_go)
+    churn.start()
+    while churn.is_alive():
+        trouble += findings(store)
+    churn.join()
+    assert trouble == []
 
 
 def test_what_containers_need_of_a_removed_image_is_checked_too(tmp_path):
