@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from runtime import kernel
+from runtime.images.confined_child import libraries
 
 PIPE_BYTES = 1 << 20
 
 _CHECKOUT = str(Path(__file__).resolve().parents[1])
 # Appended, not put first: the standard library must win over whatever lies beside us.
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[1]);"
+    "import sys; sys.path += sys.argv[3:];"
     " from runtime.archive_child import main;"
-    " main(int(sys.argv[2]), int(sys.argv[3]))"
+    " main(int(sys.argv[1]), int(sys.argv[2]))"
 )
 
 
@@ -66,7 +67,7 @@ class ArchiveJob:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT),
-                    *(_CHECKOUT, str(spelled), str(result)),
+                    *(str(spelled), str(result), _CHECKOUT, *libraries()),
                 ],
                 stdin=stdin,
                 stdout=stdout,

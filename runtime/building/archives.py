@@ -45,7 +45,9 @@ def unpack(source: Source, layer: LayerCopying, destination: bytes) -> bool:
         Refused: It is damaged, or holds what can't be in an image.
         OSError: It can't be read.
     """
-    tar = TarSource(Archive(source.open_file()))  # closed with the process: a thread reads it
+    archive = Archive(source.open_file())  # closed with the process: a thread reads it
+    archive.load()
+    tar = TarSource(archive)
     found = entries(tar, end_mark=False)
     try:
         first = next(found, None)

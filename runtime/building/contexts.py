@@ -30,11 +30,15 @@ _DEEPEST = 50_000
 def context(order: dict[str, Any]) -> Work:
     """Unpack a context, and tell the texts that are asked for: small files in it."""
     from runtime.archive_extraction import Extraction
-    from runtime.images.tar_source import Archive, TarSource
+    from runtime.images.tar_source import Archive, TarSource, load_libraries
+
+    load_libraries()
 
     def work(inside: Inside) -> object:
         _enter(order["directory"], inside)
-        Extraction(TarSource(Archive(_INPUT)), b"/").run()
+        archive = Archive(_INPUT)
+        archive.load()
+        Extraction(TarSource(archive), b"/").run()
         root = os.open(b"/", _ROOT)
         return [_text(root, path, order["most"]) for path in order["texts"]]
 

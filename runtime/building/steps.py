@@ -47,7 +47,9 @@ def _copy(order: dict[str, Any]) -> Work:
     unpack: Unpack | None = None
     if order["unpack"]:
         from runtime.building import archives
+        from runtime.images.tar_source import load_libraries
 
+        load_libraries()
         unpack = archives.unpack
 
     def work(inside: Inside) -> object:

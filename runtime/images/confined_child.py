@@ -30,7 +30,7 @@ def start(
     Raises:
         OSError: No process, no memory.
     """
-    paths = [_CHECKOUT, *_libraries()]
+    paths = [_CHECKOUT, *libraries()]
     return subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", "-E", "-X", "utf8", "-c", _BOOT),
@@ -46,7 +46,7 @@ def start(
 
 
 @functools.cache
-def _libraries() -> tuple[str, ...]:
+def libraries() -> tuple[str, ...]:
     """Where the decompressors are that the standard library lacks: in site-packages, mostly."""
     found = (importlib.util.find_spec(name) for name in ("zstandard", "isal"))
     return tuple({str(Path(one.origin).parents[1]) for one in found if one and one.origin})

@@ -13,6 +13,7 @@ import bz2
 import contextlib
 import functools
 import hashlib
+import importlib
 import lzma
 import os
 import queue
@@ -78,6 +79,13 @@ class _Gunzip:
 
     def decompress(self, data: bytes, /, max_length: int) -> bytes:
         return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+
+def load_libraries() -> None:
+    """Import all decompressors, for archives that are met where nothing can be any more."""
+    for name in ("zstandard", "isal.igzip_lib"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 class Archive:

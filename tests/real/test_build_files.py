@@ -14,9 +14,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.real.archives import packed
-from tests.real.building import NOTHING, asked, build, context, left, made, run
+from tests.real.building import NOTHING, Built, asked, build, context, left, made, run
 
 pytestmark = pytest.mark.usefixtures("busybox")
 
@@ -321,6 +322,16 @@ COPY b /plain
     ):
         built = build(engine, "FROM busybox\nADD x /\n", {"x": hostile})
         assert words in built.error
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_packed_contexts_and_archives(engine, pack):
+    """Those who unpack them reach no library any more when they see how they are packed."""
+    inner = tar_of(entry("in/x", data=b"x" * 100_000))
+    data = context("FROM busybox\nADD inner /there/\n", {"inner": pack(inner)})
+    built = Built(asked(engine, pack(data)))
+    assert built.error == ""
+    assert run(engine, built.id, "wc -c < /there/in/x") == "100000\n"
 
 
 def test_dockerignore_of_a_client_that_has_applied_it(engine):
