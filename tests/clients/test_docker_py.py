@@ -454,6 +454,20 @@ def tar_of(name, text):
     return out.getvalue()
 
 
+def test_images_as_files(client, box):
+    image = client.images.get("box:1")
+    data = b"".join(image.save(named="box:1"))
+    assert client.images.load(data) == [image]
+    image.tag("other", "2")
+    (loaded,) = client.images.load(b"".join(client.api.get_image("other:2")))
+    assert {"box:1", "other:2"} <= set(loaded.tags)
+    client.images.remove("other:2")
+    with pytest.raises(docker.errors.ImageLoadError, match="this is not a tar archive"):
+        client.images.load(b"hello")
+    with pytest.raises(docker.errors.ImageNotFound):
+        list(client.api.get_image("nobody"))
+
+
 REFUSED = {
     "builds": lambda c: c.images.build(fileobj=io.BytesIO(b"FROM host\n")),
     "checking of registry credentials": lambda c: c.login("user", "word", registry="here:5000"),

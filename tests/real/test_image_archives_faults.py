@@ -16,6 +16,13 @@ from tests.real.made_archives import digest, docker_archive, inventory, layer, l
 HEAD = b"POST /v1.50/images/load HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n"
 
 
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def engine(request, tmp_path_factory):
+    process = EngineProcess(tmp_path_factory.mktemp("engine"), backend=request.param).start()
+    yield process
+    process.close()
+
+
 def helpers(engine):
     """The processes that unpack for an engine, by pid."""
     found = []
@@ -107,9 +114,9 @@ def test_the_process_that_unpacks_is_killed(engine):
     until_clean(engine, before, descriptors)
 
 
-@pytest.mark.parametrize("moment", ["sending", "unpacking"])
-def test_the_engine_is_killed(tmp_path, moment):
-    engine = EngineProcess(tmp_path / "engine").start()
+@pytest.mark.parametrize(("moment", "backend"), [("sending", "trio"), ("unpacking", "asyncio")])
+def test_the_engine_is_killed(tmp_path, moment, backend):
+    engine = EngineProcess(tmp_path / "engine", backend=backend).start()
     try:
         loaded(engine, docker_archive(layer("one"), tags=("kept:1",)))
         before = inventory(engine)
