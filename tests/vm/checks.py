@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from runtime import mounts
 from runtime.cgroup_trees import find_trees
+from runtime.kernel import DOOR
 from tests.real.engine_process import EngineProcess
 from tests.vm.inotify import Writes
 
@@ -357,6 +359,25 @@ def health_told(engine: EngineProcess, container: str, status: str) -> dict[str,
             if (event["Actor"]["ID"], event["Action"]) == (container, f"health_status: {status}"):
                 return engine.inspect(container)["State"]["Health"]
     raise AssertionError("the stream of events has ended")
+
+
+@check
+def many_layers_are_mounted_by_short_names(engine):
+    """Under a long path; this kernel has no other way than mount(2) and its one page."""
+    place = os.fsencode(engine.root / ("deep" * 30))
+    lower = [place + b"/%06x" % number for number in range(127)]
+    for number, path in enumerate(lower):
+        os.makedirs(path + b"/from%d" % number)
+    names = [place + name for name in (b"/upper", b"/work", b"/merged")]
+    for path in names:
+        os.mkdir(path)
+    upper, work, merged = names
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    mounts.mount_overlay(DOOR, merged, lower, upper, work, True)
+    os.fchdir(here)
+    os.close(here)
+    same(len(os.listdir(merged)), 127)
+    DOOR.umount2(merged, 0)
 
 
 @check
