@@ -19,6 +19,7 @@ from runtime.kernel import DOOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _RESOLVE = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS
@@ -161,10 +162,21 @@ _fstatfs = ctypes.PyDLL(None, use_errno=True)["fstatfs"]
 _fstatfs.argtypes = [ctypes.c_int, ctypes.c_char_p]
 
 
-def final_target(path: bytes) -> bytes:
+def target_of(path: bytes) -> bytes | None:
+    """What a link leads to; None for what is no link, or nothing at all."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def final_target(path: bytes, target: Callable[[bytes], bytes | None] = target_of) -> bytes:
     """Where a link leads in the end, as far as it can be followed; an absolute path.
 
     It is for people and for clients that ask again: nothing is opened by it.
+
+    Args:
+        target: What a path leads to; None for no link.
 
     Raises:
         Refused: It leads in circles.
@@ -180,17 +192,16 @@ def final_target(path: bytes) -> bytes:
             del done[-1:]
             continue
         done.append(part)
-        try:
-            target = os.readlink(b"/" + b"/".join(done))
-        except OSError:
-            continue  # no link, or nothing at all
+        leads_to = target(b"/" + b"/".join(done))
+        if leads_to is None:
+            continue
         followed += 1
         if followed > _MOST_LINKS:
             raise Refused(REFUSED, f"lstat {_text(path)}: too many levels of symbolic links")
         done.pop()
-        if target.startswith(b"/"):
+        if leads_to.startswith(b"/"):
             done.clear()
-        todo.extend(target.split(b"/")[::-1])
+        todo.extend(leads_to.split(b"/")[::-1])
     return b"/" + b"/".join(done)
 
 

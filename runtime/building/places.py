@@ -7,12 +7,8 @@ link that the layer makes, or replaces, counts as the layer has it.
 from __future__ import annotations
 
 import os
-import stat
 
-from runtime.archive_order import REFUSED, Refused
-from runtime.images.entry_names import shown
-
-_MOST_LINKS = 255
+from runtime import archive_paths
 
 
 class Places:
@@ -29,29 +25,7 @@ class Places:
         Raises:
             Refused: It leads in circles.
         """
-        todo = path.split(b"/")[::-1]
-        done: list[bytes] = []
-        followed = 0
-        while todo:
-            part = todo.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                del done[-1:]
-                continue
-            done.append(part)
-            target = self._target(b"/".join(done))
-            if target is None:
-                continue
-            followed += 1
-            if followed > _MOST_LINKS:
-                words = shown(os.fsdecode(path))
-                raise Refused(REFUSED, f"lstat /{words}: too many levels of symbolic links")
-            done.pop()
-            if target.startswith(b"/"):
-                done.clear()
-            todo.extend(target.split(b"/")[::-1])
-        return b"/".join(done)
+        return archive_paths.final_target(b"/" + path, self._target).lstrip(b"/")
 
     def real_directory(self, path: bytes) -> bytes:
         """As `real`; neighbours are found at once."""
@@ -62,7 +36,7 @@ class Places:
 
     def put(self, place: bytes, target: bytes | None = None) -> None:
         """The layer has something at a place now: a link to `target`, or no link."""
-        before = self._target(place)
+        before = self._target(b"/" + place)
         self._made[place] = target
         if before != target:
             self._directories.clear()
@@ -78,10 +52,9 @@ class Places:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _target(self, place: bytes) -> bytes | None:
+    def _target(self, path: bytes) -> bytes | None:
+        """What a link leads to; takes an absolute path."""
+        place = path.lstrip(b"/")
         if place in self._made:
             return self._made[place]
-        status = self.status(place)
-        if status is None or not stat.S_ISLNK(status.st_mode):
-            return None
-        return os.readlink(b"/" + place)
+        return archive_paths.target_of(path)
