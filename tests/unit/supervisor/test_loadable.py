@@ -409,7 +409,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(value=JSON, name=st.sampled_from(["manifest.json", "index.json", "c0ffee.json"]))
 def test_any_document_is_refused_or_read(value, name):
     archive = docker_archive(b"one")
@@ -422,7 +422,7 @@ def test_any_document_is_refused_or_read(value, name):
         assert refusal.status == 400
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_any_blob_is_refused_or_read(data):
     archive = Archive()
