@@ -170,11 +170,13 @@ _CONTAINERS: dict[str, Callable[[str], bool]] = {
 }
 """Commands that take containers, and in which states."""
 
-_ONE = frozenset({"rename", "port", "exec", "top", "attach", "diff", "export", "commit"})
+_ONE = frozenset(
+    {"rename", "port", "exec", "top", "attach", "diff", "export", "commit", "pull", "push"}
+)
 """Of these and of `_IMAGES`, those whose first word alone is one."""
 
 _IMAGES = frozenset(
-    {"run", "create", "rmi", "inspect", "image inspect", "tag", "save", "history", "push"}
+    {"run", "create", "rmi", "inspect", "image inspect", "tag", "save", "history", "pull", "push"}
 )
 _VOLUMES = frozenset({"volume inspect", "volume rm"})
 _SHELLS = ("bash", "zsh", "fish")
@@ -207,7 +209,15 @@ _SHARED = frozenset({"network", "pid", "ipc"})
 """Options that name another container, too."""
 
 _PLACES = frozenset({"host", "root", "run_dir"})
-_OPTION_FILES = _PLACES | {"env_file", "label_file", "cidfile", "iidfile", "file", "output", "input"}
+_OPTION_FILES = _PLACES | {
+    "env_file",
+    "label_file",
+    "cidfile",
+    "iidfile",
+    "file",
+    "output",
+    "input",
+}
 
 
 def offer(words: Sequence[str]) -> Offer:
