@@ -173,12 +173,8 @@ def test_commit(docker, flock):
 
 
 REFUSED = {
-    "builds": ["build", "-"],
-    "checking of registry credentials": ["login", "-u", "me", "-p", "word", "here:5000"],
     "creating and changing networks": ["network", "create", "mine"],
     "plugins": ["plugin", "enable", "nosuch"],
-    "pushing": ["push", "box:1"],
-    "registries": ["search", "box"],
 }
 
 
@@ -190,4 +186,4 @@ def test_what_is_not_done_is_refused_by_name(docker, flock, what):
 
 
 def test_whatever_is_refused_is_asked_for_here():
-    assert untold(REFUSED) == []
+    assert untold(REFUSED) == ["sessions of BuildKit"]  # which buildx asks for alone
