@@ -65,6 +65,8 @@ def modules_after(*words, stdout=subprocess.PIPE):
         ["inspect", "-f", "{{.Id}}", "a"],
         ["events", "--since", "1h"],
         ["import", "/nonexistent.tar", "x"],
+        ["pull", "x"],
+        ["push", "x"],
         ["timeline", "a"],
         ["cp", "/etc/hostname", "a:/x"],
         ["cp", "a:/x", "/tmp"],
