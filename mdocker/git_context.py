@@ -12,6 +12,14 @@ from typing import NamedTuple
 
 from mdocker.errors import CliError
 
+# What a hook is told of its own repository is not for this one.
+_OF_ANOTHER = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES"),
+        *("COMMON_DIR", "NAMESPACE", "PREFIX", "SHALLOW_FILE"),
+    )
+)
 _ADDRESS = re.compile(r"git://|git@|ssh://|github\.com/|https?://[^#]*\.git(?:#|$)")
 
 
@@ -89,8 +97,11 @@ def fetched(place: str) -> Iterator[str]:
 
 
 def _run(*words: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER}
     try:
-        subprocess.run(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+        subprocess.run(
+            words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, check=True
+        )
     except FileNotFoundError as error:
         raise NotFetched("unable to prepare context: unable to find 'git': install it") from error
     except subprocess.CalledProcessError as error:

@@ -414,6 +414,17 @@ class TestRepositories:
         assert sorted(members(bodies[0])) == found.split()
         assert asked[0]["dockerfile"] == (file or "Dockerfile")
 
+    def test_in_a_hook_of_another_repository(
+        self, repository, engine, mdocker, tmp_path, monkeypatch
+    ):
+        bodies = []
+        answering(engine, bodies=bodies)
+        monkeypatch.setenv("GIT_DIR", str(tmp_path / "other"))
+        monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+        assert mdocker("build", f"{self.URL}#:ci") == (0, "", "")
+        assert sorted(members(bodies[0])) == ["Dockerfile"]
+        assert not (tmp_path / "index").exists()
+
     def test_nothing_is_left_of_it(self, repository, engine, mdocker, tmp_path, monkeypatch):
         (tmp_path / "scratch").mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
