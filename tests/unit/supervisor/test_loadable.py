@@ -1,4 +1,4 @@
-"""What archives of images say is to be loaded: docker's, OCI's, and those that contradict themselves."""
+"""What archives of images say is to be loaded: docker's, OCI's, and what contradicts itself."""
 
 import hashlib
 import json
@@ -148,7 +148,7 @@ def test_an_image_without_names():
 
 DOCKER_REFUSED = {
     "no manifest": (lambda a: a.files.pop("manifest.json"), "does not contain a manifest.json"),
-    "null": (lambda a: a.put("manifest.json", b" null\n"), "manifest cannot be null (but can be []"),
+    "null": (lambda a: a.put("manifest.json", b" null\n"), "cannot be null (but can be []"),
     "none": (lambda a: a.put("manifest.json", []), "it holds no image"),
     "no JSON": (lambda a: a.put("manifest.json", b"[{"), "failed to decode manifest.json"),
     "no text": (lambda a: a.put("manifest.json", b'["\xff"]'), "failed to decode manifest.json"),
