@@ -127,7 +127,6 @@ class Engine:
         self.upgrade = Upgrade(settings, stages.stalls)
         self.log_recoveries = log_trouble.Recoveries()
         self.warnings: list[str] = []
-        self._layers: dict[str, RootfsLayers] = {}
 
     @property
     def root(self) -> Path:
@@ -154,15 +153,10 @@ class Engine:
         Raises:
             NoSuchImage: The image was deleted behind the engine's back.
         """
-        image_id = container.config.image_id
-        found = self._layers.get(image_id)
-        if found is None:
-            try:
-                found = self.images.layers(self.images.of_container(image_id))
-            except ImageNotFound as error:
-                raise NoSuchImage(container.config.image) from error
-            self._layers[image_id] = found
-        return found
+        try:
+            return self.images.layers(self.images.of_container(container.config.image_id))
+        except ImageNotFound as error:
+            raise NoSuchImage(container.config.image) from error
 
     def begin(self, work: Callable[[*Given], Awaitable[None]], *given: *Given) -> None:
         """Start a task of a container's. What goes wrong in it is logged, and ends nobody else."""

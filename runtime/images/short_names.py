@@ -11,7 +11,6 @@ made anew from them, so a crash can cost none, and nothing needs to be synced.
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 
@@ -35,8 +34,7 @@ class ShortNames:
         """
         self._directory = directory
         self._layers = layers
-        # Those of layers that are gone are kept, too: until the engine ends, whoever has learnt a
-        # name does not meet another layer by it.
+        # A name may be another layer's after its own is gone: nobody keeps one for long.
         self._names: dict[str, str] = {}
         self._taken: set[str] = set()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,24 +69,25 @@ class ShortNames:
             OSError: The link can't be made.
         """
         if digits not in self._names:
-            lengths = itertools.chain(range(_LEAST_DIGITS, len(digits)), [len(digits)])
-            free = (digits[:length] for length in lengths if digits[:length] not in self._taken)
-            self._keep(digits, next(free))
+            names = (digits[:length] for length in range(_LEAST_DIGITS, len(digits) + 1))
+            self._keep(digits, next(name for name in names if name not in self._taken))
         link = self._directory / self._names[digits]
         try:
             link.symlink_to(_target(digits))
         except FileExistsError:
             if _layer_of(link) != digits:
-                raise
+                link.unlink()
+                link.symlink_to(_target(digits))
 
     def remove(self, digits: str) -> None:
         """Takes a layer's name away.
 
         Raises:
-            OSError: The link can't be removed.
+            OSError: The link can't be removed; it is still the layer's.
         """
         if digits in self._names:
             (self._directory / self._names[digits]).unlink(missing_ok=True)
+            self._taken.discard(self._names.pop(digits))
 
     def amiss(self) -> list[str]:
         """What is wrong with the links, in words; reads each of them."""

@@ -56,18 +56,28 @@ def test_what_is_amiss_is_mended_at_the_next_opening(layers):
         assert led_to(names, digits) == [digits[:8]]
 
 
-def test_a_name_means_no_other_layer_until_the_engine_ends(layers):
+def test_a_name_that_is_given_up_is_free(layers):
     names = opened(layers)
     path = names.path(_A)
     names.remove(_A)
     names.remove(_A)
     assert not os.path.lexists(path)
+    with pytest.raises(KeyError):
+        names.path(_A)
+    assert led_to(names, _B) == [_B[:8]]
     names.remove(_B)
     names.add(_B)
-    assert names.path(_B) != path
+    assert names.path(_B) == path
     names.add(_A)
-    assert names.path(_A) == path
-    assert led_to(names, _A) == [_A[:8]]
+    assert (led_to(names, _A), led_to(names, _B)) == ([_A[:8]], [_B[:8]])
+
+
+def test_what_is_in_the_place_of_a_name_goes(layers):
+    names = opened(layers)
+    names.remove(_C)
+    (layers.parent / "short/cccccc").write_text("no link")
+    names.add(_C)
+    assert led_to(names, _C) == [_C[:8]]
 
 
 def test_a_name_can_be_given_before_its_layer_is_there(layers):
