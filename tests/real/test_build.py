@@ -72,10 +72,8 @@ def test_the_cache(engine):
     fresh = made(engine, dockerfile, files, nocache=1)
     assert fresh.cached == 0 and fresh.id != first.id
     # Words are not told apart by blanks alone.
-    one, two = 'RUN ["echo", "a b"]', 'RUN ["echo", "a", "b"]'
-    assert made(engine, f"FROM busybox\n{one}\n").cached == 0
-    assert made(engine, f"FROM busybox\n{two}\n").cached == 0
-    assert made(engine, f"FROM busybox\n{one}\n").cached == 1
+    made(engine, 'FROM busybox\nRUN ["echo", "a b"]\n')
+    assert made(engine, 'FROM busybox\nRUN ["echo", "a", "b"]\n').cached == 0
 
 
 def test_steps_of_an_image_from_elsewhere(engine):
