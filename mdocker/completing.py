@@ -364,7 +364,8 @@ def _filter(command: Command, spot: Spot, engine: _Engine) -> Offer:
                 "volume": engine.volumes}  # fmt: skip
     elif command.name == "images":
         keys = {"before": engine.images, "dangling": fixed("true", "false"), "label": fixed(),
-                "reference": engine.images, "since": engine.images}  # fmt: skip
+                "reference": engine.images, "since": engine.images,
+                "until": fixed()}  # fmt: skip
     elif command.name.endswith(" prune"):
         keys = {"label": fixed(), "label!": fixed(), "until": fixed("24h")}
     elif command.name.startswith("volume "):
