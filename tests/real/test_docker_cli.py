@@ -497,7 +497,7 @@ def test_all_that_is_not_used_goes(docker):
 def test_what_is_not_done_says_so(docker, bird):
     for words in (
         ["network", "create", "net"],
-        ["save", "host"],
+        ["network", "connect", "net", "bird"],
     ):
         code, _, err = docker(*words)
         assert code == 1, words
