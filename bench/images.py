@@ -70,10 +70,9 @@ def run(bed: Bed) -> list[Row]:
             competitors.append(Competitor("ours", engine.mdocker(), engine))
         peers = bed.each_peer(*rows.all(), big_files=True)
         competitors += [Competitor(peer.name, peer, None) for peer in peers]
-        _pulls(bed, rows, competitors, name, times)
+        _pulls(rows, bed, competitors, name, times)
         for one in competitors:
             with bed.column(one.column, *rows.all()):
-                _memory(rows, one, name)
                 _archives(bed, rows, one, name)
                 _imports(rows, one, tar, times)
                 if one.engine is not None:
@@ -109,24 +108,27 @@ class Competitor:
         return self.cli.background()
 
 
-def _pulls(bed: Bed, rows: Rows, competitors: list[Competitor], name: str, times: int) -> None:
-    """In turns, so that all meet the machine in the same moods."""
+def _pulls(rows: Rows, bed: Bed, competitors: list[Competitor], name: str, times: int) -> None:
+    """In turns, so that all meet the same moods of the machine; the last ones are watched."""
     pulled: dict[str, list[float]] = {}
     removed: dict[str, list[float]] = {}
-    for _ in range(times):
+    for left in reversed(range(times)):
         for one in competitors:
-            with bed.column(one.column, *rows.all()):
+            with bed.column(one.column, *rows.all()), contextlib.ExitStack() as stack:
+                peaks = None if left else stack.enter_context(_watched(one))
                 os.sync()
                 pulled.setdefault(one.column, []).append(one.pull(name))
-                removed.setdefault(one.column, []).append(one.remove(name))
+                stack.close()
+                if peaks is not None:
+                    _remember(rows, one, peaks)
+                else:
+                    removed.setdefault(one.column, []).append(one.remove(name))
     for column, values in pulled.items():
         rows.pull.put(column, values)
         rows.remove.put(column, removed[column])
 
 
-def _memory(rows: Rows, one: Competitor, name: str) -> None:
-    with _watched(one) as peaks:
-        one.pull(name)
+def _remember(rows: Rows, one: Competitor, peaks: _Peaks) -> None:
     rows.engine_memory.put(one.column, peaks.engine / 1024)
     if peaks.child:
         rows.child_memory.put(one.column, peaks.child / 1024)
@@ -225,7 +227,7 @@ def _watched(one: Competitor) -> Iterator[_Peaks]:
 
 def _watch(one: Competitor, engine: list[int], peaks: _Peaks, over: threading.Event) -> None:
     ourselves = os.getpid()
-    while not over.wait(0.02):
+    while not over.wait(0.05):
         above = set(engine) or {ourselves}
         for pid in engine:
             peaks.engine = max(peaks.engine, _peak_kib(pid))
