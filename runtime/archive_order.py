@@ -12,7 +12,7 @@ and by a build (`runtime.building`), in trees of its own:
 
     context    directory, a tar on stdin, texts, most → what is in them of that directory alone
     receive    directory, name, mtime_ns, a file on stdin → its sum     the same
-    exclude    directory, rules: [keeps, regular expression]            the same
+    exclude    directory, rules (`runtime.building.ignoring`)           the same
     sources    roots (layers of each), sources → [kind, sum] of each    the roots
     copy       the same, image (layers), destination → a layer          the roots and the image
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 
 from runtime.archive_order import REFUSED, Refused
@@ -15,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from runtime.building.ignoring import Rules
 
     Inside = Callable[..., None]
     Work = Callable[[Inside], object]
@@ -85,36 +86,30 @@ def receive(order: dict[str, Any]) -> Work:
 
 def exclude(order: dict[str, Any]) -> Work:
     """Take out of a context what .dockerignore leaves out."""
-    rules = [(keeps, re.compile(words, re.DOTALL)) for keeps, words in order["rules"]]
+    from runtime.building.ignoring import Rules
+
+    rules = Rules(order["rules"])
 
     def work(inside: Inside) -> object:
         _enter(order["directory"], inside)
         sys.setrecursionlimit(_DEEPEST)
-        _clear("", rules, [False] * len(rules))
+        _clear("", rules, rules.nothing_matched())
         return {}
 
     return work
 
 
-def _clear(above: str, rules: list[tuple[bool, re.Pattern[str]]], matched: list[bool]) -> bool:
-    """Remove what is left out below a directory; tells whether something stays.
-
-    Args:
-        matched: Which rules have matched the directory, or one above it.
-    """
+def _clear(above: str, rules: Rules, matched: list[bool]) -> bool:
+    """Remove what is left out below a directory; tells whether something stays."""
     stays = False
     with os.scandir(f"/{above}") as found:
         entries = list(found)
     for one in entries:
         path = f"{above}/{one.name}" if above else one.name
-        out = False
-        here = list(matched)
-        for number, (keeps, pattern) in enumerate(rules):
-            if here[number] or pattern.fullmatch(path):
-                here[number] = True
-                out = not keeps
+        here = rules.matched(path, matched)
+        out = rules.excludes(here)
         if one.is_dir(follow_symlinks=False):
-            if out and not any(keeps for keeps, _ in rules):
+            if out and not rules.keep_some:
                 remove_tree(f"/{path}")
             elif _clear(path, rules, here) or not out:
                 stays = True

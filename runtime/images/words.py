@@ -12,6 +12,9 @@ from collections.abc import Mapping
 _NAME = re.compile(r"[A-Za-z_]\w*|\d+|[@*#?$!-]", re.ASCII)
 _MODIFIERS = "-+?"
 
+LONGEST = 1 << 20
+"""Characters that variables may make of one text: each may have the others in it, many times."""
+
 
 def split(text: str, escape: str = "\\") -> list[str]:
     """Splits at blanks outside of quotes; quotes and backslashes stay in the words.
@@ -82,7 +85,7 @@ def substituted(text: str, variables: Mapping[str, str], escape: str = "\\") -> 
     within single quotes or after a backslash.
 
     Raises:
-        ValueError: A quote or `${` without its end, another modifier, or what `?` says.
+        ValueError: A quote or `${` without its end, another modifier, what `?` says, or too much.
     """
     try:
         return _Substitution(text, variables, escape).run()
@@ -98,6 +101,7 @@ class _Substitution:
         self._variables = variables
         self._escape = escape
         self._at = 0
+        self._put_in = 0
 
     def run(self) -> str:
         return self._until("")
@@ -154,13 +158,13 @@ class _Substitution:
         """What stands behind a dollar sign."""
         if self._text[self._at : self._at + 1] != "{":
             name = self._name()
-            return self._variables.get(name, "") if name else "$"
+            return self._value(name) or "" if name else "$"
         self._at += 1
         name = self._name()
         if not name:
             raise ValueError("syntax error: bad substitution")
         char = self._next()
-        value = self._variables.get(name)
+        value = self._value(name)
         if char == "}":
             return value or ""
         if char == ":":
@@ -176,6 +180,13 @@ class _Substitution:
         if value is None and char == "?":
             raise ValueError(f"{name}: {word or 'not allowed to be unset'}")
         return word if value is None else value
+
+    def _value(self, name: str) -> str | None:
+        value = self._variables.get(name)
+        self._put_in += len(value or "")
+        if self._put_in > LONGEST:
+            raise ValueError(f"variables make more than {LONGEST} characters of it")
+        return value
 
     def _name(self) -> str:
         match = _NAME.match(self._text, self._at)

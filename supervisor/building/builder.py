@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from supervisor.engine import Engine
 
 _SCRATCH = "scratch"
+_LARGEST_CONFIG = 8 * 1024 * 1024
+"""Bytes; nobody's is a thousandth of it, and nobody could pull a larger one."""
 
 Make: TypeAlias = Callable[[Told], Awaitable[Image]]
 
@@ -246,6 +248,8 @@ class Build:
 
     async def _set(self, state: _State, config: Config, comment: str) -> None:
         """A step that changes the configuration alone."""
+        if len(msgspec.json.encode(config)) > _LARGEST_CONFIG:
+            raise StepFailed(f"the image's configuration has more than {_LARGEST_CONFIG} bytes")
 
         async def make(told: Told) -> Image:
             return await anyio.to_thread.run_sync(

@@ -16,8 +16,11 @@ from typing import NamedTuple
 from runtime.images.words import split
 from supervisor.building.errors import BUILDKIT, DockerfileRefused
 
-LARGEST = 4 * 1024 * 1024
+LARGEST = 1024 * 1024
 """Bytes of a Dockerfile; larger ones are refused."""
+
+MOST_LINES = 20_000
+"""Of a Dockerfile: joining takes time by their square."""
 
 KEYWORDS = frozenset(
     "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL "
@@ -26,7 +29,7 @@ KEYWORDS = frozenset(
 
 _BOM = "\ufeff"
 _COMMENT = re.compile(r"\s*#")
-_DIRECTIVE = re.compile(r"\s*#\s*(\w+)\s*=\s*(.*?)\s*", re.ASCII)
+_DIRECTIVE = re.compile(r"\s*#\s*(\w+)\s*=(.*)", re.ASCII)
 _DIRECTIVES = frozenset({"check", "escape", "syntax"})
 _HEREDOC = re.compile(r"\d*<<-?(['\"]?)[A-Za-z_]\w*\1", re.ASCII)
 _WITH_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
@@ -75,6 +78,8 @@ def read(data: bytes) -> Dockerfile:
         line = data.count(b"\n", 0, error.start) + 1
         raise DockerfileRefused("the file is no text in UTF-8", line) from None
     raw = text.split("\n")
+    if len(raw) > MOST_LINES:
+        raise DockerfileRefused(f"it has more than {MOST_LINES} lines")
     escape = _escape(raw)
     lines = tuple(
         line_of(number, source, escape) for number, source in _joined(_tidied(raw, escape))
@@ -137,7 +142,7 @@ def _escape(raw: list[str]) -> str:
             raise DockerfileRefused(f"only one {name} parser directive can be used", number)
         seen.add(name)
         if name == "escape":
-            escape = match[2]
+            escape = match[2].strip()
             if escape not in ("\\", "`"):
                 raise DockerfileRefused(
                     f"invalid escape token '{escape}' does not match ` or \\", number

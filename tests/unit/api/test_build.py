@@ -149,4 +149,4 @@ async def test_a_dockerfile_that_is_left_out_is_not_copied(engine_and_client, pl
         assert (await client.request("POST", "/build?dockerfile=a/D")).status == 200
     assert [one["kind"] for one in orders] == ["context", "exclude"]
     assert orders[0]["texts"] == [".dockerignore", "a/D"]
-    assert orders[1]["rules"] == [(False, "a/D"), (False, r"\.dockerignore")]
+    assert orders[1]["rules"] == [(False, ["a", "D"]), (False, [r"\.dockerignore"])]

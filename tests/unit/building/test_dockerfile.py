@@ -67,6 +67,28 @@ def test_no_lines(text, words):
     assert words in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# escape=" + " " * 500_000 + "x",
+        "#" + " " * 500_000 + "x",
+        "RUN " + "\\ " * 300_000 + "x",
+        "RUN" + "\\" * 300_000 + "x",
+        "RUN x" + " " * 500_000 + "\\\n",
+        "RUN \\\n" * 19_000,
+        "RUN \\\n" * 30_000,
+        "RUN x <<" + "<<" * 200_000,
+        "ENV A=${" * 100_000,
+        "LABEL " + "a=b " * 100_000,
+    ],
+)
+def test_no_text_takes_long(text):
+    try:
+        plan(read(f"{text}\nFROM x\n".encode()))
+    except DockerfileRefused as refusal:
+        assert str(refusal)
+
+
 def test_what_is_no_text():
     with pytest.raises(DockerfileRefused, match="line 2: the file is no text in UTF-8"):
         read(b"FROM x\nRUN \xff\n")

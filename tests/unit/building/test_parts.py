@@ -50,6 +50,8 @@ def test_arguments_and_where_they_hold():
         ("**", ["a", "a/b"], []),
         ("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["z", "a/b"]),
         ("**.o", ["x.o", "d/x.o"], ["x.c"]),
+        ("a**b", ["ab", "axb", "ax/yb", "ax/y/zb"], ["ba", "b/ab"]),
+        ("a**", ["ab", "ab/c", "a/b/c"], ["b/a"]),
         ("# a\n\n*\n!keep", ["a", "keeper"], ["keep", "keep/b"]),
         ("*\n!a/b\na/b/c", ["a/x", "a/b/c"], ["a/b", "a/b/d"]),
         ("[a-c]?", ["ax", "c1"], ["d1", "a"]),
@@ -67,7 +69,19 @@ def test_what_is_no_pattern_and_files_of_a_build():
     with pytest.raises(BadParameter, match=r"\.dockerignore: \[a: syntax error in pattern"):
         ignoring.rules(b"a\n[a")
     rules = ignoring.rules(b"Docker*\n")
-    assert ignoring.among(rules, ("Dockerfile", ".dockerignore")) == [(False, "Dockerfile")]
+    assert ignoring.among(rules, ("Dockerfile", ".dockerignore")) == [(False, ["Dockerfile"])]
+
+
+def test_no_pattern_takes_long():
+    stars = "/".join(["**", "a*a*a*b"] * 60)
+    assert not ignoring.excludes(ignoring.rules(stars.encode()), "/".join(["a" * 60] * 60))
+    for line in (b"a**b/" * 5, b"a**b**c**" * 50):
+        try:
+            found = ignoring.rules(line)
+        except BadParameter as refusal:
+            assert "**" in str(refusal)
+        else:
+            assert len(found) < 20
 
 
 def order(copy, working_dir="/w", files=()):

@@ -68,6 +68,13 @@ def test_not_substituted(text, words):
     assert words in str(refusal.value)
 
 
+def test_variables_that_grow():
+    value = "x" * 100
+    with pytest.raises(ValueError, match="variables make more than"):
+        for _ in range(100):
+            value = substituted("$A$A", {"A": value})
+
+
 def test_another_escape():
     assert substituted('`$A\\$A`` "`""', VARIABLES, "`") == '$A\\a` "'
     assert split('a` b "c` d" e\\ f', "`") == ["a` b", '"c` d"', "e\\", "f"]
