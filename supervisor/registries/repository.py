@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -38,6 +40,8 @@ LARGEST_PAGE = 8 * 1024 * 1024
 MOST_PAGES = 10_000
 
 _ACCEPT = ", ".join((*manifests.KNOWN, "*/*;q=0.1"))
+
+_Answered = TypeVar("_Answered")
 
 
 class Repository:
@@ -77,12 +81,18 @@ class Repository:
             WrongContent: It is not what its digest says.
             RegistryError: Anything else.
         """
+
+        async def ask(exchange: Exchange) -> Manifest:
+            return await self._backoff.retried(lambda: self._manifest_of(exchange, tag_or_digest))
+
+        return await self._first(ask)
+
+    async def _first(self, ask: Callable[[Exchange], Awaitable[_Answered]]) -> _Answered:
+        """Ask one mirror after the other, then the registry itself; the first that answers."""
         exchanges = await self._exchanges()
         while True:
             try:
-                return await self._backoff.retried(
-                    lambda: self._manifest_of(exchanges[0], tag_or_digest)
-                )
+                return await ask(exchanges[0])
             except RegistryError:
                 if len(exchanges) == 1:
                     raise
@@ -211,19 +221,22 @@ class Repository:
         Raises:
             RegistryError: The registry does not say.
         """
+        return await self._first(self._tags_of)
+
+    async def _tags_of(self, exchange: Exchange) -> list[str]:
         found: list[str] = []
         target = f"{self._base}/tags/list"
         for _ in range(MOST_PAGES):
-            names, more = await self._backoff.retried(lambda target=target: self._page(target))  # type: ignore[misc]
+            page = functools.partial(self._page, exchange, target)
+            names, more = await self._backoff.retried(page)
             found += names
             if not more or more == target:
                 return found
             target = more
         raise RegistryFault(f"{self.reference.familiar_name} has tags on over {MOST_PAGES} pages")
 
-    async def _page(self, target: str) -> tuple[list[str], str]:
+    async def _page(self, exchange: Exchange, target: str) -> tuple[list[str], str]:
         """Tags of one page, and where the next is."""
-        exchange = (await self._exchanges())[-1]
         async with exchange.ask(Question("GET", target, self._scopes)) as answer:
             if answer.status != 200:
                 raise await refusal(answer, self._subject)

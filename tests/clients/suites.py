@@ -13,6 +13,7 @@ As root, with the network for the first run; `make client-suites` does all of it
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import shutil
@@ -23,13 +24,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.clients.root_trees import busybox_tar, python_tar
-from tests.real.engine_process import CHECKOUT, EngineProcess
+from tests.real.engine_process import CHECKOUT, Answer, EngineProcess
+from tests.real.registry_process import PROGRAM as REGISTRY
+from tests.real.registry_process import RegistryProcess
 
 CACHE = CHECKOUT / ".cache" / "clients"
 
@@ -52,9 +55,8 @@ class Suite:
         needs: What pip installs there.
         paths: What pytest is given.
         images: Names of images, and what makes their tar.
+        pulled: The same of images that are at the registry alone.
         options: Further options of pytest.
-        without: Tests that are not run, by pytest's name: they take away an image, and only a
-            registry could bring it back for all the others.
         sees_system: Whether the interpreter's own packages are seen, too.
         before: What stands before the command.
     """
@@ -65,8 +67,8 @@ class Suite:
     needs: tuple[str, ...]
     paths: tuple[str, ...]
     images: dict[str, Callable[[], bytes]]
+    pulled: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     options: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
     sees_system: bool = False
     before: tuple[str, ...] = ()
 
@@ -134,6 +136,16 @@ def debian_source(package: str, folder_name: str) -> Callable[[Path], Path]:
     return fetch
 
 
+def _hello_tar() -> bytes:
+    """An image that shares nothing with another one, so that something is freed with it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo("hello")
+        entry.size = 6
+        tar.addfile(entry, io.BytesIO(b"hello\n"))
+    return out.getvalue()
+
+
 SUITES = (
     Suite(
         "docker-py",
@@ -151,6 +163,7 @@ SUITES = (
         ),
         ("tests/integration",),
         {"alpine:3.10": busybox_tar, "alpine:latest": busybox_tar, "busybox:latest": busybox_tar},
+        {"hello-world:latest": _hello_tar},
     ),
     Suite(
         "aiodocker",
@@ -163,11 +176,7 @@ SUITES = (
         ),
         ("tests",),
         {"python:3.13-alpine": python_tar},
-        ("-o", "addopts="),
-        (
-            "tests/test_containers.py::test_run_container_with_missing_image",
-            "tests/test_containers.py::test_run_failing_start_container",
-        ),
+        options=("-o", "addopts="),
         # It has tests of files that can't be read, which root has none of without this.
         before=(
             "setpriv",
@@ -194,25 +203,39 @@ SUITES = (
 
 @contextmanager
 def _engine(suite: Suite) -> Iterator[EngineProcess]:
-    """Give a supervisor of the suite's own, with the images that the suite counts on."""
-    with tempfile.TemporaryDirectory(prefix="mdocker-suite-") as base:
-        engine = EngineProcess(Path(base)).start()
-        try:
-            made: dict[Callable[[], bytes], bytes] = {}
-            for image, make in suite.images.items():
-                tar = made.setdefault(make, b"") or make()
-                made[make] = tar
-                repository, _, tag = image.partition(":")
-                answer = engine.post(
-                    f"/images/create?fromSrc=-&repo={repository}&tag={tag}&changes=CMD%20sh",
-                    tar,
-                    {"Content-Type": "application/x-tar"},
-                )
-                if answer.status != 200 or b'"error"' in answer.body:
-                    raise CanNotRun(f"the image {image} could not be imported: {answer}")
-            yield engine
-        finally:
-            engine.close()
+    """Give a supervisor of the suite's own, with the images that the suite counts on.
+
+    They are at a registry, too, which stands in for Docker Hub, and some are there alone.
+    """
+    if not shutil.which(REGISTRY):
+        raise CanNotRun(f"needs {REGISTRY}")
+    with tempfile.TemporaryDirectory(prefix="mdocker-suite-") as base, ExitStack() as stack:
+        registry = RegistryProcess(Path(base) / "registry").start()
+        stack.callback(registry.close)
+        mirror = ("--registry-mirror", f"http://{registry.address}")
+        engine = EngineProcess(Path(base), options=mirror).start()
+        stack.callback(engine.close)
+        made: dict[Callable[[], bytes], bytes] = {}
+        for image, make in (suite.images | suite.pulled).items():
+            made[make] = made.get(make) or make()
+            there = f"{registry.address}/library/{image}"
+            _import(engine, there, made[make])
+            _asked(engine.post(f"/images/{there}/push"))
+            if image in suite.images:
+                _asked(engine.post(f"/images/{there}/tag?repo={image}"))
+            _asked(engine.delete(f"/images/{there}"))
+        yield engine
+
+
+def _import(engine: EngineProcess, name: str, tar: bytes) -> None:
+    repository, _, tag = name.rpartition(":")
+    path = f"/images/create?fromSrc=-&repo={repository}&tag={tag}&changes=CMD%20sh"
+    _asked(engine.post(path, tar, {"Content-Type": "application/x-tar"}))
+
+
+def _asked(answer: Answer) -> None:
+    if answer.status >= 400 or b'"error"' in answer.body:
+        raise CanNotRun(f"an image could not be made: {answer}")
 
 
 @contextmanager
@@ -294,7 +317,6 @@ def _pytest(suite: Suite, source: Path, python: Path, tests: Sequence[str]) -> O
                 *(f"--junit-xml={report}", f"--timeout={_TEST_S}", "-o", "junit_family=xunit1"),
                 *("-o", "junit_logging=out-err", "-o", "junit_log_passing_tests=false"),
                 *("-W", "ignore", *suite.options),
-                *(f"--deselect={name}" for name in suite.without),
                 *tests,
             ],
             cwd=source, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

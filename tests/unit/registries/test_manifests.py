@@ -158,6 +158,17 @@ async def test_a_mirror_that_lies_is_followed_by_the_next():
         assert len(lying.asked) == 1
 
 
+async def test_mirrors_are_asked_for_tags_too():
+    async with (
+        serving(lambda asked: Told(404)) as empty,
+        serving(lambda asked: Told(body=b'{"tags": ["1", "2"]}')) as full,
+        client(mirrors=(f"http://{empty.address}/", f"http://{full.address}/")) as registries,
+    ):
+        bird = registries.repository(references.parse("bird"), None)
+        assert await bird.tags() == ["1", "2"]
+        assert len(empty.asked) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "document", "words"),
     [
