@@ -36,6 +36,7 @@ from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
 from runtime.run_dir import follow_name
 from supervisor import engine_log, holder, kept_marks, state_version, succession, upgrade
+from supervisor.api import late
 from supervisor.api.server import serve
 from supervisor.config import (
     BACKENDS,
@@ -351,6 +352,7 @@ async def _serve_until_cancelled(
             await connections.start(_serve, engine, door)
             await connections.start(_upgrade_at_signal, engine)
             connections.start_soon(manager.watchdog, engine.words)
+            connections.start_soon(late.import_all)
             log.info(
                 "supervisor.ready",
                 socket=str(door.path),

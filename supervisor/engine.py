@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVarTuple
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -69,14 +69,16 @@ from supervisor.limits import Limits
 from supervisor.pumping import Stages
 from supervisor.ready_logs import ReadyLogs
 from supervisor.recent_ends import RecentEnd, RecentEnds
-from supervisor.registries.client import Registries
 from supervisor.registry import Registry
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
 from supervisor.stats import Sampler, Samples
-from supervisor.transfers.layer_downloads import LayerDownloads
 from supervisor.upgrade import Upgrade
 from supervisor.volumes import Volumes
+
+if TYPE_CHECKING:
+    from supervisor.registries.client import Registries
+    from supervisor.transfers.layer_downloads import LayerDownloads
 
 log = structlog.get_logger()
 
@@ -115,8 +117,6 @@ class Engine:
         self.pauses = pausing.Pauses()
         self.readers = commit.Readers()
         self.builds = NeededByBuilds()
-        self.registries = Registries(settings, self.begin)
-        self.layer_downloads = LayerDownloads(self)
         self.stats = Sampler(self._usages, self.begin)
         self.exec_sessions = exec_sessions.Sessions(cgroups)
         self.ready_logs = ReadyLogs()
@@ -127,6 +127,22 @@ class Engine:
         self.upgrade = Upgrade(settings, stages.stalls)
         self.log_recoveries = log_trouble.Recoveries()
         self.warnings: list[str] = []
+
+    # Both are made, and their modules imported, when a registry is first talked to.
+
+    @functools.cached_property
+    def registries(self) -> Registries:
+        """The way to registries."""
+        from supervisor.registries.client import Registries
+
+        return Registries(self.settings, self.begin)
+
+    @functools.cached_property
+    def layer_downloads(self) -> LayerDownloads:
+        """All layers on their way from registries."""
+        from supervisor.transfers.layer_downloads import LayerDownloads
+
+        return LayerDownloads(self)
 
     @property
     def root(self) -> Path:

@@ -1,0 +1,45 @@
+"""Operations whose modules are imported behind the start: who comes back does so sooner.
+
+Not at their first use: all that runs shall be of one version, whatever is installed meanwhile.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import anyio
+import anyio.to_thread
+
+from supervisor.api.messages import Reply, Request
+from supervisor.api.router import Handler
+from supervisor.engine import Engine
+
+REST_S = 1.0
+"""Whoever has had the engine started wants something of it first."""
+
+_modules: set[str] = set()
+
+
+def late(module: str, name: str) -> Handler:
+    """Return a handler that is `supervisor.api.MODULE.NAME`, imported by then.
+
+    Who asks for it before that waits for the import, in a thread.
+    """
+    path = f"supervisor.api.{module}"
+    _modules.add(path)
+
+    async def handle(engine: Engine, request: Request) -> Reply | None:
+        if path not in sys.modules:
+            await anyio.to_thread.run_sync(importlib.import_module, path)
+        handler: Handler = getattr(sys.modules[path], name)
+        return await handler(engine, request)
+
+    return handle
+
+
+async def import_all() -> None:
+    """Import what `late` has named."""
+    await anyio.sleep(REST_S)
+    for path in sorted(_modules):
+        await anyio.to_thread.run_sync(importlib.import_module, path)

@@ -1,0 +1,51 @@
+"""Operations whose modules are imported behind the start."""
+
+import importlib
+import inspect
+import sys
+
+import pytest
+
+from supervisor.api import late, routes
+
+
+@pytest.fixture
+def operations(monkeypatch, tmp_path):
+    """A module with an operation, that nobody has imported."""
+    (tmp_path / "told_late.py").write_text(
+        "async def answer(engine, request):\n    return engine, request\n"
+    )
+    package = importlib.import_module("supervisor.api")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    monkeypatch.setattr(late, "_modules", set())
+    yield "supervisor.api.told_late"
+    sys.modules.pop("supervisor.api.told_late", None)
+
+
+@pytest.mark.anyio
+async def test_who_asks_before_it_is_imported_waits_for_it(operations):
+    handler = late.late("told_late", "answer")
+    assert operations not in sys.modules
+    assert await handler("engine", "request") == ("engine", "request")
+    assert operations in sys.modules
+    assert await handler("engine", "again") == ("engine", "again")
+
+
+@pytest.mark.anyio
+async def test_all_of_it_is_imported_behind_the_start(operations, monkeypatch):
+    monkeypatch.setattr(late, "REST_S", 0)
+    late.late("told_late", "answer")
+    await late.import_all()
+    assert operations in sys.modules
+
+
+def test_what_the_table_names_is_there():
+    named = [
+        inspect.getclosurevars(handler).nonlocals
+        for _, _, handler in routes._ROUTES
+        if handler.__module__ == "supervisor.api.late"
+    ]
+    assert len(named) > 5
+    for one in named:
+        module = importlib.import_module(one["path"])
+        assert inspect.iscoroutinefunction(getattr(module, one["name"]))
