@@ -113,6 +113,8 @@ class Env:
         return Env(tuple((expand(key), expand(value)) for key, value in self.pairs))
 
     def apply(self, config: Config) -> str:
+        if not all(key for key, _ in self.pairs):
+            raise ValueError("names can not be blank")
         variables = environment(config) | dict(self.pairs)
         config["Env"] = [f"{key}={value}" for key, value in variables.items()]
         return " ".join(["ENV", *(f"{key}={value}" for key, value in self.pairs)])

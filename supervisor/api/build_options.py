@@ -71,8 +71,8 @@ def read(engine: Engine, request: Request) -> Asked:
         mounts=_mounts(engine),
         dockerfile=request.parameter("dockerfile"),
         names=_names(engine, request),
-        arguments=_json(request, "buildargs", dict[str, str | None]) or {},
-        labels=_json(request, "labels", dict[str, str]) or {},
+        arguments=_pairs(request, "buildargs", dict[str, str | None]),
+        labels=_pairs(request, "labels", dict[str, str]),
         target=request.parameter("target"),
         platform=platform,
         credentials=_credentials(request.header(b"x-registry-config")),
@@ -126,6 +126,14 @@ def _mounts(engine: Engine) -> Callable[[Mapping[str, Any]], Mounts]:
         return mount_options.resolve(wire.Asked(), config, engine.containers.find)
 
     return mounts
+
+
+def _pairs(request: Request, name: str, kind: type[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = _json(request, name, kind) or {}
+    for key, value in found.items():
+        if not key or "\0" in f"{key}{value}":
+            raise BadParameter(f"error reading {name}: a name is empty, or holds a NUL character")
+    return found
 
 
 def _json(request: Request, name: str, kind: type[Any]) -> Any:  # noqa: ANN401

@@ -305,13 +305,14 @@ class Build:
         words = [f"{name}={value}" for name, value in sorted(given.items())]
         told_words = [f"|{len(words)}", *words, *argv] if words else argv
         variables = environment | self._arguments.inside(environment)
+        working_dir = state.config.get("WorkingDir") or ""
         asked = msgspec.structs.replace(
             self._asked.container,
             image=parent.id,
             image_id=parent.id,
             cmd=tuple(argv),
             env=tuple(f"{name}={value}" for name, value in variables.items()),
-            working_dir=state.config.get("WorkingDir") or "",
+            working_dir=working_dir and settings.from_working_directory({}, working_dir),
             user=state.config.get("User") or "",
             mounts=self._asked.mounts(state.config),
             log_driver="none",

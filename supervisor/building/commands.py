@@ -113,6 +113,8 @@ async def remove(engine: Engine, container: Container) -> None:
 
 async def keep(engine: Engine, container: Container) -> None:
     """Make it a container like any other."""
+    if container.state is State.GONE:
+        return
     container.config = msgspec.structs.replace(container.config, of_build=False)
     with anyio.move_on_after(REMOVE_SECONDS, shield=True):
         try:

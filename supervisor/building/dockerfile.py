@@ -77,6 +77,9 @@ def read(data: bytes) -> Dockerfile:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DockerfileRefused("the file is no text in UTF-8", line) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DockerfileRefused("the file holds a NUL character", line)
     raw = text.split("\n")
     if len(raw) > MOST_LINES:
         raise DockerfileRefused(f"it has more than {MOST_LINES} lines")

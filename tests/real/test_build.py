@@ -271,6 +271,8 @@ def test_refused_before_anything_is_built(engine, dockerfile, status, words):
         ("t=Bad", 400, "must be lowercase"),
         ("t=host", 409, "taken by the built-in image"),
         ("buildargs=%7B", 400, "error reading buildargs"),
+        ("buildargs=%7B%22A%22:%22%5Cu0000%22%7D", 400, "holds a NUL character"),
+        ("labels=%7B%22%22:%22x%22%7D", 400, "a name is empty"),
         ("memory=1", 400, "Minimum memory limit allowed is 6MB"),
         ("networkmode=bridge", 501, "NetworkMode bridge"),
         ("cgroupparent=x", 501, "CgroupParent"),
@@ -314,6 +316,7 @@ def test_refused_parameters(engine, query, status, words):
         ("WORKDIR /etc/passwd", "mkdir /etc/passwd: not a directory"),
         ("ENV A=${B", 'failed to process "ENV A=${B": syntax error: missing } in substitution'),
         ("STOPSIGNAL SIGNOSUCH", "SIGNOSUCH"),
+        ("ENV $NONE=1", "names can not be blank"),
         ("EXPOSE http", "invalid port: http"),
     ],
 )

@@ -92,6 +92,8 @@ def test_no_text_takes_long(text):
 def test_what_is_no_text():
     with pytest.raises(DockerfileRefused, match="line 2: the file is no text in UTF-8"):
         read(b"FROM x\nRUN \xff\n")
+    with pytest.raises(DockerfileRefused, match="line 2: the file holds a NUL character"):
+        read(b"FROM x\nRUN \0\n")
 
 
 @given(st.text(alphabet=st.sampled_from("RUN \\`#\n\t<E'\"[]=$-FROM"), max_size=80))
