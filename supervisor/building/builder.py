@@ -282,6 +282,7 @@ class Build:
         roots = [[str(self._staging.context)]]
         if wanted.stage:
             source = await self._source_of(wanted.stage)
+            self._need(source)
             roots = [copying.layers_of(self._engine, source)[0]]
         fetched = await downloads.fetch_all(self._engine, self._staging, wanted, self._output)
         roots += [[str(one.directory)] for one in fetched]
