@@ -29,7 +29,7 @@ def test_stages_and_what_is_told(engine):
     assert built.text.startswith(
         "Step 1/9 : ARG V=latest\nStep 2/9 : FROM busybox:$V AS Base\n ---> "
     )
-    assert "\nhi\n" in built.text and "\x1b[91mwrong\n\x1b[0m" in built.text
+    assert "hi\n" in built.text and "\x1b[91mwrong\n\x1b[0m" in built.text
     assert 'Step 9/9 : CMD ["sh"]\n' in built.text
     assert built.text.endswith(
         f" ---> {short}\nSuccessfully built {short}\n"
