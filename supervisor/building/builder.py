@@ -260,7 +260,7 @@ class Build:
                 limiter=self._engine.limits.images,
             )
 
-        await self._advance(state, config, self._not_run(state, f" {comment}"), make)
+        await self._advance(state, config, self._not_run(config, f" {comment}"), make)
 
     async def _make_directory(self, state: _State, config: Config, comment: str) -> None:
         order = copying.directory_order(config["WorkingDir"])
@@ -268,7 +268,7 @@ class Build:
         async def make(told: Told) -> Image:
             return await copying.copied(self._engine, order, state.image, config, told)
 
-        await self._advance(state, config, self._not_run(state, comment), make)
+        await self._advance(state, config, self._not_run(config, comment), make)
 
     async def _copy(self, state: _State, asked: Copy) -> None:
         variables = self._variables(state)
@@ -292,7 +292,7 @@ class Build:
         async def make(told: Told) -> Image:
             return await copying.copied(self._engine, found.order, state.image, state.config, told)
 
-        await self._advance(state, state.config, self._not_run(state, found.summed), make)
+        await self._advance(state, state.config, self._not_run(state.config, found.summed), make)
 
     async def _run(self, state: _State, instruction: Run) -> None:
         parent = state.image
@@ -378,9 +378,9 @@ class Build:
         await self._output.say(f"Removing intermediate container {container.short_id}\n")
 
     @staticmethod
-    def _not_run(state: _State, comment: str) -> str:
+    def _not_run(config: Config, comment: str) -> str:
         """What a history says of a step that no command has done."""
-        return " ".join([*settings.shell_of(state.config), f"#(nop) {comment}"])
+        return " ".join([*settings.shell_of(config), f"#(nop) {comment}"])
 
     def _variables(self, state: _State) -> dict[str, str]:
         environment = settings.environment(state.config)

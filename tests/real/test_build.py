@@ -128,6 +128,7 @@ WORKDIR b
     assert "Step 18/19 : LABEL a=2\n" in built.text
     assert "Step 19/19 : LABEL z=$P\n" in built.text
     told = [one["CreatedBy"] for one in engine.get("/images/settings/history").json]
+    assert "/bin/sh -ec #(nop)  SHELL [/bin/sh -ec]" in told  # by the new one, as in Docker
     assert told[2:4] == [f"/bin/sh -ec #(nop) WORKDIR {path}" for path in ("/a/b", "/a")]
 
 
