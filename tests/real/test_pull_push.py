@@ -234,7 +234,9 @@ def blobs_asked(registry):
     return [one.path.rpartition("/")[2] for one in registry.asked if one.kind == "blob"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("engine", "how"), [("asyncio", signal.SIGKILL), ("trio", signal.SIGINT)], indirect=["engine"]
+)
 def test_a_client_that_goes_ends_its_pull(engine, layout, how):
     with gated(layout) as registry:
         process = engine.spawn("pull", registry.serve(layout.busybox))
