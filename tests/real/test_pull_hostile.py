@@ -16,6 +16,7 @@ import types
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from runtime.images import references
 from runtime.images.errors import ImageError
@@ -34,12 +35,11 @@ from supervisor.transfers.pulling import Asked, pull, pull_all_tags
 from tests.real import hostile_registry as lies
 from tests.real.hostile_registry import HostileRegistry, Told, at, at_digest, both, first
 from tests.real.image_store import archive, entry, open_files
-from tests.real.oci_layout import AMD64, CONFIG, LAYER, MANIFEST
+from tests.real.oci_layout import AMD64, CONFIG, LAYER, MANIFEST, OciLayout
 from tests.real.test_store_check import findings
 
-pytestmark = pytest.mark.anyio
-
-PATIENCE = Patience(connect=5.0, silence=0.3)
+PATIENCE = Patience(connect=30.0, silence=30.0)
+IMPATIENCE = Patience(connect=30.0, silence=0.25)
 BACKOFF = Backoff(tries=3, small_tries=2, first_s=0.01, most_s=0.02)
 
 FIRST = archive(
@@ -62,12 +62,36 @@ class Puller:
         self.store = ImageStore(base / "store")
         settings = Settings(base / "root", base / "run", "asyncio")
         self.registries = Registries(settings, patience=PATIENCE, backoff=BACKOFF)
+        self.impatient = Registries(settings, patience=IMPATIENCE, backoff=BACKOFF)
         self.events = types.SimpleNamespace(publish=lambda *_: None)
         self.limits = Limits()
         self.images = self.store
-        self.begin = tasks.start_soon
+        self._tasks = tasks
+        self._busy = 0
+        self._rests = anyio.Event()
         self.layer_downloads = LayerDownloads(self)
-        self.waited = []
+
+    def begin(self, work):
+        self._busy += 1
+        self._tasks.start_soon(self._counted, work)
+
+    async def _counted(self, work):
+        try:
+            await work()
+        finally:
+            self._busy -= 1
+            self._rests.set()
+
+    async def said(self, name, impatient):
+        """What a pull says; once nothing of it goes on any more."""
+        patient = self.registries
+        self.registries = self.impatient if impatient else patient
+        said = await self.pull(name)
+        self.registries = patient
+        while self._busy:
+            self._rests = anyio.Event()
+            await self._rests.wait()
+        return said
 
     async def pull(self, name, credentials=None, work=pull):
         """Pull; returns what went wrong, in words, or ""."""
@@ -89,6 +113,7 @@ async def puller_in(base):
             yield puller
         finally:
             await puller.registries.aclose()
+            await puller.impatient.aclose()
     assert await anyio.to_thread.run_sync(findings, puller.store) == []
     assert list((puller.store.root / "staging").iterdir()) == []
     left = {fd: what for fd, what in open_files().items() if fd not in before}
@@ -97,18 +122,50 @@ async def puller_in(base):
 
 def nothing_in(store):
     """Once all tasks have ended: what was whole before another layer failed goes a little later."""
-    left = [*(store.root / "layers").iterdir(), *(store.root / "blobs/sha256").iterdir()]
-    assert left == []
+    images = store.root
+    places = (images / "layers", images / "blobs/sha256", images / "short", images / "staging")
+    assert [path for place in places for path in place.iterdir()] == []
+    assert findings(store) == []
 
 
-@pytest.fixture
-def registry(layout):
+class Pair:
+    """A registry and who pulls from it, for many tests; before each there is nothing in the store."""
+
+    def __init__(self, registry, puller, portal):
+        self.registry = registry
+        self.puller = puller
+        self._portal = portal
+
+    def said(self, name=None, impatient=False):
+        return self._portal.call(self.puller.said, name or self.registry.name(), impatient)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    base = tmp_path_factory.mktemp("hostile")
+    with (
+        registry_of(OciLayout(base / "layout")) as registry,
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(puller_in(base)) as puller,
+    ):
+        yield Pair(registry, puller, portal)
+        registry.lie = lies.honest
+
+
+@contextlib.contextmanager
+def registry_of(layout):
     with HostileRegistry(layout) as made:
         made.image = layout.add_image([layout.add_layer(tar) for tar in (FIRST, SECOND)])
         manifest = layout.manifest(made.image)
         made.config = manifest["config"]["digest"]
         made.layers = [one["digest"] for one in manifest["layers"]]
         made.serve(made.image)
+        yield made
+
+
+@pytest.fixture
+def registry(layout):
+    with registry_of(layout) as made:
         yield made
 
 
@@ -213,22 +270,23 @@ LIES = {
 
 
 @pytest.mark.parametrize("what", HARMLESS)
-async def test_what_goes_wrong_once_is_tried_again(what, registry, tmp_path):
-    registry.lie = HARMLESS[what](registry)
-    async with puller_in(tmp_path) as puller:
-        assert await puller.pull(registry.name()) == ""
-        assert puller.store.resolve(registry.name()).id == registry.config
+def test_what_goes_wrong_once_is_tried_again(what, pair):
+    pair.registry.lie = HARMLESS[what](pair.registry)
+    assert pair.said(impatient="silence" in what) == ""
+    store = pair.puller.store
+    assert store.resolve(pair.registry.name()).id == pair.registry.config
+    store.delete(pair.registry.config, force=True)
+    nothing_in(store)
 
 
 @pytest.mark.parametrize("what", LIES)
-async def test_a_lie_is_said_and_leaves_nothing(what, registry, tmp_path):
+def test_a_lie_is_said_and_leaves_nothing(what, pair):
     lie, words = LIES[what]
-    registry.lie = lie(registry)
-    async with puller_in(tmp_path) as puller:
-        said = await puller.pull(registry.name())
-        assert re.search(words, said), said
-        assert [image.tags for image in puller.store.images()] == [("host:latest",)]
-    nothing_in(puller.store)
+    pair.registry.lie = lie(pair.registry)
+    said = pair.said(impatient="silence" in what)
+    assert re.search(words, said), said
+    assert [image.tags for image in pair.puller.store.images()] == [("host:latest",)]
+    nothing_in(pair.puller.store)
 
 
 def config_of(layout, layers, **more):
@@ -370,17 +428,16 @@ NO_IMAGES = {
 
 
 @pytest.mark.parametrize("what", NO_IMAGES)
-async def test_what_is_no_image_leaves_nothing(what, layout, tmp_path):
+def test_what_is_no_image_leaves_nothing(what, pair):
     make, words = NO_IMAGES[what]
-    with HostileRegistry(layout) as registry:
-        registry.serve(make(layout))
-        async with puller_in(tmp_path) as puller:
-            said = await puller.pull(registry.name())
-            assert said and re.search(words, said), said
-        nothing_in(puller.store)
-    assert not (tmp_path.parent / "escaped").exists()
+    pair.registry.lie = lies.honest
+    said = pair.said(pair.registry.serve(make(pair.registry.layout), "odd"))
+    assert said and re.search(words, said), said
+    nothing_in(pair.puller.store)
+    assert not list(pair.puller.store.root.parent.rglob("escaped"))
 
 
+@pytest.mark.anyio
 async def test_a_layer_by_a_path_is_not_another_images(layout, tmp_path):
     """What a stranger's configuration names was held, and removed with the pull that failed."""
     victim = layout.add_image([layout.add_layer(FIRST)])
@@ -399,6 +456,7 @@ async def test_a_layer_by_a_path_is_not_another_images(layout, tmp_path):
             assert (puller.store.root / "layers" / digits / "fs/bin/wren").exists()
 
 
+@pytest.mark.anyio
 async def test_credentials_are_for_the_registry_that_asks(registry, layout, tmp_path):
     """Not for the host that it sends to; a header of one's own would go along with a redirect."""
 
@@ -419,6 +477,7 @@ async def test_credentials_are_for_the_registry_that_asks(registry, layout, tmp_
         assert not [asked for asked in elsewhere.asked if "authorization" in asked.headers]
 
 
+@pytest.mark.anyio
 async def test_tags_without_an_end_are_given_up(registry, tmp_path, monkeypatch):
     monkeypatch.setattr(repository, "MOST_PAGES", 20)
 
@@ -432,6 +491,7 @@ async def test_tags_without_an_end_are_given_up(registry, tmp_path, monkeypatch)
         assert re.search("RegistryFault: .* has tags on over 20 pages", said), said
 
 
+@pytest.mark.anyio
 async def test_a_bomb_fills_its_disk_and_nothing_stays(layout, tmp_path):
     """What is small at the registry may be huge here; the store's disk is full, and clean again."""
     command = ["mount", "-t", "tmpfs", "-o", "size=10m", "bomb", str(tmp_path / "small")]
@@ -453,6 +513,7 @@ async def test_a_bomb_fills_its_disk_and_nothing_stays(layout, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["manifest", "blob"])
+@pytest.mark.anyio
 async def test_a_pull_that_is_given_up_leaves_nothing(kind, registry, tmp_path):
     registry.lie = at(kind, lies.stall(30))
     async with puller_in(tmp_path) as puller:
