@@ -396,14 +396,16 @@ def test_windows_in_a_layout():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(
-            ["Config", "Layers", "RepoTags", "manifests", "digest", "size", "mediaType", "x"]
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["Config", "Layers", "RepoTags", "manifests", "digest", "size", "mediaType", "x"]
+            )
+            | st.text(max_size=4),
+            inner,
+            max_size=5,
         )
-        | st.text(max_size=4),
-        inner,
-        max_size=5,
     ),
     max_leaves=20,
 )
