@@ -8,9 +8,16 @@ import resource
 import select
 import threading
 
-# capabilities(7): just what makes files of any owner, mode and kind.
-_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 3, 4, 27, 31
-_KEPT = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# capabilities(7)
+_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 2, 3, 4, 27, 31
+MAKING = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
+"""Just what makes files of any owner, mode and kind."""
+READING = (_DAC_READ_SEARCH, _FOWNER)
+"""Just what reads all files and leaves no trace in their times."""
 
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -46,8 +53,8 @@ def die_with_reader(fd: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def confine(root: str) -> None:
-    """Makes `root` this process's /, and drops all capabilities that unpacking doesn't need.
+def confine(root: str, kept: Iterable[int] = MAKING) -> None:
+    """Makes `root` this process's /, and drops all capabilities but those that are `kept`.
 
     CAP_SYS_CHROOT and CAP_SYS_ADMIN are among them, so there is no way back (chroot(2), NOTES).
     All that will be imported or loaded must have been before, and threads be started after, since
@@ -62,11 +69,11 @@ def confine(root: str) -> None:
     os.chroot(root)
     os.chdir("/")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _keep_capabilities()
+    _keep_capabilities(kept)
 
 
-def _keep_capabilities() -> None:
-    mask = sum(1 << number for number in _KEPT)
+def _keep_capabilities(kept: Iterable[int]) -> None:
+    mask = sum(1 << number for number in kept)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = (_Data * 2)(_Data(low, low, 0), _Data(high, high, 0))
     header = _Header(_CAPABILITY_VERSION_3, 0)

@@ -23,6 +23,7 @@ from runtime.images.long_paths import reach
 from runtime.images.tar_entries import entries
 from runtime.images.tar_source import CHUNK, Refusal, TarSource
 
+_NONE: dict[str, bytes] = {}  # of most files, of which there may be a million
 _OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOATIME | os.O_CLOEXEC
 
 
@@ -49,7 +50,7 @@ class Expected:
         self.same = True
         self.names = 1
         self.opaque = False
-        self.attributes: dict[str, bytes] = {}
+        self.attributes = _NONE
         self.children: dict[str, Expected] | None = {} if stat.S_ISDIR(mode) else None
 
     def describe(self, entry: tarfile.TarInfo) -> None:
@@ -58,7 +59,7 @@ class Expected:
         if not entry.issym():
             self.mode = stat.S_IFMT(self.mode) | entry.mode & 0o7777
         self.mtime_ns = mtime_ns(entry)
-        self.attributes = kept_attributes(entry)
+        self.attributes = kept_attributes(entry) or _NONE
 
     @property
     def is_whiteout(self) -> bool:

@@ -20,7 +20,7 @@ import os
 from collections.abc import Mapping
 
 from runtime.images.comparison import compare, opaque_of
-from runtime.images.confinement import confine, die_with_reader
+from runtime.images.confinement import READING, confine, die_with_reader
 from runtime.images.entry_names import shown
 from runtime.images.expectation import Expected, expected_of
 from runtime.images.tar_source import CHUNK, Archive, Refusal, TarSource
@@ -41,7 +41,7 @@ def main(directory: str, result: str, kind: str) -> None:
         os.nice(_LAST_IN_LINE)
         archive = _Counted(_INPUT, report)
         archive.load()
-        confine(directory)
+        confine(directory, READING)
         die_with_reader(result_fd)
         _check(archive, report, is_lowest=kind == "lowest")
     except Refusal as refusal:

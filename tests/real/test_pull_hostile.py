@@ -129,7 +129,7 @@ def nothing_in(store):
 
 
 class Pair:
-    """A registry and who pulls from it, for many tests; before each there is nothing in the store."""
+    """A registry and who pulls from it, for many tests; before each the store is empty."""
 
     def __init__(self, registry, puller, portal):
         self.registry = registry
