@@ -113,7 +113,8 @@ class Exchange:
     async def ask(self, question: Question) -> AsyncGenerator[Answer, None]:
         """Ask, and read the answer while the block runs, whatever its status is.
 
-        A 401 is followed by one more try with what it asks for; redirections are followed.
+        A 401 of the registry itself is followed by one more try with what it asks for; redirections
+        are followed.
 
         Raises:
             RegistryUnreachable: Nobody answers.
@@ -129,7 +130,9 @@ class Exchange:
         shown = await authenticator.header(question.scopes)
         try:
             answer = await self._follow(stack, endpoint, question, shown)
-            if answer.status == 401 and isinstance(question.content, bytes):
+            # Who a registry redirects to does not say where our password is to be shown.
+            home = Origin.of(endpoint.url).same_as(answer.origin)
+            if answer.status == 401 and home and isinstance(question.content, bytes):
                 better, scopes = await authenticator.after_refusal(answer, question.scopes, shown)
                 if better is not None:
                     await stack.aclose()

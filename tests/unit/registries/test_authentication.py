@@ -309,3 +309,21 @@ async def test_a_login_with_basic():
     assert await login(lambda asked: Told(), BIRD) == ""
     with pytest.raises(RegistryFault, match="failed with status: 500"):
         await login(lambda asked: Told(500), BIRD)
+
+
+async def test_only_the_registry_itself_names_the_token_server():
+    """Found: where a registry redirects to could have name and password sent where it likes."""
+
+    def elsewhere(asked):
+        if asked.path == "/token":
+            return Told(body=b'{"token": "caught"}')
+        realm = f"http://{asked.headers['host']}/token"
+        return Told(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+
+    async with serving(elsewhere) as thief:
+        there = Told(307, {"Location": f"http://{thief.address}/blob"})
+        async with repository(lambda asked: there, credentials=BIRD) as (_, nest):
+            with pytest.raises(Unauthorized):
+                await nest.manifest("1")
+        assert [one.path for one in thief.asked] == ["/blob"]
+        assert "authorization" not in thief.asked[0].headers
