@@ -334,6 +334,7 @@ class Build:
                     state.config,
                     told._replace(container=container.id, container_image=parent.id),
                 )
+                self._need(image)
                 await self._let_go(container)
             return image
 
@@ -356,12 +357,13 @@ class Build:
             if found is None:
                 found = await self._sources.find(state.image, created_by, config)
         if found is not None:
+            self._need(found)  # before a client that may take its time is told
             await self._output.say(" ---> Using cache\n")
         else:
             found = await make(
                 Told("", author=state.author, created_by=created_by, command=command)
             )
-        self._need(found)
+            self._need(found)
         state.image, state.config = found, config
 
     def _need(self, image: Image | None) -> None:
