@@ -19,15 +19,19 @@ from supervisor.engine import Engine
 from supervisor.errors import BadParameter
 from supervisor.states import ACTIVE
 
-_NO_EMPTY_FIELDS_SINCE = (1, 50)
-_EMPTY_FIELDS = {
-    **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir"), ""),
+_NONE_OF_CONTAINERS_SINCE = (1, 50)
+_OF_CONTAINERS = {
+    **dict.fromkeys(("Hostname", "Domainname", "Image"), ""),
     **dict.fromkeys(
         ("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False
     ),
+}
+"""What a configuration had in older versions of the API, though no image says it."""
+_EMPTY_FIELDS = {
+    **dict.fromkeys(("User", "WorkingDir"), ""),
     **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"), None),
 }
-"""What a configuration had in older versions of the API, set or not."""
+"""What it has, set or not: clients break off where it is missing (moby/moby issue 50134)."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,9 +67,9 @@ async def inspect(engine: Engine, request: Request) -> Reply:
     }
     if request.version >= (1, 44):
         del shown["VirtualSize"]
-    if request.version < _NO_EMPTY_FIELDS_SINCE:
-        for name in ("Config", "ContainerConfig"):
-            shown[name] = {**_EMPTY_FIELDS, **shown[name]}
+    older = _OF_CONTAINERS if request.version < _NONE_OF_CONTAINERS_SINCE else {}
+    for name in ("Config", "ContainerConfig"):
+        shown[name] = {**older, **_EMPTY_FIELDS, **shown[name]}
     if flag(request, "manifests"):
         shown["Manifests"] = await image_list.manifests_of(engine, image)
     return Reply(body=_encode(shown))

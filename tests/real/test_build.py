@@ -138,7 +138,7 @@ def test_triggers_of_a_base_image(engine):
     assert "# Executing 2 build triggers\n" in built.text and "words\n" in built.text
     # A RUN's container, and, as in Docker, what the stage begins with.
     assert built.text.partition("Step 2/2")[0].count("\n ---> ") == 2
-    assert "OnBuild" not in engine.get("/images/on-base/json").json["Config"]
+    assert engine.get("/images/on-base/json").json["Config"]["OnBuild"] is None
 
 
 def test_a_command_that_fails(engine):
