@@ -155,14 +155,27 @@ async def _bring(
         diff_ids = _diff_ids(config)
         configuration.checked(config)  # what can't become an image is not downloaded
         await _layers(engine, repository, parts, diff_ids, hold, progress)
-    add = functools.partial(
-        hold.add_image,
-        config,
-        tags=() if reference.digest else (reference.tagged(),),
-        digests=(f"{reference.familiar_name}@{found.digest}",),
-        manifest=found.manifest.data,
-    )
+
+    def add() -> Image:
+        return hold.add_image(
+            config,
+            tags=() if reference.digest else (reference.tagged(),),
+            digests=(f"{reference.familiar_name}@{found.digest}",),
+            manifest=found.manifest.data if _is_of_kept(parts, config, hold) else b"",
+        )
+
     return await anyio.to_thread.run_sync(add, limiter=engine.limits.images)
+
+
+def _is_of_kept(parts: ImageManifest, config: bytes, hold: Hold) -> bool:
+    """Whether a manifest names just the archives that are kept.
+
+    Of a layer that was here nobody has looked at the archive that it names. A push believes what it
+    says, and would have strangers say what is in our images.
+    """
+    layers = [hold.layer(diff_id) for diff_id in _diff_ids(config)]
+    kept = [layer.blob.digest for layer in layers if layer is not None and layer.blob is not None]
+    return kept == [blob.digest for blob in parts.layers]
 
 
 async def _kept_config(engine: Engine, digest: str, hold: Hold) -> bytes:

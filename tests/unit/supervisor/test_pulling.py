@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 
 import anyio
 import pytest
@@ -18,7 +19,9 @@ from supervisor.registries.errors import (
     UnsupportedManifest,
     WrongContent,
 )
+from supervisor.registries.manifests import OCI_MANIFEST
 from supervisor.transfers.pulling import Asked, pull, pull_all_tags, short
+from supervisor.transfers.whereabouts import seen
 from tests.unit.supervisor.fake_transfers import AMD64, Heard, an_engine, diff_id, digest
 
 pytestmark = pytest.mark.anyio
@@ -292,3 +295,20 @@ async def test_the_same_layer_twice_in_an_image(tmp_path):
         image = await pull(engine, asked(), Heard())
         assert image.diff_ids == (diff_id(LOW), diff_id(HIGH), diff_id(LOW))
         assert sorted(engine.registries.asked[1:]) == sorted([digest(LOW), digest(HIGH)])
+
+
+async def test_nobody_is_believed_what_a_layer_is_called_that_was_here(tmp_path):
+    """Found: a push took the stranger's archive, if the registry had it, for the layer."""
+    async with an_engine(tmp_path) as engine:
+        name = engine.registries.add("library/box", "latest", [LOW])
+        image = await pull(engine, asked(), Heard())
+        registry = engine.registries
+        registry.add("stranger/box", "latest", [HIGH])
+        lie = json.loads(registry.manifests["stranger/box", "latest"].data)
+        lie["config"] = json.loads(registry.manifests["library/box", "latest"].data)["config"]
+        lied = registry.add_manifest("stranger/box", "latest", OCI_MANIFEST, lie)
+        again = await pull(engine, asked("stranger/box"), Heard())
+        assert again.id == image.id
+        assert again.digests == (f"box@{name}", f"stranger/box@{lied}")
+        (known,) = seen(engine.images, again, "docker.io")[diff_id(LOW)]
+        assert (known.blob.digest, again.manifest) == (digest(LOW), name)
