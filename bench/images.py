@@ -24,7 +24,7 @@ from bench.image_materials import big_image, layer_tar, many_images
 from bench.ours import Engine
 from bench.processes import all_pids, parent
 from bench.processes import run as run_program
-from bench.registry import Registry
+from bench.registry import running
 
 IMPORTED = 100 << 20
 MANY = 500
@@ -58,7 +58,7 @@ def run(bed: Bed) -> list[Row]:
     tar.write_bytes(layer_tar(9, IMPORTED))
     many = many_images(bed.path("many.tar"), MANY)
     with contextlib.ExitStack() as stack:
-        registry = stack.enter_context(Registry(bed.path("registry")))
+        registry = stack.enter_context(running(bed.path("registry")))
         image = big_image()
         name = registry.keep(image, "bench/big")
         packed = sum(len(blob.data) for blob in image.blobs)

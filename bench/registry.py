@@ -9,9 +9,8 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench.harness import BenchError
 from bench.image_materials import Blob, MadeImage
@@ -20,56 +19,56 @@ from bench.machine import find
 _LISTENS = re.compile(r'msg="listening on (127\.0\.0\.1:\d+)"')
 
 
-class Registry:
-    """A registry with a storage of its own; leaving it removes all of it."""
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[Registry]:
+    """A registry with a storage of its own, while the block runs.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.address = ""
-
-    def __enter__(self) -> Self:
-        program = find("docker-registry")
-        if program is None:
-            raise BenchError("docker-registry is not installed")
-        self._directory.mkdir()
-        config = {
-            "version": "0.1",
-            "log": {"level": "info", "formatter": "text", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": str(self._directory / "data")}},
-            "http": {"addr": "127.0.0.1:0", "secret": "bench"},
-        }
-        path = self._directory / "config.json"
-        path.write_text(json.dumps(config))  # JSON is YAML
-        self._process = subprocess.Popen(
-            [program, "serve", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-        )
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if found := _LISTENS.search(line):
-                self.address = found[1]
-                break
-        self._drain = threading.Thread(target=self._process.stderr.read, daemon=True)
-        self._drain.start()
-        if not self.address:
-            self.__exit__(None, None, None)
+    Raises:
+        BenchError: It is not installed, or does not start.
+    """
+    program = find("docker-registry")
+    if program is None:
+        raise BenchError("docker-registry is not installed")
+    directory.mkdir()
+    config = {
+        "version": "0.1",
+        "log": {"level": "info", "formatter": "text", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
+        "http": {"addr": "127.0.0.1:0", "secret": "bench"},
+    }
+    path = directory / "config.json"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    process = subprocess.Popen(
+        [program, "serve", str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    )
+    assert process.stderr is not None
+    drain = threading.Thread(target=process.stderr.read, daemon=True)
+    try:
+        found = (_LISTENS.search(line) for line in process.stderr)
+        address = next((one[1] for one in found if one), "")
+        if not address:
             raise BenchError("docker-registry does not start")
-        return self
+        drain.start()
+        yield Registry(address)
+    finally:
+        process.kill()
+        process.wait()
+        if drain.is_alive():
+            drain.join()
+        process.stderr.close()
+        shutil.rmtree(directory, ignore_errors=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._drain.join()
-        shutil.rmtree(self._directory, ignore_errors=True)
+
+class Registry:
+    """A registry that runs; `address` is how images there are named."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def keep(self, image: MadeImage, repository: str) -> str:
         """Store an image; returns the name to pull it by."""

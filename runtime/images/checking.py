@@ -364,22 +364,18 @@ def _orphan(path: str, words: str, advice: str = _SWEPT) -> Finding:
     return Finding("orphan", path, words, advice)
 
 
-def _again(names: tuple[str, ...]) -> str:
+def _again(names: tuple[str, ...], what: str = "see wrong files") -> str:
+    """What to do about a layer of these images, whose containers do this."""
     if not names:
         return "nothing is made of it yet: begin anew with what you are about to make"
     return (
-        f"containers of {', '.join(names)} see wrong files: remove and get these images again "
+        f"containers of {', '.join(names)} {what}: remove and get these images again "
         f"(mdocker rmi -f {' '.join(names)})"
     )
 
 
 def _push(names: tuple[str, ...]) -> str:
-    if not names:
-        return "nothing is made of it yet: begin anew with what you are about to make"
-    return (
-        f"containers of {', '.join(names)} work, push and save don't: remove and get these images "
-        f"again (mdocker rmi -f {' '.join(names)})"
-    )
+    return _again(names, "work, push and save don't")
 
 
 def _words(error: Exception) -> str:
