@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import select
+import sys
 import threading
 
 TYPE_CHECKING = False
@@ -57,8 +58,8 @@ def confine(root: str, kept: Iterable[int] = MAKING) -> None:
     """Makes `root` this process's /, and drops all capabilities but those that are `kept`.
 
     CAP_SYS_CHROOT and CAP_SYS_ADMIN are among them, so there is no way back (chroot(2), NOTES).
-    All that will be imported or loaded must have been before, and threads be started after, since
-    capabilities are each thread's own.
+    Nothing can be imported from then on: by the names on sys.path it would find what a stranger has
+    put there. Threads must be started after, since capabilities are each thread's own.
 
     Raises:
         OSError: Not root, or the directory is gone.
@@ -66,6 +67,7 @@ def confine(root: str, kept: Iterable[int] = MAKING) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     os.umask(0)
+    sys.meta_path.clear()
     os.chroot(root)
     os.chdir("/")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

@@ -6,6 +6,8 @@ import gzip
 import io
 import os
 import random
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -276,3 +278,25 @@ def test_a_deep_directory_gives_way_to_a_file(store):
     deep = "d/" * 2000
     entries = [(entry(f"{deep}f"), b"x"), (entry("d"), b"a file"), entry("../evil")]
     assert "the name leads out" in refusal_of(store, archive(*entries))
+
+
+CHECKOUT = str(Path(__file__).resolve().parents[2])
+CONFINED = """
+import sys
+sys.path += sys.argv[2:]
+from runtime.images.confinement import confine
+sys.path.append("/stranger")
+confine(sys.argv[1])
+try:
+    import isal_of_a_stranger
+except ImportError:
+    print("refused")
+"""
+
+
+def test_a_confined_child_imports_nothing_of_a_layers(tmp_path):
+    """Found: the checker's second look at a layer asks for a decompressor that may not be here."""
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "stranger/isal_of_a_stranger.py").write_text("print('caught')\n")
+    words = [sys.executable, "-I", "-S", "-E", "-c", CONFINED, str(tmp_path), CHECKOUT]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == "refused\n"
