@@ -354,6 +354,8 @@ class Build:
         found = None
         if self._asked.use_cache:
             found = cache.find(self._engine, state.image, created_by, config, state.author, command)
+            if found is not None and not self._sources.admit(found):
+                found = None
             if found is None:
                 found = await self._sources.find(state.image, created_by, config)
         if found is not None:

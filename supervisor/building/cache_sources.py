@@ -29,6 +29,7 @@ class CacheSources:
 
     def __init__(self, engine: Engine, names: Sequence[str]) -> None:
         self._engine = engine
+        self._only_these = bool(names)
         self._images: list[Image] = []
         for name in names:
             try:
@@ -37,6 +38,16 @@ class CacheSources:
                 continue  # as in Docker, nobody asks a registry for it
             if not image.built_in and not image.base:
                 self._images.append(image)
+        self._named = tuple(self._images)
+
+    def admit(self, image: Image) -> bool:
+        """Whether a step of this machine's own cache counts.
+
+        As in Docker's classic builder, where images are named it is one of theirs or none.
+        """
+        return not self._only_these or any(
+            _begins_with(one, image.history, image.diff_ids) for one in self._named
+        )
 
     async def find(
         self, parent: Image | None, created_by: str, config: Mapping[str, Any]
@@ -88,8 +99,12 @@ def _goes_on(image: Image, parent: Image | None, created_by: str) -> bool:
     before = parent.history if parent else ()
     layers = parent.diff_ids if parent else ()
     return (
-        image.history[: len(before)] == before
-        and image.diff_ids[: len(layers)] == layers
+        _begins_with(image, before, layers)
         and len(image.history) > len(before)
         and image.history[len(before)].get("created_by") == created_by
     )
+
+
+def _begins_with(image: Image, history: Sequence[Mapping[str, Any]], layers: Sequence[str]) -> bool:
+    same_steps = image.history[: len(history)] == history
+    return same_steps and image.diff_ids[: len(layers)] == layers

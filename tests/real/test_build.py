@@ -89,6 +89,9 @@ def test_steps_of_an_image_from_elsewhere(engine):
     built = made(engine, dockerfile, {"a": b"b"}, cachefrom='["saved"]', t="again")
     assert built.cached == 2
     assert run(engine, "again", "cat /one /a; echo $A") == "1\nb1\n"
+    # Where images are named, no other counts: as in Docker.
+    assert made(engine, dockerfile, {"a": b"b"}, cachefrom='["again"]').cached == 4
+    assert made(engine, dockerfile, {"a": b"b"}, cachefrom='["nosuch"]').cached == 0
 
 
 def test_settings(engine):
