@@ -152,6 +152,16 @@ def _dockerfile(root: str, file: str) -> str:
         ) from error
 
 
+def _inside(root: str, name: str) -> str:
+    """The path of a file in a directory, without links; empty if none is there.
+
+    A link that leads out would have a stranger's repository say which of our files is sent.
+    """
+    path = os.path.realpath(os.path.join(root, name))
+    inside = os.path.commonpath((path, root)) == root
+    return path if inside and os.path.lexists(path) else ""
+
+
 def _content(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -177,8 +187,8 @@ def _with_dockerfile(root: str, ignore: str, content: bytes) -> Context:
     """
     rules = _rules(root, ignore)
     name = f".dockerfile.{hashlib.sha256(content).hexdigest()[:20]}"
-    listed = os.path.join(root, _IGNORE)
     kept = ignore == _IGNORE or not rules.excludes(_IGNORE)
-    lines = _content(listed) if kept and os.path.lexists(listed) else _IGNORE.encode()
+    listed = _inside(root, _IGNORE) if kept else ""
+    lines = _content(listed) if listed else _IGNORE.encode()
     written = {name: content, _IGNORE: lines + f"\n{name}\n".encode()}
     return Context(_of(ContextSending(root, rules, written=written).context()), name)

@@ -256,6 +256,19 @@ class TestDockerfile:
         tree(x="x")
         assert "x" in self.outside(find_context(".", "-"))
 
+    def test_a_dockerignore_that_leads_out_is_not_sent(self, tree, tmp_path):
+        """Found: a repository's link had any file of the user's sent, in reach of a COPY."""
+        tree(Dockerfile="FROM scratch", **{"Dockerfile.dockerignore": "x"})
+        write(tmp_path, "secret", "of mine")
+        os.symlink(os.path.join(tmp_path, "secret"), os.path.join(tree.root, ".dockerignore"))
+        found = members(drained(find_context(".", "")))
+        assert b"of mine" not in found[".dockerignore"][1]
+        os.unlink(os.path.join(tree.root, ".dockerignore"))
+        write(tree.root, "rules", "y")
+        os.symlink("rules", os.path.join(tree.root, ".dockerignore"))
+        found = members(drained(find_context(".", "")))
+        assert found[".dockerignore"][1].startswith(b"y\n")
+
     @pytest.mark.parametrize("place", [".", "../else"])
     def test_a_dockerignore_of_its_own(self, tree, tmp_path, place):
         base = (tree.root / place).resolve()
