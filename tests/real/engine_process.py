@@ -88,6 +88,8 @@ class EngineProcess:
             "MDOCKER_RUN_DIR": str(self.run_dir),
             "DOCKER_HOST": f"unix://{self.socket}",
             "NO_COLOR": "1",
+            # No test reaches a registry of the world, and loopback needs no proxy.
+            "HTTPS_PROXY": "http://127.0.0.1:1",
         }
 
     def start(self):

@@ -107,7 +107,7 @@ def test_options_reach_the_container(mdocker):
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["nosuch"], 125, "No such image: nosuch:latest"),
+        (["--pull", "never", "nosuch"], 125, "No such image: nosuch:latest"),
         (["host", "nosuchcmd"], 127, "executable file not found"),
         (["host", "/etc"], 126, "/etc"),
         (["host", "/etc/passwd"], 126, "permission denied"),

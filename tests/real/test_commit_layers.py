@@ -412,8 +412,9 @@ def test_deleting_what_others_were_made_of(store, base, tmp_path):
     third = overlay.commit("child:3")
     assert store.delete("child:3") == [
         Untagged("child:3"),
-        *(Deleted(third.id), Deleted(base.id)),
-        *(Deleted(diff_id) for diff_id in third.diff_ids),
+        Deleted(third.id),
+        *(Deleted(diff_id) for diff_id in reversed(third.diff_ids)),
+        Deleted(base.id),
     ]
     assert list((store.root / "layers").iterdir()) == []
     with pytest.raises(ImageNotFound):
