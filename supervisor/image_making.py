@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from runtime.images.unpacking import UnpackJob
 
 if TYPE_CHECKING:
     from supervisor.engine import Engine
 
+log = structlog.get_logger()
+
 ABORT_SECONDS = 10.0
+"""What takes something back keeps who gave it up no longer."""
 
 _T = TypeVar("_T")
 
@@ -38,9 +42,30 @@ async def making(
     try:
         yield job
     except BaseException:
-        with anyio.move_on_after(ABORT_SECONDS, shield=True):
-            await anyio.to_thread.run_sync(job.abort, limiter=limiter)
+        await taken_back(engine, job.abort, limiter)
         raise
+
+
+async def taken_back(
+    engine: Engine, step: Callable[[], None], limiter: anyio.CapacityLimiter
+) -> None:
+    """Take something back in a thread, whoever is cancelled.
+
+    Where all threads are at work on something slow a task of its own waits for one: what is left
+    out here would stay until the engine ends.
+
+    Args:
+        step: Harmless if it is done once more.
+    """
+    with anyio.move_on_after(ABORT_SECONDS, shield=True) as scope:
+        await anyio.to_thread.run_sync(step, limiter=limiter)
+    if scope.cancelled_caught:
+        log.warning("image.taken_back_later", limit_s=ABORT_SECONDS)
+        engine.begin(_in_thread, step, limiter)
+
+
+async def _in_thread(step: Callable[[], None], limiter: anyio.CapacityLimiter) -> None:
+    await anyio.to_thread.run_sync(step, limiter=limiter)
 
 
 async def finish(engine: Engine, job: UnpackJob[_T]) -> _T:

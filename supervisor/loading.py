@@ -84,8 +84,7 @@ async def _staged(
     try:
         yield archive
     finally:
-        with anyio.move_on_after(image_making.ABORT_SECONDS, shield=True):
-            await anyio.to_thread.run_sync(archive.remove, limiter=engine.limits.removals)
+        await image_making.taken_back(engine, archive.remove, engine.limits.removals)
 
 
 async def _feed(job: UnpackJob[StagedArchive], pieces: AsyncIterator[bytes]) -> None:

@@ -30,9 +30,6 @@ from supervisor.registries.repository import Repository
 if TYPE_CHECKING:
     from supervisor.engine import Engine
 
-LET_GO_SECONDS = 10.0
-"""How long the removal of what was not wanted any more may keep its task."""
-
 
 class Wanted(NamedTuple):
     """A layer that a pull wants.
@@ -167,8 +164,7 @@ class _Download:
             await self._left.wait()
         finally:
             self._forget(self)
-            with anyio.move_on_after(LET_GO_SECONDS, shield=True):
-                await anyio.to_thread.run_sync(hold.close, limiter=self._engine.limits.images)
+            await image_making.taken_back(self._engine, hold.close, self._engine.limits.images)
 
     async def _bring(self, hold: Hold) -> None:
         blob = self.wanted.blob

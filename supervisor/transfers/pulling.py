@@ -24,7 +24,7 @@ from runtime.images.holding import Hold
 from runtime.images.lookup import HOST_NAME
 from runtime.images.model import Image
 from runtime.images.references import DEFAULT_TAG, Reference
-from supervisor import image_events
+from supervisor import image_events, image_making
 from supervisor.progress import Progress
 from supervisor.registries import manifests, platforms
 from supervisor.registries.credentials import Credentials
@@ -41,8 +41,6 @@ log = structlog.get_logger()
 
 LARGEST_CONFIG = 4 * 1024 * 1024
 """Bytes of an image's configuration, which is read whole."""
-
-LET_GO_SECONDS = 10.0
 
 
 class Asked(NamedTuple):
@@ -123,8 +121,7 @@ async def held(engine: Engine) -> AsyncGenerator[Hold, None]:
     try:
         yield hold
     finally:
-        with anyio.move_on_after(LET_GO_SECONDS, shield=True):
-            await anyio.to_thread.run_sync(hold.close, limiter=engine.limits.images)
+        await image_making.taken_back(engine, hold.close, engine.limits.images)
 
 
 async def _find(repository: Repository, tag: str, platform: PlatformSpec) -> _Found:
