@@ -19,6 +19,8 @@ REST_S = 1.0
 """Whoever has had the engine started wants something of it first."""
 
 _modules: set[str] = set()
+_here: set[str] = set()
+"""Those whose import has ended: one that is under way stands in sys.modules, too, half made."""
 
 
 def late(module: str, name: str) -> Handler:
@@ -30,8 +32,8 @@ def late(module: str, name: str) -> Handler:
     _modules.add(path)
 
     async def handle(engine: Engine, request: Request) -> Reply | None:
-        if path not in sys.modules:
-            await anyio.to_thread.run_sync(importlib.import_module, path)
+        if path not in _here:
+            await _bring(path)
         handler: Handler = getattr(sys.modules[path], name)
         return await handler(engine, request)
 
@@ -42,4 +44,10 @@ async def import_all() -> None:
     """Import what `late` has named."""
     await anyio.sleep(REST_S)
     for path in sorted(_modules):
-        await anyio.to_thread.run_sync(importlib.import_module, path)
+        await _bring(path)
+
+
+async def _bring(path: str) -> None:
+    """Import a module, or wait until whoever does so is done."""
+    await anyio.to_thread.run_sync(importlib.import_module, path)
+    _here.add(path)

@@ -199,22 +199,28 @@ class StoreKills:
 
     # --- one kill ---
 
-    def kill_once(self, what):
-        """Begin something, kill the engine, and look at what the next one has."""
-        self._without(what)
-        moment = self._durations[what] * self.chance.uniform(0, 1)
-        task = Task(self.engine, TOLD[what], *getattr(self, f"_{what}")())
-        task.start()
-        time.sleep(moment)
+    def kill_once(self, *whats):
+        """Begin something, or several, kill the engine, and look at what the next one has."""
+        for what in whats:
+            self._without(what)
+        tasks = {
+            what: Task(self.engine, TOLD[what], *getattr(self, f"_{what}")()) for what in whats
+        }
+        longest = max(self._durations[what] for what in whats)
+        for task in tasks.values():
+            task.start()
+        time.sleep(longest * self.chance.uniform(0, 1))
         self.engine.kill()
-        task.join()
-        if task.error:
-            raise Broken(f"{what} failed before the kill: {task.error}")
-        if task.done:
-            self._durations[what] *= 0.8  # the machine has become quicker
-        (self.survived if task.done else self.kills)[what] += 1
+        for what, task in tasks.items():
+            task.join()
+            if task.error:
+                raise Broken(f"{what} failed before the kill: {task.error}")
+            if task.done and len(whats) == 1:
+                self._durations[what] *= 0.8  # the machine has become quicker
+            (self.survived if task.done else self.kills)[what] += 1
         self.engine.start()
-        self._look(what, must=task.done)
+        for what, task in tasks.items():
+            self._look(what, must=task.done)
 
     def _without(self, what):
         answer = self.engine.delete(f"/images/{self._name_of(what)}?force=1")
@@ -272,6 +278,7 @@ def main():
     )
     parser.add_argument("--seed", type=int, help="default: one is drawn, and printed")
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio", "uvloop"))
+    parser.add_argument("--at-once", type=int, default=1, help="things under way at each kill")
     parser.add_argument("--only", nargs="+", default=OPERATIONS, choices=OPERATIONS)
     parser.add_argument("--keep", action="store_true", help="keep its directory and its log")
     asked = parser.parse_args()
@@ -281,10 +288,9 @@ def main():
     soak = StoreKills(directory, seed, asked.backend, asked.only)
     try:
         soak.begin()
-        for what in itertools.cycle(asked.only):
-            if sum(soak.kills.values()) >= asked.kills:
-                break
-            soak.kill_once(what)
+        turns = itertools.cycle(asked.only)
+        while sum(soak.kills.values()) < asked.kills:
+            soak.kill_once(*itertools.islice(turns, asked.at_once))
     except Broken as broken:
         print(f"BROKEN after {sum(soak.kills.values())} kills: {broken}")
         return 1

@@ -3,7 +3,11 @@
 import importlib
 import inspect
 import sys
+import threading
+import types
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from supervisor.api import late, routes
@@ -18,6 +22,7 @@ def operations(monkeypatch, tmp_path):
     package = importlib.import_module("supervisor.api")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     monkeypatch.setattr(late, "_modules", set())
+    monkeypatch.setattr(late, "_here", set())
     yield "supervisor.api.told_late"
     sys.modules.pop("supervisor.api.told_late", None)
 
@@ -37,6 +42,32 @@ async def test_all_of_it_is_imported_behind_the_start(operations, monkeypatch):
     late.late("told_late", "answer")
     await late.import_all()
     assert operations in sys.modules
+
+
+@pytest.mark.anyio
+async def test_who_asks_while_it_is_imported_waits_for_its_end(operations, tmp_path, monkeypatch):
+    """It was asked for in a module that was half there: an answer 500 (pull beside import)."""
+    begun, may_end = threading.Event(), threading.Event()
+    gate = types.ModuleType("gate_of_told_late")
+    gate.begun, gate.may_end = begun, may_end
+    monkeypatch.setitem(sys.modules, "gate_of_told_late", gate)
+    text = (tmp_path / "told_late.py").read_text()
+    wait = "from gate_of_told_late import begun, may_end\nbegun.set()\nmay_end.wait()\n"
+    (tmp_path / "told_late.py").write_text(wait + text)
+    handler = late.late("told_late", "answer")
+    answers = []
+
+    async def ask():
+        answers.append(await handler("engine", "request"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.to_thread.run_sync(begun.wait)
+        assert operations in sys.modules
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        may_end.set()
+    assert answers == [("engine", "request")] * 2
 
 
 def test_what_the_table_names_is_there():
