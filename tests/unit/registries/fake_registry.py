@@ -180,7 +180,7 @@ async def client(
     registries = Registries(
         settings,
         begin,
-        patience=patience or Patience(5.0, 5.0),
+        patience=patience or Patience(30.0, 30.0),
         backoff=backoff,
         certificates=certificates,
     )
