@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,10 +87,18 @@ def _nobody(_step: int) -> None:
 
 
 def _forget(path: str) -> None:
-    """Remove the file of an earlier build, which this one may not come to replace."""
+    """Remove the file of an earlier build, which this one may not come to replace.
+
+    What is no file of its own stays: of root's /dev/stdout, or /dev/null, there is only one.
+    """
     try:
-        with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode) and os.path.isfile(path):
+            os.truncate(path, 0)
+        elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # unlink(2) has the words for directories
             os.unlink(path)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise UsageError(f"Removing image ID file: {path}: {words(error)}", FAILED) from error
 

@@ -685,6 +685,29 @@ class TestAnswer:
         answering(engine, {"stream": "what happened\n"}, {"errorDetail": {"message": "bad"}})
         assert mdocker("build", "-q", ".") == (1, "", "what happened\nmdocker: bad\n")
 
+    @pytest.mark.parametrize("linked", [False, True])
+    def test_an_id_into_what_is_no_file(self, engine, mdocker, context, tmp_path, linked):
+        answering(engine, {"aux": {"ID": ID}})
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        named = tmp_path / "stdout" if linked else path
+        if linked:
+            named.symlink_to(path)
+        try:
+            assert mdocker("build", "--iidfile", str(named), ".").code == 0
+            assert os.read(reader, 100).decode() == ID
+        finally:
+            os.close(reader)
+        assert path.is_fifo() and named.is_symlink() == linked
+
+    def test_a_link_to_an_older_id_stays_a_link(self, engine, mdocker, context, tmp_path):
+        (tmp_path / "id").write_text("old")
+        (tmp_path / "link").symlink_to("id")
+        answering(engine, {"errorDetail": {"message": "bad"}})
+        assert mdocker("build", "--iidfile", str(tmp_path / "link"), ".").code == 1
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "link").read_text() == ""
+
     def test_no_id(self, engine, mdocker, context, tmp_path):
         answering(engine, {"stream": "hm\n"})
         result = mdocker("build", "--iidfile", str(tmp_path / "id"), ".")
