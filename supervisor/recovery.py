@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 import structlog
 
@@ -69,8 +70,8 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     """Read what is on disk, sweep what a crash left, and go on with what still runs."""
-    engine.images.sweep()
-    staging.sweep(engine.root)
+    half_images, _ = engine.images.begin_sweep()
+    half_builds = staging.left(engine.root)
     left_of_volumes = engine.volumes.recover()
     with os.scandir(engine.settings.containers) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
@@ -129,6 +130,7 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     if not aside:  # nobody knows what those were made of
         with contextlib.suppress(OSError):  # the next removal, or start, tries again
             engine.images.release({container.config.image_id for container in engine.containers})
+    engine.begin(_remove_half_made, engine, half_images, half_builds)
     engine.begin(engine.volumes.sweep, left_of_volumes, {c.id for c in engine.containers})
     engine.warnings = set_aside.warnings(engine.root) + engine.volumes.warnings()
     for container in engine.containers:
@@ -139,6 +141,15 @@ async def recover(engine: Engine, adopted: list[Adopted]) -> None:
     for container in engine.containers:
         if container.config.of_build:
             engine.begin(_remove_of_build, engine, container)
+
+
+async def _remove_half_made(engine: Engine, images: list[Path], builds: list[Path]) -> None:
+    """Remove what pulls and builds have left half-made: perhaps a million files."""
+    run = functools.partial(anyio.to_thread.run_sync, limiter=engine.limits.removals)
+    for path in images:
+        await run(engine.images.end_sweep, [path])
+    for path in builds:
+        await run(staging.remove, path)
 
 
 async def _be_with(engine: Engine, runs: list[tuple[Container, Run]]) -> None:

@@ -73,3 +73,7 @@ class Blobs:
         for path in self.directory.iterdir():
             if len(path.name) == 64:
                 yield _PREFIX + path.name, path
+
+    def drafts(self) -> list[Path]:
+        """What a crash left of files that were being written; see `durable`."""
+        return list(self.directory.glob(".*.tmp"))

@@ -157,6 +157,13 @@ class Contents:
         self._jobs.add(place)
         return place
 
+    def take_in_hand(self, staged: Path) -> bool:
+        """Has what is in staging there left to the caller; False if somebody else is at it."""
+        if staged in self._jobs:
+            return False
+        self._jobs.add(staged)
+        return True
+
     def is_in_hand(self, staged: Path) -> bool:
         """Whether somebody is making, or removing, what is in staging there."""
         return staged in self._jobs

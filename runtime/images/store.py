@@ -422,17 +422,33 @@ class ImageStore:
             What was removed, as paths within the store. Nothing but staging is touched while an
             image is broken, so that it can be repaired.
         """
+        trees, blobs = self.begin_sweep()
+        self.end_sweep(trees)
+        return [str(path.relative_to(self.root)) for path in (*trees, *blobs)]
+
+    def begin_sweep(self) -> tuple[list[Path], list[Path]]:
+        """As `sweep`, but for the removal of trees, which may take minutes.
+
+        Returns:
+            The trees, which nobody else touches, for `end_sweep`; and the files that are gone.
+        """
         contents = self._contents
         with contents.writing:
-            known = contents.known
-            garbage = [path for path in contents.staging.iterdir() if not contents.is_in_hand(path)]
-            if not known.broken:
-                garbage += [path for _, path in contents.take_unused(list(self._layers.all()))]
+            trees = [path for path in contents.staging.iterdir() if contents.take_in_hand(path)]
+            # A blob may be wanted again as soon as the lock is free.
+            blobs = self._blobs.drafts()
+            if not contents.known.broken:
+                trees += [path for _, path in contents.take_unused(list(self._layers.all()))]
                 kept = contents.blobs_in_use()
-                garbage += [path for digest, path in self._blobs.all() if digest not in kept]
-            for path in garbage:
+                blobs += [path for digest, path in self._blobs.all() if digest not in kept]
+            for path in blobs:
                 contents.discard(path)
-        return [str(path.relative_to(self.root)) for path in garbage]
+        return trees, blobs
+
+    def end_sweep(self, trees: Iterable[Path]) -> None:
+        """Removes the trees that `begin_sweep` has found: worker thread."""
+        for path in trees:
+            self._contents.discard(path)
 
     # --- inside ---
 

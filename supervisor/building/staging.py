@@ -90,7 +90,15 @@ async def staged(engine: Engine) -> AsyncGenerator[Staging, None]:
                 log.error("build.not_removed", path=str(directory), error=error.strerror)
 
 
-def sweep(root: Path) -> None:
-    """Remove what builds have left that a death of the engine has cut off. Blocks."""
+def left(root: Path) -> list[Path]:
+    """What builds have left that a death of the engine has cut off."""
+    try:
+        return list(directory_of(root).iterdir())
+    except OSError:  # there were none; what can't be read stays for the next start
+        return []
+
+
+def remove(directory: Path) -> None:
+    """Remove what one of them has left. Blocks."""
     with contextlib.suppress(OSError):  # what can't be removed stays for the next start
-        remove_tree(directory_of(root))
+        remove_tree(directory)

@@ -69,7 +69,7 @@ def how_it_goes_on(engine, phase):
         assert state["Status"] == "running"
         listed = [image["RepoTags"] for image in engine.get("/images/json").json]
         assert listed in ([["host:latest"]], [["nest:1"], ["host:latest"]])
-        assert list((engine.root / "images/staging").iterdir()) == []
+        engine.swept()
         assert engine.post("/commit?container=bird&repo=nest&tag=1").status == 201
         assert engine.result("true", image="nest:1")[0] == 0
     else:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -174,6 +175,13 @@ class EngineProcess:
             return
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0, self.log_text()[-3000:]
+
+    def swept(self):
+        """Wait until what a death has left half-made is gone: it is removed behind the start."""
+        end = time.monotonic() + 30
+        while left := list((self.root / "images/staging").iterdir()):
+            assert time.monotonic() < end, left
+            time.sleep(0.01)
 
     def kill(self):
         """kill -9, and wait for the end of that process. With respawn, another starts by itself;

@@ -132,6 +132,7 @@ def test_the_engine_is_killed(tmp_path, moment, backend):
         engine.start()
         while helpers(engine):
             assert engine.get("/_ping").status == 200
+        engine.swept()
         found = inventory(engine)
         if moment == "unpacking" and len(found[1]) > len(before[1]):
             engine.delete("/images/made:1")  # it was quicker than the kill

@@ -410,3 +410,20 @@ def test_ids_and_prefixes(store, tmp_path):
         store.resolve("0" * 64)
     listed = [image for image in store.images() if not image.built_in]
     assert listed == images[::-1]
+
+
+def test_what_a_crash_left_is_removed_while_others_are_at_work(store):
+    """Found: a start waited until all files of a pull that was cut off were gone."""
+    half = store.root / "staging/import-1/fs/files"
+    half.mkdir(parents=True)
+    draft = store.root / f"blobs/sha256/.{'0' * 64}.7.tmp"
+    draft.touch()
+    trees, files = store.begin_sweep()
+    assert (trees, files) == ([half.parents[1]], [draft])
+    assert half.exists() and not draft.exists()
+    # It is in somebody's hands now, and no finding of a check's.
+    assert store.sweep() == []
+    check = store.check()
+    assert check.begin() == check.end() == []
+    store.end_sweep(trees)
+    assert everything(store.root) == EMPTY

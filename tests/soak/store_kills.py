@@ -229,9 +229,10 @@ class StoreKills:
 
     def _look(self, what, must):
         """Whatever must hold after any death."""
-        staged = list((self.engine.root / "images/staging").iterdir())
-        if staged:
-            raise Broken(f"{what}: left in staging: {staged}")
+        try:
+            self.engine.swept()
+        except AssertionError as error:
+            raise Broken(f"{what}: left in staging: {error}") from error
         found = self.engine.get("/mdocker/check")
         lines = [json.loads(line) for line in found.body.splitlines()]
         findings = [line["Finding"] for line in lines if "Finding" in line]
