@@ -29,6 +29,9 @@ _REFERENCE_TYPE = "vnd.docker.reference.type"
 _BLOBS = "blobs/sha256/"
 _DEEPEST = 4
 _MOST_ENTRIES = 10_000
+_MOST_READ = 64 << 20
+"""Bytes of all documents, each as often as it is named: they are kept until their image is made,
+and one of 8 MiB takes no room in an archive. A thousand images have a fifth of it."""
 
 _T = TypeVar("_T")
 
@@ -119,6 +122,7 @@ class _Reader:
         self._files = files
         self._platform = platform
         self._entries = 0
+        self._bytes = 0
 
     def images(self) -> list[Loadable]:
         index, manifest = self._files.find(_INDEX), self._files.find(_MANIFEST)
@@ -131,11 +135,14 @@ class _Reader:
     # -- docker's
 
     def _of_manifest(self, member: Member) -> Iterator[Loadable]:
-        data = self._files.read(_MANIFEST, member)
+        data = self._read(_MANIFEST, member)
         if data.strip() == b"null":
             raise ImportRefused("invalid manifest, manifest cannot be null (but can be [])")
-        for item in _parsed(_MANIFEST, data, list[_Listed]):
-            config = self._files.read(item.config, self._file(item.config))
+        listed = _parsed(_MANIFEST, data, list[_Listed])
+        if len(listed) > _MOST_ENTRIES:
+            raise ImportRefused(f"invalid archive: {_MANIFEST} lists {len(listed)} images")
+        for item in listed:
+            config = self._read(item.config, self._file(item.config))
             parsed = _parsed(item.config, config, _Config)
             if not self._is_wanted(_platform_of(parsed)):
                 continue
@@ -154,7 +161,7 @@ class _Reader:
     # -- OCI's
 
     def _of_layout(self, index: Member) -> list[Loadable]:
-        data = self._files.read(_INDEX, index)
+        data = self._read(_INDEX, index)
         tags: dict[Descriptor, list[str]] = {}
         for leaves, names in self._choices(_entries_of(data, index.digest)):
             chosen = self._chosen(leaves)
@@ -229,7 +236,16 @@ class _Reader:
         return manifest, manifests.parse_image(manifest)
 
     def _document(self, descriptor: Descriptor) -> bytes:
-        return self._files.read(_place(descriptor.digest), self._blob(descriptor))
+        return self._read(_place(descriptor.digest), self._blob(descriptor))
+
+    def _read(self, name: str, member: Member) -> bytes:
+        self._bytes += member.size
+        if self._bytes > _MOST_READ:
+            raise ImportRefused(
+                f"invalid archive: what it says of its images has more than {_MOST_READ} bytes: "
+                "save them a few at a time"
+            )
+        return self._files.read(name, member)
 
     def _blob(self, descriptor: Descriptor) -> Member:
         """A blob that a descriptor names, checked."""

@@ -438,3 +438,18 @@ def test_any_blob_is_refused_or_read(data):
         archive.load()
     except (ImportRefused, EngineError) as refusal:
         assert refusal.status == 400
+
+
+def test_a_small_archive_does_not_become_much_to_remember():
+    """Found: one configuration of 8 MiB, listed again and again, was kept as often."""
+    config = configured(comment="x" * (1 << 20))
+    archive = Archive()
+    archive.put("config", config)
+    archive.put("manifest.json", [{"Config": "config"}] * 65)
+    with pytest.raises(ImportRefused, match="more than 67108864 bytes: save them a few at a time"):
+        loadables(archive)
+    archive.put("manifest.json", [{"Config": "config"}] * 63)
+    assert len(loadables(archive)) == 63
+    archive.put("manifest.json", [{"Config": "config"}] * 10_001)
+    with pytest.raises(ImportRefused, match="lists 10001 images"):
+        loadables(archive)
