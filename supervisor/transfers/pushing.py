@@ -18,6 +18,7 @@ import anyio.to_thread
 import structlog
 
 from runtime.images.blobs import digest_of
+from runtime.images.errors import ImageNotFound
 from runtime.images.holding import Hold
 from runtime.images.model import Blob, Image
 from runtime.images.references import DEFAULT_TAG, Reference
@@ -123,12 +124,17 @@ async def _push_one(
         await _config(repository, content.config)
         manifest = _manifest(content, pushed)
         digest = await repository.put_manifest(reference.tag, manifest.media_type, manifest.data)
-        note = functools.partial(
-            hold.add_image,
-            content.config,
-            digests=(f"{reference.familiar_name}@{digest}",),
-            manifest=manifest.data,
-        )
+
+        def note() -> None:
+            # Who removed it meanwhile does not want it back.
+            with contextlib.suppress(ImageNotFound):
+                engine.images.resolve(image.id)
+                hold.add_image(
+                    content.config,
+                    digests=(f"{reference.familiar_name}@{digest}",),
+                    manifest=manifest.data,
+                )
+
         await anyio.to_thread.run_sync(note, limiter=engine.limits.images)
     size = len(manifest.data)
     progress.say(f"{reference.tag}: digest: {digest} size: {size}")

@@ -1,8 +1,8 @@
 """What a registry is likely to have of an image's layers, by what was pulled from it or pushed.
 
 An image's digests say which repositories it is in, its manifest what its layers are called there.
-So no record of its own is needed, and what is told is a guess: the registry is asked before
-anything relies on it.
+So no record of its own is needed. Where it is is a guess: the registry is asked before anything
+relies on it. What it is is none: manifests are kept of archives alone that were looked at here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runtime.images import references
+from runtime.images.errors import ImageError
 from runtime.images.model import Image
 from runtime.images.store import ImageStore
 from supervisor.registries.manifests import Descriptor
@@ -45,7 +46,7 @@ def seen(store: ImageStore, image: Image, domain: str, *, but: str = "") -> dict
         if wanted.isdisjoint(one.diff_ids):
             continue
         paths = _paths(one.digests, domain) - {but}
-        stored = Stored.read(store.manifest_blob(one))
+        stored = Stored.read(_manifest(store, one, image))
         if stored is None or not (paths or one is image):
             continue
         for diff_id, blob in zip(one.diff_ids, stored.parts.layers, strict=False):
@@ -56,6 +57,15 @@ def seen(store: ImageStore, image: Image, domain: str, *, but: str = "") -> dict
         diff_id: [Seen(blob, tuple(sorted(paths))) for blob, paths in blobs.values()]
         for diff_id, blobs in found.items()
     }
+
+
+def _manifest(store: ImageStore, one: Image, wanted: Image) -> bytes | None:
+    try:
+        return store.manifest_blob(one)
+    except ImageError:
+        if one is wanted:
+            raise
+        return None  # another image is damaged: this one does not need it
 
 
 def _paths(digests: Iterable[str], domain: str) -> set[str]:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from runtime.images import references
+from runtime.images.errors import StoreCorrupted
 from supervisor.errors import BadParameter, NotFound
 from supervisor.kept_blobs import DamagedBlob
 from supervisor.registries.errors import Denied, RegistryUnreachable
@@ -275,3 +276,33 @@ def test_manifests_that_are_none_are_not_used():
     assert stored is not None and stored.manifest == built
     assert stored.fits(digest(b"{}"), [])
     assert not stored.fits(digest(b"{ }"), [])
+
+
+async def test_what_is_removed_meanwhile_stays_removed(tmp_path):
+    """Found: the note of its digest brought it back, without a name."""
+    async with an_engine(tmp_path) as engine:
+        add(engine, "reg.io/box:1", [LOW])
+        engine.registries.at_step[2] = engine.images.known.clear
+        await push(engine, asked(), Heard())
+        assert engine.images.images() == []
+        assert engine.registries.manifests["box", "1"]
+
+
+async def test_another_images_damage_is_not_in_the_way(tmp_path, monkeypatch):
+    """Found: one broken manifest had all images with the same base refused."""
+    async with an_engine(tmp_path) as engine:
+        add(engine, "reg.io/box:1", [LOW])
+        other = add(engine, "reg.io/other:1", [LOW, HIGH])
+        await push(engine, asked("reg.io/other:1"), Heard())
+        read = engine.images.manifest_blob
+
+        def damaged(image):
+            if image.id == other.id:
+                raise StoreCorrupted("it is damaged")
+            return read(image)
+
+        monkeypatch.setattr(engine.images, "manifest_blob", damaged)
+        await push(engine, asked(), Heard())
+        assert engine.registries.manifests["box", "1"]
+        with pytest.raises(StoreCorrupted):
+            await push(engine, asked("reg.io/other:1"), Heard())
