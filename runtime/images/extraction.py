@@ -55,9 +55,8 @@ class Extraction:
         """Begin one.
 
         Args:
-            is_layer: It lies above others: whiteouts (https://github.com/opencontainers/image-spec/
-                blob/main/layer.md) hide what those have, and a link may lead where it likes, as
-                there is more in the image than is known here.
+            is_layer: It lies above others: a link may lead where it likes, as there is more in the
+                image than is known here.
         """
         self.size = 0
         self.entries = 0
@@ -96,11 +95,8 @@ class Extraction:
         check_numbers(entry)
         parent, slash, base = name.rpartition("/")
         if base.startswith(WHITEOUT):
-            if self._is_layer:
-                self._whiteout(entry, self._links.resolve_directory(parent), base)
-            else:
-                # It hides a file of a layer below: there is none.
-                self.warnings["whiteouts hide nothing here and are left out"] += 1
+            # Also where nothing is below: another image may have the same archive above others.
+            self._whiteout(entry, self._links.resolve_directory(parent), base)
             return
         place = f"{self._links.resolve_directory(parent)}/{base}".lstrip("/") if slash else base
         if entry.isdir():
@@ -121,7 +117,10 @@ class Extraction:
             raise Refusal(f"{shown(entry.name)}: unknown entry type '{shown(kind)}'")
 
     def _whiteout(self, entry: tarfile.TarInfo, directory: str, base: str) -> None:
-        """What is below is not to be seen: overlayfs has a device 0:0 for that (overlayfs.rst)."""
+        """What is below is not to be seen: overlayfs has a device 0:0 for that (overlayfs.rst).
+
+        What names mean that: https://github.com/opencontainers/image-spec/blob/main/layer.md.
+        """
         if base == OPAQUE:
             if directory:
                 with contextlib.suppress(FileExistsError):

@@ -60,7 +60,7 @@ def _check(archive: _Counted, report: _Report, *, is_lowest: bool) -> None:
     diff_id = source.diff_id()
     differences = _differences(root)
     if differences and is_lowest:
-        # Where nothing is below, what hides it may have been left out: imports do that.
+        # Where nothing is below, what hides it may have been left out: imports did that.
         other = expected_of(TarSource(archive.again()), is_layer=False)
         differences = _differences(other) and differences
     for path, words in differences[:MOST_TOLD]:

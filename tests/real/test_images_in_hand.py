@@ -259,3 +259,17 @@ def test_a_digest_alone_is_a_name(store):
     with store.hold() as hold:
         image = hold.add_image(config_of(), digests=[f"a@{DIGEST}"])
     assert store.delete(f"a@{DIGEST}") == [Untagged(f"a@{DIGEST}"), Deleted(image.id)]
+
+
+def test_an_import_of_a_layers_archive_is_that_layer(store, tmp_path):
+    """Found: it left out what the layer hides, and an image above others had the same files."""
+    data = tar_of("c", ".wh.a")
+    (tmp_path / "layer.tar").write_bytes(data)
+    (imported,) = store.import_file(tmp_path / "layer.tar", "mine").diff_ids
+    with store.hold() as hold:
+        below, known = unpacked(hold, tar_of("a")), hold.layer(imported)
+        assert known is not None and known.diff_id == digest(data)
+        image = hold.add_image(config_of(tar_of("a"), data), tags=["theirs"])
+    assert image.diff_ids == (below.diff_id, imported)
+    (whiteout,) = (one for one in Path(store.layers(image).lower[0]).iterdir() if one.name == "a")
+    assert whiteout.is_char_device() and whiteout.lstat().st_rdev == 0
