@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runtime.images import spare_room
 from runtime.images.durable import write_durably
 from runtime.images.errors import StoreCorrupted
 
@@ -128,7 +129,7 @@ class Catalogue:
         return replace(self, retired={i: at for i, at in self.retired.items() if i not in gone})
 
     def save(self, path: Path) -> None:
-        """Writes the file durably.
+        """Writes the file durably; one that gets shorter also on a full disk.
 
         Raises:
             OSError: The old file is still there, whole.
@@ -146,7 +147,13 @@ class Catalogue:
             "digests": self.digests,
             "retired": self.retired,
         }
-        write_durably(path, json.dumps(document, indent=1).encode() + b"\n")
+        data = json.dumps(document, indent=1).encode() + b"\n"
+        try:
+            write_durably(path, data)
+        except OSError as refusal:
+            spare_room.replace(path, data, refusal)
+        else:
+            spare_room.keep(path, len(data))
 
 
 def load(path: Path) -> Catalogue:

@@ -13,6 +13,7 @@ import anyio
 import structlog
 
 from runtime.images.errors import ImageError
+from supervisor.api import unforeseen
 from supervisor.api.http import Connection
 from supervisor.api.messages import Request
 from supervisor.api.sockets import ClientGone
@@ -59,7 +60,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, EngineError | ImageError):
         return str(error)
     log.error("api.stream_failed", exc_info=error)
-    return f"internal error: {type(error).__name__}: {error}"
+    return unforeseen.words(error)
 
 
 async def _send(connection: Connection, progress: Progress, scope: anyio.CancelScope) -> None:

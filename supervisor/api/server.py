@@ -18,6 +18,7 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from runtime.images.errors import ImageError
+from supervisor.api import unforeseen
 from supervisor.api.hangups import Hangups
 from supervisor.api.http import Connection
 from supervisor.api.messages import BrokenRequest, Reply, Request
@@ -199,7 +200,7 @@ class _Server:
             raise
         except Exception as error:
             log.exception("api.request_failed", method=request.method, path=request.path)
-            reply = Reply(500, _message(f"internal error: {type(error).__name__}: {error}"))
+            reply = Reply(500, _message(unforeseen.words(error)))
         if reply is None:
             return
         if connection.can_reply:

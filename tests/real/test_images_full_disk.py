@@ -123,3 +123,30 @@ def test_a_build(small, as_before, step):
     assert WORDS in f"{output}{said(told)}".lower(), told
     assert "error" in told[-1] or "message" in told[-1]
     assert small.get("/containers/json?all=1").json == []
+
+
+@pytest.fixture
+def full(small, as_before):
+    """Three images more, one without a name, and then not a byte more on the disk."""
+    for number, name in enumerate(("&repo=one&tag=1", "&repo=two&tag=1", "")):
+        tar = packed({"file": bytes([number]) * 50_000})
+        told = posted(small, f"/images/create?fromSrc=-{name}", tar)
+        assert "error" not in told[-1], told
+    assert small.post("/images/one:1/tag?repo=more&tag=1").status == 201
+    filler = small.root.parent / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+    yield small
+    filler.unlink()
+
+
+def test_removals_give_room_back(full):
+    refused = full.post("/images/one:1/tag?repo=another&tag=1")
+    assert (refused.status, WORDS in refused.json["message"]) == (500, True), refused
+    assert "mdocker image prune" in refused.json["message"]
+    assert full.delete("/images/more:1").status == 200  # which frees nothing
+    pruned = full.post("/images/prune")
+    assert (pruned.status, len(pruned.json["ImagesDeleted"])) == (200, 2), pruned
+    for name in ("one:1", "two:1"):
+        assert full.delete(f"/images/{name}").status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -20,7 +21,39 @@ def test_written_and_read_back(tmp_path):
     state = Catalogue().with_image(A, 1, "x:1").with_image(B, 2)
     state.save(path)
     assert catalogue.load(path) == state
-    assert [entry.name for entry in tmp_path.iterdir()] == ["repositories.json"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {
+        "repositories.json",
+        ".repositories.json.spare",
+    }
+
+
+def test_what_gets_shorter_needs_no_room(tmp_path, monkeypatch):
+    def refuse(number):
+        def write(path, _data):
+            raise OSError(number, "refused", str(path))
+
+        monkeypatch.setattr(catalogue, "write_durably", write)
+
+    path = tmp_path / "repositories.json"
+    state = Catalogue().with_image(A, 1, "x:1").with_image(B, 2, "y:1")
+    state.save(path)
+    refuse(errno.ENOSPC)
+    (tmp_path / ".repositories.json.former").touch()  # of an engine that was killed
+    for name in ("x:1", "y:1"):
+        state = state.without_names([name])
+        state.save(path)
+        assert catalogue.load(path) == state
+    with pytest.raises(OSError, match="refused"):
+        state.with_image(B, 2, "z:1").save(path)
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="refused"):
+        state.without_image(A).save(path)
+    refuse(errno.EDQUOT)
+    state.without_image(A).save(path)
+    (tmp_path / ".repositories.json.spare").unlink()
+    with pytest.raises(OSError, match="refused"):
+        Catalogue().save(path)
+    assert catalogue.load(path) == state.without_image(A)
 
 
 def test_what_an_image_was_made_of(tmp_path):
