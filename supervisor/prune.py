@@ -30,7 +30,10 @@ async def prune(engine: Engine, chosen: Callable[[Container], bool]) -> tuple[li
     doomed = [
         c
         for c in engine.containers
-        if c.state in (State.CREATED, State.EXITED, State.DEAD) and chosen(c)
+        # What a build has before or behind its command is not over.
+        if c.state in (State.CREATED, State.EXITED, State.DEAD)
+        and not c.config.of_build
+        and chosen(c)
     ]
     removed: list[str] = []
     freed = 0
