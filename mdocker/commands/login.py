@@ -52,6 +52,10 @@ def login(
         warn("Using --password via the CLI is insecure. Use --password-stdin.")
     if password_stdin:
         password = sys.stdin.read().rstrip("\r\n")
+        if not password:
+            raise NoLogin("standard input holds no password")
+    if username and password:  # takes the place of what is kept, whatever that is
+        return _enter(engine, config, Login(key, username, password))
     kept = credentials.find(config, key)
     if not username and not password and kept.known:
         say(f"Authenticating with existing credentials... [Username: {kept.username or '-'}]")

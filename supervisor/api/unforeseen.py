@@ -14,4 +14,6 @@ def words(error: Exception) -> str:
             "no space left on device: nothing was changed; 'mdocker system df' shows what takes "
             "it, and 'mdocker image prune' and 'mdocker rmi' give some back"
         )
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"the disk is read-only: nothing was changed: {error.filename or error.strerror}"
     return f"internal error: {type(error).__name__}: {error}"

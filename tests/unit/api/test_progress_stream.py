@@ -1,5 +1,6 @@
 """Long work behind a request: its lines, its errors before and after the first, its end."""
 
+import errno
 import json
 
 import anyio
@@ -63,6 +64,10 @@ async def test_a_refusal_before_the_first_line_is_a_status(working):
     [
         (Conflict("not now"), "not now"),
         (ValueError("oops"), "internal error: ValueError: oops"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/nest"),
+            "the disk is read-only: nothing was changed: /nest",
+        ),
     ],
 )
 async def test_afterwards_it_is_a_line(working, error, words):

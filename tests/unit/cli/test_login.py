@@ -1,6 +1,7 @@
 """`login`, `logout`, and the file and the helper programs in which the docker CLI keeps logins."""
 
 import base64
+import io
 import json
 import os
 import stat
@@ -71,6 +72,19 @@ def decoded(value):
 
 def accept(engine, **more):
     engine.json("POST", "/auth", {"Status": "Login Succeeded", **more})
+
+
+def test_a_login_takes_the_place_of_what_is_none(engine, mdocker, place):
+    write(place, {"auths": {"nest:1": {"auth": "!!!"}}})
+    accept(engine)
+    assert mdocker("login", "-u", "bird", "-p", "twigs", "nest:1").code == 0
+    assert content(place)["auths"] == {"nest:1": {"auth": auth("bird:twigs")}}
+
+
+def test_an_empty_password_of_standard_input(engine, mdocker, place, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    done = mdocker("login", "-u", "bird", "--password-stdin", "nest:1")
+    assert (done.code, done.err) == (1, "mdocker: standard input holds no password\n")
 
 
 def test_a_login_is_tried_and_kept(engine, mdocker, place, monkeypatch):
