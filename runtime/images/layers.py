@@ -119,12 +119,16 @@ class Layers:
                 return layer, False
             write_durably(unpacked.directory / _RECORD, encoded)
             self._names.add(unpacked.diff_id)
-            unpacked.directory.rename(self.path(diff_id))
-            sync_directory(self.directory)
+            try:
+                unpacked.directory.rename(self.path(diff_id))
+                sync_directory(self.directory)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):  # it was not renamed
+                    self.path(diff_id).rename(unpacked.directory)
+                self._forget_name(unpacked.diff_id)
+                raise
         except BaseException:
             self._blobs.discard(unpacked.blob.digest)
-            if not self.path(diff_id).exists():
-                self._forget_name(unpacked.diff_id)
             raise
         return layer, True
 

@@ -15,8 +15,9 @@ from supervisor.api.messages import BrokenRequest, Reply, Request
 from supervisor.api.sockets import ByteSocket, ClientGone
 from supervisor.errors import BadParameter
 
-LONGEST_HEAD = 64 * 1024
-"""Bytes of a request line with its headers; more is answered 431."""
+LONGEST_HEAD = 256 * 1024
+"""Bytes of a request line with its headers; more is answered 431. A build may bring the logins of
+fifty registries along, each with a token of some kilobytes."""
 
 HEAD_SECONDS = 60.0
 """How long a client may take for its first request's head, or for any head it has begun."""

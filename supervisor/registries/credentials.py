@@ -9,7 +9,7 @@ import json
 
 from supervisor.errors import BadParameter
 
-LONGEST_HEADER = 64 * 1024
+LONGEST_HEADER = 256 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

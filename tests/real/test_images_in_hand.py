@@ -226,6 +226,23 @@ def test_a_full_disk_at_each_step_of_adding(store, monkeypatch):
         assert hold.add_image(config_of(data), tags=["x"]).tags == ("x:latest",)
 
 
+def test_a_layer_that_cannot_be_made_durable_is_taken_back(store, monkeypatch):
+    """Found by reading: it stayed, without its archive."""
+    data = tar_of("a")
+    with store.hold() as hold:
+
+        def fails(*_arguments):
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("runtime.images.layers.sync_directory", fails)
+            with pytest.raises(ImportFailed):
+                unpacked(hold, data)
+        assert layers_on_disk(store) == blobs_on_disk(store) == []
+        assert list((store.root / "short").iterdir()) == []
+        assert unpacked(hold, data).diff_id == digest(data)
+
+
 def test_steps_without_a_layer_and_from_scratch(store):
     scratch = store.add_step(None, {"Env": ["A=b"]}, Step("", created_by="ENV A=b"))
     assert (scratch.diff_ids, scratch.config) == ((), {"Env": ["A=b"]})
