@@ -36,8 +36,8 @@ class _Rule(NamedTuple):
     """
 
     exception: bool
-    whole: re.Pattern[str]
-    parts: tuple[re.Pattern[str], ...]
+    whole: re.Pattern[str] | _Walk
+    parts: tuple[re.Pattern[str] | _Walk, ...]
     open: bool
 
 
@@ -131,19 +131,31 @@ def _rule(line: str) -> _Rule | None:
     head, stars, _ = pattern.partition("**")
     # Of a**/b the a is no whole part.
     closed = head.rpartition("/")[0] if stars else pattern
-    parts = tuple(re.compile(_expression(part)) for part in closed.split("/") if part)
-    return _Rule(exception, re.compile(_expression(pattern)), parts, bool(stars))
+    parts = tuple(_compiled(part) for part in closed.split("/") if part)
+    return _Rule(exception, _compiled(pattern), parts, bool(stars))
 
 
-def _expression(pattern: str) -> str:
-    """The pattern as a regular expression.
+def _compiled(pattern: str) -> re.Pattern[str] | _Walk:
+    """The pattern, so that no name takes for ever; `re` tries all ways to share out the stars.
+
+    Raises:
+        ValueError: It is none.
+    """
+    pieces = _pieces(pattern)
+    if sum(bool(piece.wild) for piece in pieces) > _MOST_STARS:
+        return _Walk(pieces)
+    return re.compile("".join(piece.expression for piece in pieces))
+
+
+def _pieces(pattern: str) -> list[_Piece]:
+    """The pattern as regular expressions of its pieces.
 
     Raises:
         ValueError: It is none.
     """
     # `**name` is, as in Docker, every path that ends so, also within a name.
     if pattern.startswith("**") and not pattern.startswith("**/") and not _SPECIAL(pattern, 2):
-        return ".*" + re.escape(pattern[2:])
+        return [_ALL, *(_Piece(re.escape(letter)) for letter in pattern[2:])]
     found = []
     index = 0
     while index < len(pattern):
@@ -151,22 +163,85 @@ def _expression(pattern: str) -> str:
         index += 1
         if letter == "*" and pattern[index : index + 1] == "*":
             index += 2 if pattern[index + 1 : index + 2] == "/" else 1
-            found.append("(?:.*/)?" if index < len(pattern) else ".*")
+            found.append(_DIRECTORIES if index < len(pattern) else _ALL)
         elif letter == "*":
-            found.append("[^/]*")
+            found.append(_STAR)
         elif letter == "?":
-            found.append("[^/]")
+            found.append(_Piece("[^/]"))
         elif letter == "[":
             spelled, index = _letters(pattern, index)
-            found.append(spelled)
+            found.append(_Piece(spelled))
         elif letter == "\\":
             if index == len(pattern):
                 raise ValueError("it ends in a \\")
-            found.append(re.escape(pattern[index]))
+            found.append(_Piece(re.escape(pattern[index])))
             index += 1
         else:
-            found.append(re.escape(letter))
-    return "".join(found)
+            found.append(_Piece(re.escape(letter)))
+    return found
+
+
+class _Piece(NamedTuple):
+    """What stands for a letter or, if it is wild, for any number of them.
+
+    Attributes:
+        expression: It, as a regular expression.
+        wild: One letter of those; empty for what is one letter.
+        closed: A slash must follow them, unless there are none.
+    """
+
+    expression: str
+    wild: str = ""
+    closed: bool = False
+
+
+_STAR = _Piece("[^/]*", "[^/]")
+_ALL = _Piece(".*", ".")
+_DIRECTORIES = _Piece("(?:.*/)?", ".", closed=True)
+
+_MOST_STARS = 3
+
+
+class _Walk:
+    """A pattern with many stars: all ways at once, letter by letter."""
+
+    def __init__(self, pieces: Iterable[_Piece]) -> None:
+        # Of each step the letter that it needs; whether it may be taken again; and how many steps
+        # further one stands without a letter.
+        self._steps: list[tuple[re.Pattern[str] | None, bool, tuple[int, ...]]] = []
+        for piece in pieces:
+            if piece.closed:
+                self._steps.append((None, False, (1, 3)))
+            if piece.wild:
+                self._steps.append((re.compile(piece.wild), True, (1,)))
+            if piece.closed or not piece.wild:
+                self._steps.append(
+                    (re.compile("/" if piece.closed else piece.expression), False, ())
+                )
+
+    def fullmatch(self, name: str) -> bool:
+        """Whether all of it matches."""
+        at = self._reached({0})
+        for letter in name:
+            beyond = set()
+            for number in at - {len(self._steps)}:
+                needed, again, _ = self._steps[number]
+                if needed is not None and needed.fullmatch(letter):
+                    beyond.add(number if again else number + 1)
+            at = self._reached(beyond)
+        return len(self._steps) in at
+
+    def _reached(self, numbers: set[int]) -> set[int]:
+        """Where one stands as well, as what is wild may stand for nothing."""
+        found = set(numbers)
+        new = list(numbers)
+        while new:
+            number = new.pop()
+            if number < len(self._steps):
+                further = {number + by for by in self._steps[number][2]} - found
+                found |= further
+                new += further
+        return found
 
 
 _SPECIAL = re.compile(r"[*?\[\\]").search

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mdocker import dockerignore
 from mdocker.dockerignore import BadPattern, Rules
 
 
@@ -184,3 +186,23 @@ def test_a_tree_is_walked_as_docker_py_walks_it(lines, stars, last, paths):
             for name in names
         }
         assert {path for path in ours if not rules.excludes(path)} == theirs
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 40 + "b", "**/*" * 12 + "x", "**/" + "*a" * 20 + "/b"])
+def test_no_pattern_takes_for_ever(pattern):
+    name = "a" * 200
+    assert not excluded(name, pattern)
+    assert not excluded("a/b/c/d/e/f/g/h/i/j/k/l/m/n/" + name, pattern)
+    assert excluded(f"a/b/c/d/e/f/g/h/i/j/k/l/m/n/{name}/x", "**/*" * 12 + "x")
+    assert excluded(name + "b", "*a" * 40 + "b")
+
+
+@given(
+    st.lists(st.sampled_from(["*", "**", "**/", "/", "a", "b", "?", "[a-b]", "\\*"]), max_size=9),
+    st.text("ab/*\n", max_size=12),
+)
+def test_many_stars_mean_the_same_as_few(parts, path):
+    pieces = dockerignore._pieces("".join(parts))
+    expression = re.compile("".join(piece.expression for piece in pieces))
+    walked = dockerignore._Walk(pieces).fullmatch(path)
+    assert walked == bool(expression.fullmatch(path))
