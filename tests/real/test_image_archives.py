@@ -248,11 +248,16 @@ def test_hostile_archives(engine, case):
     assert words in refusal(engine, data)
 
 
-def test_a_manifest_of_100_mb(engine):
-    data = gzip.compress(archive((entry("manifest.json"), b" " * (100 << 20))), 1)
-    assert "manifest.json has 104857600 bytes, a document has 8388608 at most" in refusal(
-        engine, data
-    )
+@pytest.mark.parametrize(
+    ("megabytes", "words"),
+    [
+        (9, "manifest.json has 9437184 bytes, a document has 8388608 at most"),
+        (100, "what it says of its images has more than 67108864 bytes"),
+    ],
+)
+def test_a_manifest_of_many_megabytes(engine, megabytes, words):
+    data = gzip.compress(archive((entry("manifest.json"), b" " * (megabytes << 20))), 1)
+    assert words in refusal(engine, data)
 
 
 def test_a_damaged_blob_of_a_layout(engine, tmp_path):
