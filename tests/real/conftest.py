@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
 
 
 def our_processes(base):
-    """Supervisors and shims of engines below `base`, by pid."""
+    """Supervisors and shims of engines, and registries, below `base`, by pid."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -35,7 +35,8 @@ def our_processes(base):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if str(base) in words and ("mdocker" in words or "runtime.shim" in words):
+        ours = ("mdocker", "runtime.shim", "docker-registry")
+        if str(base) in words and any(word in words for word in ours):
             found[int(entry.name)] = words
     return found
 
@@ -120,24 +121,26 @@ def disk(tmp_path):
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry(tmp_path_factory):
     """Debian's docker-registry on loopback, open to all; tests use repositories of their own."""
     yield from _registry(tmp_path_factory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry_with_password(tmp_path_factory):
     """One that asks for a basic login."""
     yield from _registry(tmp_path_factory, login="basic")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry_with_tokens(tmp_path_factory):
     """One that asks for tokens of its token server."""
     yield from _registry(tmp_path_factory, login="token")
 
 
+# Each has a thread, which must be gone before the next file: some have a child made by clone3(2)
+# in this very process, and whatever another thread holds at that moment the child waits for.
 def _registry(tmp_path_factory, **how):
     process = RegistryProcess(tmp_path_factory.mktemp("registry"), **how).start()
     yield process
