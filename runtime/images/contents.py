@@ -50,12 +50,12 @@ class Contents:
         self.writing = threading.Lock()
         self.staging = root / "staging"
         self.blobs = Blobs(root / "blobs" / "sha256")
-        self.layers = Layers(root / "layers", self.staging, self.blobs)
         self._index = root / "repositories.json"
         # 0700: layers hold setuid programs that users of this machine must not reach.
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for directory in (self.blobs.directory, self.layers.directory, self.staging):
+        for directory in (self.blobs.directory, self.staging):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.layers = Layers(root / "layers", self.staging, self.blobs)
         self._jobs: set[Path] = set()
         self._held: Counter[str] = Counter()
         listed = catalogue.load(self._index)
