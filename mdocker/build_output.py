@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from mdocker.errors import FAILED, CliError
-from mdocker.messages import Json, json_line
+from mdocker.messages import Json, json_object
 from mdocker.output import is_terminal, wants_colour, warn
 from mdocker.transfer_lines import Layers, Plain
 
@@ -51,7 +51,7 @@ class BuildOutput:
             BuildFailed: It says so.
             EngineUnreachable: It is no JSON.
         """
-        news = json_line(line)
+        news = json_object(line)
         detail = news.get("errorDetail") or {}
         if message := detail.get("message") or news.get("error"):
             self._tell_kept()

@@ -7,7 +7,6 @@ its header `Mdocker-Resume`. An engine that names none can't be gone on with.
 
 from __future__ import annotations
 
-import json
 import select
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from mdocker import output
 from mdocker.connection import Connection, Stream, each_line
 from mdocker.errors import EngineCut, EngineRefused, EngineUnreachable
 from mdocker.frames import STDOUT, Demultiplexer
-from mdocker.messages import ASK, WENT_AWAY
+from mdocker.messages import ASK, WENT_AWAY, json_object
 from mdocker.output import complain
 from mdocker.place import UNKNOWN, Piece, Place
 from mdocker.times import to_rfc3339_local
@@ -221,13 +220,7 @@ class Answer:
                 body = b""
                 request = self._request.resuming(self._token)
                 self._stream = begin_again(self._engine, request, cut)
-        try:
-            answer = json.loads(body)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise EngineUnreachable(f"the engine's answer is no JSON: {body[:80]!r}")
-        return answer
+        return json_object(body)
 
     def close(self) -> None:
         """Hang up."""

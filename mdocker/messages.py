@@ -210,18 +210,31 @@ class Body:
         self.done = True
 
 
-def json_line(line: bytes) -> dict[str, Json]:
-    """Decode a line of an answer that tells of its progress.
+def json_object(text: bytes) -> dict[str, Json]:
+    """Decode an answer, or a line of one that tells of its progress.
 
     Raises:
         EngineUnreachable: It is no JSON object, so no engine of ours answered.
     """
     try:
-        news = json.loads(line)
+        found = json.loads(text)
     except ValueError:
-        news = None
-    if not isinstance(news, dict):
-        raise EngineUnreachable(f"the engine's answer is no JSON: {line[:80]!r}")
+        found = None
+    if not isinstance(found, dict):
+        raise EngineUnreachable(f"the engine's answer is no JSON: {text[:80]!r}")
+    return found
+
+
+def read_news(line: bytes) -> dict[str, Json]:
+    """Read a line of an answer that tells of its progress.
+
+    Raises:
+        EngineRefused: It tells that the work has failed.
+        EngineUnreachable: It is no JSON.
+    """
+    news = json_object(line)
+    if news.get("error"):
+        raise EngineRefused(500, str(news["error"]))
     return news
 
 

@@ -10,18 +10,14 @@ from mdocker import image_names
 from mdocker.client import Engine
 from mdocker.connection import each_line
 from mdocker.credentials import registry_auth
-from mdocker.errors import CliError, EngineCut
-from mdocker.messages import Json, Request, json_line
+from mdocker.errors import EngineCut
+from mdocker.messages import Request, read_news
 from mdocker.output import is_terminal
 from mdocker.paths import Query, quote
 from mdocker.transfer_lines import Layers, Plain
 
 MOST_DEATHS = 3
 """An engine that dies more often over the same request does so because of it."""
-
-
-class TransferFailed(CliError):
-    """The engine has begun, and could not come to the end; the text says why."""
 
 
 def pull(
@@ -78,7 +74,7 @@ def _transfer(engine: Engine, path: str, query: Query, image: str, out: TextIO |
 
     def take(line: bytes) -> bool:
         if line.strip():
-            news = _read(line)
+            news = read_news(line)
             if shown is not None:
                 shown.take(news)
         return True
@@ -99,10 +95,3 @@ def _transfer(engine: Engine, path: str, query: Query, image: str, out: TextIO |
     finally:
         if shown is not None:
             shown.close()
-
-
-def _read(line: bytes) -> Json:
-    news = json_line(line)
-    if news.get("error"):
-        raise TransferFailed(str(news["error"]))
-    return news

@@ -10,19 +10,19 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mdocker.client import Engine
 from mdocker.connection import Connection, each_line
-from mdocker.errors import FAILED, EngineCut, EngineRefused, UsageError
+from mdocker.errors import FAILED, EngineCut, UsageError
 from mdocker.messages import (
     WENT_AWAY,
     Body,
     Reply,
     ReplyReader,
     Request,
-    json_line,
     read_head,
+    read_news,
 )
 from mdocker.output import is_terminal, warn
 from mdocker.paths import repeated, target
@@ -251,19 +251,6 @@ def read_piece(file: BinaryIO, source: str) -> bytes:
         return file.read(_PIECE)
     except OSError as error:
         raise UsageError(f"unable to read {source}: {error.strerror}", FAILED) from error
-
-
-def read_news(line: bytes) -> dict[str, Any]:
-    """Read a line of an answer that tells of its progress.
-
-    Raises:
-        EngineRefused: It tells that the work has failed.
-        EngineUnreachable: It is no JSON.
-    """
-    news = json_line(line)
-    if news.get("error"):
-        raise EngineRefused(500, str(news["error"]))
-    return news
 
 
 def _result(body: bytes) -> str:

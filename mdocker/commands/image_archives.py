@@ -9,12 +9,12 @@ from typing import Annotated, Any
 from mdocker import saved_file
 from mdocker.client import Engine
 from mdocker.errors import FAILED, UsageError
-from mdocker.messages import Request
+from mdocker.messages import Request, read_news
 from mdocker.options import flag, injected
 from mdocker.output import is_terminal, say, warn
 from mdocker.paths import repeated, target
 from mdocker.transfer_lines import Layers
-from mdocker.upload import answer_lines, opened, progress, read_news, read_piece
+from mdocker.upload import answer_lines, opened, progress, read_piece
 
 
 def save(

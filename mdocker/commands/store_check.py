@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.connection import each_line
-from mdocker.errors import FAILED, EngineCut, EngineRefused, UsageError
+from mdocker.errors import FAILED, EngineCut, UsageError
+from mdocker.messages import read_news
 from mdocker.options import flag, injected
 from mdocker.output import is_terminal, say
 from mdocker.units import human_size
 from mdocker.upload import progress
-
-_NO_END = "the engine went away in the middle of the check: ask again"
 
 
 def check(
@@ -69,10 +68,9 @@ class _Telling:
 
         Raises:
             EngineRefused: The check failed.
+            EngineUnreachable: It is no JSON.
         """
-        news = json.loads(line)
-        if "error" in news:
-            raise EngineRefused(500, str(news["error"]))
+        news = read_news(line)
         if "Finding" in news:
             self.findings.append(news["Finding"])
             if self.at_once:

@@ -31,6 +31,9 @@ _VERSION = 2
 _OLDEST = 1
 _ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
+Names = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+"""Image id -> its tags and its digests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -54,8 +57,8 @@ class Catalogue:
     tagged: dict[str, int] = field(default_factory=dict)
     retired: dict[str, int] = field(default_factory=dict)
 
-    def names(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Image id -> its tags and its digests, both sorted; of those that have any."""
+    def names(self) -> Names:
+        """Of those that have any; sorted."""
         found: dict[str, tuple[list[str], list[str]]] = {}
         for kind, names in enumerate((self.tags, self.digests)):
             for name in sorted(names):
@@ -65,10 +68,6 @@ class Catalogue:
     def tags_of(self, image_id: str) -> tuple[str, ...]:
         """The names of an image, sorted."""
         return tuple(sorted(tag for tag, holder in self.tags.items() if holder == image_id))
-
-    def digests_of(self, image_id: str) -> tuple[str, ...]:
-        """What registries call an image, sorted."""
-        return tuple(sorted(name for name, holder in self.digests.items() if holder == image_id))
 
     def children_of(self, image_id: str) -> tuple[str, ...]:
         """The images that were made of containers of this one."""

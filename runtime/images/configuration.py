@@ -163,9 +163,6 @@ def decode(
     size: int,
     built_in: bool = False,
     parent: str = "",
-    digests: tuple[str, ...] = (),
-    manifest: str = "",
-    tagged_ns: int = 0,
 ) -> Image:
     """An image from its blob.
 
@@ -193,9 +190,6 @@ def decode(
         container=document.get("container") or "",
         container_image=container_config.get("Image") or "",
         container_command=_command(container_config.get("Cmd")),
-        digests=digests,
-        manifest=manifest,
-        tagged_ns=tagged_ns,
         variant=document.get("variant") or "",
     )
 

@@ -59,11 +59,12 @@ class Contents:
         self._jobs: set[Path] = set()
         self._held: Counter[str] = Counter()
         listed = catalogue.load(self._index)
+        names = listed.names()
         images: dict[str, Image] = {}
         broken: dict[str, str] = {}
         for image_id in listed.images:
             try:
-                images[image_id] = self.read(image_id, listed)
+                images[image_id] = _as_listed(self.read(image_id, listed), listed, names)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 broken[image_id] = f"{type(error).__name__}: {error}"
         retired: dict[str, Image] = {}
@@ -74,7 +75,7 @@ class Contents:
         self.known = Known(listed, images, broken, retired)
 
     def read(self, image_id: str, listed: catalogue.Catalogue) -> Image:
-        """An image from its blob and layers, checked against their digests and names.
+        """An image from its blob and layers, checked against their digests; without its names.
 
         Raises:
             OSError, ValueError, KeyError, TypeError, AttributeError: It is damaged.
@@ -86,12 +87,9 @@ class Contents:
         return configuration.decode(
             image_id,
             document,
-            listed.tags_of(image_id),
+            (),
             sum(sizes),
             parent=listed.parents.get(image_id, ""),
-            digests=listed.digests_of(image_id),
-            manifest=listed.manifests.get(image_id, ""),
-            tagged_ns=listed.tagged.get(image_id, 0),
         )
 
     def save(self, changed: catalogue.Catalogue, new: Image | None = None) -> None:
@@ -108,7 +106,7 @@ class Contents:
         self.known = Known(
             changed,
             {
-                image_id: _as_listed(image, changed, *names.get(image_id, ((), ())))
+                image_id: _as_listed(image, changed, names)
                 for image_id, image in images.items()
                 if image_id in changed.images
             },
@@ -224,10 +222,9 @@ class Contents:
         return {*listed.images, *listed.retired, *listed.manifests.values()} | archives
 
 
-def _as_listed(
-    image: Image, listed: catalogue.Catalogue, tags: tuple[str, ...], digests: tuple[str, ...]
-) -> Image:
+def _as_listed(image: Image, listed: catalogue.Catalogue, names: catalogue.Names) -> Image:
     """The image with what the list says of it."""
+    tags, digests = names.get(image.id, ((), ()))
     manifest, tagged_ns = listed.manifests.get(image.id, ""), listed.tagged.get(image.id, 0)
     known = (image.tags, image.digests, image.manifest, image.tagged_ns)
     if known == (tags, digests, manifest, tagged_ns):

@@ -100,7 +100,7 @@ def test_all_names_at_once():
     state = Catalogue().with_image(A, 1, "y:1", digests=[f"y@{B}"]).with_image(A, 1, "x:1")
     state = state.with_image(B, 2, digests=[f"z@{A}"])
     assert state.names() == {A: (("x:1", "y:1"), (f"y@{B}",)), B: ((), (f"z@{A}",))}
-    assert state.names()[A] == (state.tags_of(A), state.digests_of(A))
+    assert state.names()[A][0] == state.tags_of(A)
     assert Catalogue().with_image(A, 1).names() == {}
 
 
