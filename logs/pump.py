@@ -130,7 +130,7 @@ class Stage:
             self._marks.begin_unmarked(self._number)
             moved = self._take(source)
             self._unsettled = stream
-            data = os.read(self._in, moved) if moved else b""
+            data = _read(self._in, moved) if moved else b""
             self._unsettled = None
             log.read_bytes += moved
             return data
@@ -215,10 +215,7 @@ class Stage:
     def _copy(self, size: int) -> bytes:
         """Read what staging holds and leave it there."""
         self._tee(self._in, self._scratch_out, size, 0)
-        data = os.read(self._scratch_in, size)
-        if len(data) != size:
-            raise OSError(f"tee gave {len(data)} of {size} bytes")
-        return data
+        return _read(self._scratch_in, size)
 
     def _drain(self, size: int) -> None:
         while size > 0:
@@ -242,6 +239,29 @@ class Stage:
         answer = fcntl.ioctl(self._in, termios.FIONREAD, b"\0\0\0\0")
         (count,) = struct.unpack("i", answer)
         return int(count)
+
+
+def _read(pipe: int, size: int) -> bytes:
+    """Read what a pipe of ours holds.
+
+    A payload may have made its pipe one of packets (O_DIRECT, pipe(2)), and its writes stay packets
+    wherever they are moved to: each read gives no more than one of them.
+
+    Raises:
+        OSError: There is less than that.
+    """
+    data = os.read(pipe, size)
+    if len(data) == size:
+        return data
+    parts = [data]
+    left = size - len(data)
+    while left:
+        try:
+            parts.append(os.read(pipe, left))
+        except BlockingIOError:
+            raise OSError(f"tee gave {size - left} of {size} bytes") from None
+        left -= len(parts[-1])
+    return b"".join(parts)
 
 
 def _set_size(pipe: int, size: int) -> None:

@@ -145,6 +145,8 @@ def crashing(monkeypatch, step):
     real_write, real_splice = os.writev, os.splice
     if step == "copy":
         monkeypatch.setattr(Stage, "_copy", crash)
+    elif step == "copied":
+        monkeypatch.setattr(pump, "_read", crash)
     elif step == "write":
         monkeypatch.setattr(container_log.os, "writev", crash)
     elif step == "write torn":
@@ -167,7 +169,7 @@ def crashing(monkeypatch, step):
         monkeypatch.setattr(Stage, "_drain", half)
 
 
-STEPS = ["copy", "write", "write torn", "mark", "drain", "drain half"]
+STEPS = ["copy", "copied", "write", "write torn", "mark", "drain", "drain half"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -218,12 +220,34 @@ def test_exception_at_every_step_is_made_good_by_the_next_batch(
         crashing(patch, step)
         with pytest.raises(Crash):
             stage.pump(pipe[0], log.stream(Stream.STDOUT))
-    os.write(pipe[1], b"other\n")
-    stage.pump(pipe[0], other.stream(Stream.STDOUT))
+    for line in (b"other\n", b"and another\n"):
+        os.write(pipe[1], line)
+        stage.pump(pipe[0], other.stream(Stream.STDOUT))
     log.close()
     other.close()
     assert text(log) == b"one\ntwo\nthree"
+    assert text(other) == b"other\nand another\n"
+
+
+@pytest.mark.parametrize("name", ["json-file", "none"])
+def test_a_payload_that_makes_packets_of_its_output(stage, pipe, tmp_path, name):
+    """O_DIRECT of pipe(2), by fcntl(2): a read gives one packet, however much waits."""
+    (tmp_path / "other").mkdir()
+    log, other = open_log(name, tmp_path, ID), open_log("json-file", tmp_path / "other", OTHER)
+    fcntl.fcntl(pipe[1], fcntl.F_SETFL, os.O_WRONLY | os.O_DIRECT)
+    packets = [b"packet %d\n" % number for number in range(10)]
+    for packet in packets:
+        os.write(pipe[1], packet)
+    assert stage.pump(pipe[0], log.stream(Stream.STDOUT)) == b"".join(packets)
+    assert staged(stage) == 0
+    fcntl.fcntl(pipe[1], fcntl.F_SETFL, os.O_WRONLY)
+    os.write(pipe[1], b"other\n")
+    assert stage.pump(pipe[0], other.stream(Stream.STDOUT)) == b"other\n"
+    log.close()
+    other.close()
     assert text(other) == b"other\n"
+    if name != "none":
+        assert text(log) == b"".join(packets)
 
 
 def test_recover_without_the_container(marks, pipe, tmp_path, monkeypatch):
