@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test client-suites soak store-kills bench check format clean
+.PHONY: demo test client-suites soak store-kills fuzz bench check format clean
 
 # PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -33,6 +33,12 @@ store-kills: $(VENV)/.test
 client-suites: $(VENV)/.test
 	sh tests/install-tools
 	$(PY) -m tests.clients.suites $(SUITES)
+
+# As root: what strangers can say to the engine, made up. FUZZ='--minutes 60 --only specification'.
+FUZZ ?= --minutes 3
+fuzz: $(VENV)/.test
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[test,fuzz]'
+	$(PY) -m tests.fuzz $(FUZZ)
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .
