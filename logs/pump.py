@@ -224,6 +224,10 @@ class Stage:
     def _settle(self, stream: LogStream) -> None:
         """An exception (no memory, an interrupt) left a batch in staging: finish it now."""
         waiting = self._waiting()
+        # A copy that nobody has read would be taken for the next batch, whosever that is.
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._scratch_in, self._size):
+                continue
         log = stream.log
         slot = log.slot
         note = self._marks.note(self._number)
