@@ -35,6 +35,7 @@ _HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
 _LONGEST_WORDS = 4096
+_OOM_SCORE = b"/proc/self/oom_score_adj"
 
 
 class Host:
@@ -152,10 +153,7 @@ class Becoming:
         identity = users.resolve(wanted.user, *files, wanted.groups)
         wanted.env.setdefault(b"HOME", identity.home)
         self.step = "set its limits"
-        if host.oom_score_adj:
-            fd = door.open(b"/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-            door.write(fd, host.oom_score_adj)
-            door.close(fd)
+        self._set_oom_score()
         door.set_nofile(host.nofile)
         if self.wanted.terminal is None and self.ends.stdin < 0:
             door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
@@ -163,6 +161,8 @@ class Becoming:
             self._give_streams(identity.uid)
         self.step = "enter the working directory"
         entered = payload.try_enter(wanted.cwd)
+        self.step = "set its limits"
+        self._set_rlimits()
         self.step = "set its privileges"
         self._drop(identity)
         self.step = "enter the working directory"
@@ -186,6 +186,40 @@ class Becoming:
                 door.execve(path, wanted.args, wanted.env)
         except OSError as error:
             raise payload.explain(path, error) from None
+
+    def _set_oom_score(self) -> None:
+        """How readily the kernel kills it (proc_pid_oom_score_adj(5))."""
+        door = self.door
+        value = self.wanted.oom_score_adj or self.host.oom_score_adj
+        if not value:
+            return
+        fd = door.open(_OOM_SCORE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            door.write(fd, value)
+        except PermissionError as error:
+            own = door.read(fd, 64).strip().decode()
+            raise InitRefused(
+                f"can't set oom_score_adj to {value.decode()}: this machine's root lacks "
+                f"CAP_SYS_RESOURCE, and so can't go below its own, {own}",
+                error.errno or 0,
+                125,
+            ) from None
+        finally:
+            door.close(fd)
+
+    def _set_rlimits(self) -> None:
+        """What was asked for, while it is root and may raise what its parent has."""
+        for name, number, soft, hard in self.wanted.rlimits:
+            try:
+                self.door.set_limit(number, soft, hard)
+            except PermissionError as error:
+                raise InitRefused(
+                    f"can't set ulimit {name}={soft}:{hard}: operation not permitted: its hard "
+                    "limit is above what the engine itself has (/proc/PID/limits), which without "
+                    "CAP_SYS_RESOURCE, or beyond the kernel's own, nobody can raise",
+                    error.errno or 0,
+                    125,
+                ) from None
 
     def _give_streams(self, uid: int) -> None:
         """Let a user that isn't root open its own streams by their names, such as /dev/stdout."""

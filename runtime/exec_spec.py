@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from runtime.spec import DEFAULT_CAPABILITIES
+from runtime.spec import DEFAULT_CAPABILITIES, Rlimit, rlimit_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,8 @@ class ExecSpec:
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
         terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
             (0, 0) where they are not known yet; None for no terminal.
+        rlimits: What each of its processes may have: as a rule what the payload's may.
+        oom_score_adj: As in `runtime.spec.Spec`.
         silent: Which of its 1 (stdout) and 2 (stderr) are the container's /dev/null.
         lasting: It goes on when the supervisor that began it is gone.
         cgroup: The v2 directory that it is born into, below the container's.
@@ -44,6 +46,8 @@ class ExecSpec:
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
     terminal: tuple[int, int] | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    oom_score_adj: int | None = None
     silent: tuple[int, ...] = ()
     lasting: bool = False
     cgroup: str
@@ -54,4 +58,5 @@ class ExecSpec:
     def to_json(self) -> bytes:
         """The spec as compact JSON."""
         values = {name: getattr(self, name) for name in self.__slots__}
+        values["rlimits"] = rlimit_values(self.rlimits)
         return json.dumps(values, separators=(",", ":")).encode()

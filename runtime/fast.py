@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 
-from runtime import native, program, steps
+from runtime import native, oom_score, program, steps
 from runtime.errors import RuntimeRefused
 from runtime.layer_files import Unusual
 
@@ -47,7 +47,11 @@ class Packed:
 
 
 class FastStarts:
-    """What is needed for starts without Python in the child."""
+    """What is needed for starts without Python in the child.
+
+    Attributes:
+        score_is_changed: Our own oom_score_adj is to be put back, at leisure.
+    """
 
     def __init__(self, host: Host) -> None:
         self._code = native.Code()
@@ -55,6 +59,10 @@ class FastStarts:
         self._programs = program.Programs(host)
         self._tokens = 0
         self._most_descriptors = host.nofile[1]
+        # What a child sets there that shares our memory, it sets for us (__set_oom_adj in
+        # fs/proc/base.c): it is put back when there is none.
+        self._own_score = _read(oom_score.PATH.encode()) if host.oom_score_adj else b""
+        self.score_is_changed = False
 
     def pack_init(self, plan: Plan, ends: Ends) -> Packed | None:
         """Make a program that executes the plan; None if it needs the Python init.
@@ -98,11 +106,18 @@ class FastStarts:
         if len(texts.content) + len(packed) > slot.room:
             return None
         self._tokens += 1
+        self.score_is_changed = bool(self._own_score)
         return Packed(self._code, slot, slot.fill(self._tokens, texts.content, packed))
 
     def trim(self) -> None:
-        """Give back memory that a burst of starts has left."""
+        """Give back memory that a burst of starts has left, and be spared again (`oom_score`)."""
         self._slots.trim()
+        if self.score_is_changed and not self._slots.in_use:
+            self.score_is_changed = False
+            try:
+                oom_score.write(self._own_score)
+            except OSError:
+                return  # the capability was taken from us meanwhile
 
     def plan_of(self, token: int) -> Plan | None:
         """The plan of a child that has given up; None if it is gone and its slot used again."""

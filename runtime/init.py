@@ -97,6 +97,8 @@ class _Init(Becoming):
             self.step = "make its root read-only"
             bits = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
             door.mount(None, b"/", None, bits, None)
+        for file, value in plan.sysctls:
+            self._set_sysctl(file, value)
         self.step = "protect /proc and /sys"
         mounts.make_readonly(door, plan.readonly)
         mounts.mask(door, plan.masked)
@@ -133,6 +135,15 @@ class _Init(Becoming):
         door.mount(None, directory, None, bits, None)
         fd = door.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         door.dup2(fd, becoming.INIT_FD, False)
+        door.close(fd)
+
+    def _set_sysctl(self, file: bytes, value: bytes) -> None:
+        """Write to a file of its own namespaces, in which it is by now."""
+        door = self.door
+        name = os.fsdecode(file.removeprefix(b"/proc/sys/"))
+        self.step = f"set the sysctl {name}"
+        fd = door.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        door.write(fd, value)
         door.close(fd)
 
     def _share_shm(self, shm: int) -> None:

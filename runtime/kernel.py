@@ -297,6 +297,10 @@ class Kernel:
             hard = min(hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard), hard))
 
+    def set_limit(self, number: int, soft: int, hard: int) -> None:
+        """prlimit(2) of our own limit of a resource; -1 is none."""
+        resource.prlimit(0, number, (soft, hard))
+
     def tee(self, fd_in: int, fd_out: int, length: int, bits: int) -> int:
         """tee(2): duplicate up to `length` bytes from one pipe to another; returns how many."""
         while True:

@@ -190,6 +190,11 @@ class Slots:
         self._slots.append(slot)
         return slot
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a child shares our memory."""
+        return any(slot.busy for slot in self._slots)
+
     def trim(self) -> None:
         """Give back what a burst of starts has left idle."""
         idle = [slot for slot in self._slots if not slot.busy]

@@ -30,9 +30,18 @@ def spare_us(path: str = PATH) -> bytes:
     spared = before <= SPARED
     if not spared:
         try:
-            with open(path, "wb", 0) as file:
-                file.write(b"%d" % SPARED)
+            write(b"%d" % SPARED, path)
             spared = True
         except OSError:
             spared = False  # we lack the capability
     return b"%d" % max(before, 0) if spared or before < 0 else b""
+
+
+def write(value: bytes, path: str = PATH) -> None:
+    """Set our own value.
+
+    Raises:
+        OSError: We lack the capability to go that low.
+    """
+    with open(path, "wb", 0) as file:
+        file.write(value)

@@ -33,6 +33,8 @@ class PayloadPlan:
         init: What is executed in place of the first of `args`; b"" for that itself.
         terminal: Lines and columns of a terminal of its own, (0, 0) where they are not known yet;
             None for no terminal.
+        rlimits: Docker's name, the kernel's number, soft and hard limit, of each that is set.
+        oom_score_adj: What to write there; b"" for what every container gets.
     """
 
     __slots__ = (
@@ -45,6 +47,8 @@ class PayloadPlan:
         "keep",
         "memory_limited",
         "no_new_privileges",
+        "oom_score_adj",
+        "rlimits",
         "terminal",
         "unified",
         "user",
@@ -62,6 +66,8 @@ class PayloadPlan:
     memory_limited: bool
     init: bytes
     terminal: tuple[int, int] | None
+    rlimits: list[tuple[str, int, int, int]]
+    oom_score_adj: bytes
 
     def take(self, spec: dict[str, Any], hostname: bytes) -> None:
         """What a spec says of the payload itself.
@@ -80,6 +86,12 @@ class PayloadPlan:
         self.keep = capabilities.mask(spec["capabilities"])
         self.no_new_privileges = spec["no_new_privileges"]
         self.init = b""
+        self.rlimits = [
+            (str(name), int(resource), int(soft), int(hard))
+            for name, resource, soft, hard in spec["rlimits"]
+        ]
+        score = spec["oom_score_adj"]
+        self.oom_score_adj = b"" if score is None else b"%d" % score
         self.terminal = None
         if spec["terminal"] is not None:
             height, width = spec["terminal"]
@@ -111,6 +123,7 @@ class Plan(PayloadPlan):
         shm: It has a /dev/shm of one kind or another.
         early: Mounts below `merged`, made before it is the root.
         cgroup_directories: Made before `cgroup_mounts`.
+        sysctls: Paths inside the container, and what to write there.
     """
 
     __slots__ = (
@@ -136,6 +149,7 @@ class Plan(PayloadPlan):
         "readonly_root",
         "shm",
         "shm_size",
+        "sysctls",
         "upper",
         "volatile",
         "work",
@@ -161,6 +175,7 @@ class Plan(PayloadPlan):
     masked: list[bytes]
     readonly: list[bytes]
     shm_size: int
+    sysctls: list[tuple[bytes, bytes]]
     dev: bytes
     early: list[Mount]
     devices: list[Mount]
@@ -211,6 +226,9 @@ def compile_plan(data: bytes) -> Plan:
     plan.joins = [path + b"/cgroup.procs" for path in directories]
     plan.dev = plan.merged + b"/dev"
     plan.shm_size = spec["shm_size"]
+    plan.sysctls = [
+        (b"/proc/sys/" + as_bytes(file), as_bytes(value)) for file, value in spec["sysctls"]
+    ]
     plan.early = mounts.early_mounts(plan.merged, plan.shm_size)
     if ipc != "private":
         plan.early = [one for one in plan.early if one[1] != plan.dev + b"/shm"]

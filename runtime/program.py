@@ -51,6 +51,7 @@ _MOST_BINDS = 100
 """Beside an init: each has a descriptor below it."""
 
 _LAST = 2**32 - 1
+_UNLIMITED = 2**64 - 1
 _HERE = flags.AT_FDCWD & 2**64 - 1
 _KEPT = 8
 _KEPT_TARGETS = 64
@@ -124,6 +125,7 @@ class Programs:
             self._attach_binds(binds, texts),
             self._close_from(_FIRST, plan),
             self._readonly_root if plan.readonly_root else b"",
+            self._sysctls(plan, texts),
             self._protect(plan, texts),
             self._become(plan, identity, ends, texts),
         ]
@@ -399,6 +401,14 @@ class Programs:
             parts.append(step(_CLOSE, fd + 1))
         return b"".join(parts)
 
+    def _sysctls(self, plan: Plan, texts: Texts) -> bytes:
+        return b"".join(
+            step(_OPEN, texts.put(file), os.O_WRONLY | os.O_CLOEXEC)
+            + step(_WRITE, _FIRST, texts.put(value), len(value))
+            + step(_CLOSE, _FIRST)
+            for file, value in plan.sysctls
+        )
+
     def _protect(self, plan: Plan, texts: Texts) -> bytes:
         key = (*plan.readonly, b"", *plan.masked)
         packed = self._protections.get(key)
@@ -441,6 +451,7 @@ class Programs:
             + (b"" if ends.stdin >= 0 else self._no_input)
             + (self._give_streams(identity.uid, ends, silent) if identity.uid else b"")
             + self._enter(plan.cwd, texts)
+            + self._rlimits(plan, texts)
             + self._privileges(plan, identity, texts)
             + self._signals
             + self._close
@@ -454,6 +465,14 @@ class Programs:
             for number, end in streams
             # What is silent is the machine's own /dev/null by then.
             if end >= 0 and number not in silent and stat.S_ISFIFO(os.fstat(end).st_mode)
+        )
+
+    def _rlimits(self, plan: PayloadPlan, texts: Texts) -> bytes:
+        if plan.oom_score_adj:
+            raise Unusual  # whoever shares our memory sets it for us, too (fs/proc/base.c)
+        return b"".join(
+            step(_PRLIMIT64, 0, number, texts.put(_limit(soft) + _limit(hard)), 0)
+            for _, number, soft, hard in plan.rlimits
         )
 
     def _enter(self, cwd: bytes, texts: Texts) -> bytes:
@@ -509,6 +528,10 @@ class Programs:
         ]
         tries = [step(_EXECVE, path, argv, envp, passing=passing) for path in candidates[:-1]]
         return b"".join(tries) + step(_EXECVE, candidates[-1], argv, envp)
+
+
+def _limit(number: int) -> bytes:
+    return struct.pack("=Q", number & _UNLIMITED)
 
 
 def _resolved(plan: PayloadPlan, layers: Sequence[bytes]) -> Identity:

@@ -121,6 +121,8 @@ class Shim:
                     self._handle(fd, bits)
                 except Exception as error:  # noqa: BLE001 - the parent of all containers lives on
                     self._survive(fd, error)
+            if events and self._fast is not None and self._fast.score_is_changed:
+                self._untidy = True
 
     def _survive(self, fd: int, error: Exception) -> None:
         """A fault of ours: say so, and be rid of what would bring it back at once."""

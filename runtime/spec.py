@@ -123,6 +123,23 @@ class CgroupPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Rlimit:
+    """A limit of each process's own (getrlimit(2)); a number is -1 for none.
+
+    Attributes:
+        name: As Docker has it, such as "nofile": for the texts.
+        resource: The kernel's number of it.
+        soft: What holds; the process may raise it up to `hard`.
+        hard: The most that it may have.
+    """
+
+    name: str
+    resource: int
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
 class Donor:
     """A container that runs, whose namespace another one enters.
 
@@ -176,6 +193,11 @@ class Spec:
         masked_paths: Hidden if they exist: files by /dev/null, directories by an empty one.
         readonly_paths: Made read-only if they exist.
         shm_size: Bytes of /dev/shm.
+        rlimits: What each of its processes may have, beside the shim's own limits.
+        oom_score_adj: How readily the kernel kills it when memory is short, -1000 to 1000; None for
+            what an ordinary process of the machine has.
+        sysctls: Files of its own namespaces, as they are called below /proc/sys, and what each is
+            to hold.
         cgroup: Where the init is born.
         volatile: Don't write the upper layer back to the disk when the container ends or calls
             fsync: right for a container that is removed when it ends.
@@ -206,6 +228,9 @@ class Spec:
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
     shm_size: int = 64 * 1024 * 1024
+    rlimits: tuple[Rlimit, ...] = ()
+    oom_score_adj: int | None = None
+    sysctls: tuple[tuple[str, str], ...] = ()
     cgroup: CgroupPlan
     volatile: bool = False
 
@@ -216,6 +241,7 @@ class Spec:
         values["binds"] = [
             {name: getattr(bind, name) for name in bind.__slots__} for bind in self.binds
         ]
+        values["rlimits"] = rlimit_values(self.rlimits)
         values["cgroup"] = {name: getattr(self.cgroup, name) for name in self.cgroup.__slots__}
         for name in _DONATED:
             if isinstance(donor := values[name], Donor):
@@ -242,6 +268,8 @@ class Spec:
             Bind(**one) if "source" in one else Tmpfs(**one | {"options": tuple(one["options"])})
             for one in values["binds"]
         )
+        values["rlimits"] = tuple(Rlimit(*one) for one in values["rlimits"])
+        values["sysctls"] = tuple((file, value) for file, value in values["sysctls"])
         for name in _DONATED:
             if isinstance(values[name], dict):
                 values[name] = Donor(**values[name])
@@ -250,3 +278,8 @@ class Spec:
             cgroup["unified"], tuple(cgroup["joins"]), cgroup["memory_limited"]
         )
         return cls(**values)
+
+
+def rlimit_values(rlimits: tuple[Rlimit, ...]) -> list[tuple[str, int, int, int]]:
+    """What stands for them in the JSON of a spec."""
+    return [(one.name, one.resource, one.soft, one.hard) for one in rlimits]

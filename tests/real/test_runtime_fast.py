@@ -66,6 +66,10 @@ def test_every_step_fails_once(lower, tmp_path, init):
     # What is not reached: making targets that are there by then, second tries of a look-up.
     assert 120 < result["faults"] < result["steps"] < result["faults"] + 60
     assert result["last"] == "runs"
+    # What a child sets that shares the shim's memory is the shim's too, until it is at leisure.
+    before, meanwhile, after = result["scores"]
+    assert meanwhile == 1000
+    assert after == before
     assert (result["left_open"], result["mounts"], result["populated"]) == ([], [], False)
 
 

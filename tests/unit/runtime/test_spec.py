@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtime import flags
 from runtime.plan import compile_plan
-from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Bind, CgroupPlan, Spec, Tmpfs
+from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Bind, CgroupPlan, Rlimit, Spec, Tmpfs
 
 SPEC = Spec(
     id="c1",
@@ -38,6 +38,9 @@ SPEC = Spec(
     masked_paths=("/m",),
     readonly_paths=("/r",),
     shm_size=12345,
+    rlimits=(Rlimit("nofile", 7, 10, 20), Rlimit("core", 4, -1, -1)),
+    oom_score_adj=-5,
+    sysctls=(("net/ipv4/ip_forward", "1"), ("kernel/sem", "1 2 3 4")),
     cgroup=CgroupPlan("/cg/c1", ("/v1/memory/engine/c1",)),
     volatile=True,
 )
@@ -76,6 +79,12 @@ def test_every_field_reaches_the_plan():
     assert (second.directory, second.propagation, second.recursive) == (True, "slave", False)
     assert (second.subpath, second.fill, volume.fill) == (b"s", False, True)
     assert (tmpfs.target, tmpfs.options, tmpfs.attributes) == (b"/t", [b"size=1m"], 2)
+    assert plan.rlimits == [("nofile", 7, 10, 20), ("core", 4, -1, -1)]
+    assert plan.oom_score_adj == b"-5"
+    assert plan.sysctls == [
+        (b"/proc/sys/net/ipv4/ip_forward", b"1"),
+        (b"/proc/sys/kernel/sem", b"1 2 3 4"),
+    ]
     assert plan.readonly_root
     assert (plan.keep, plan.no_new_privileges) == (1 | 1 << 40, True)
     assert (plan.masked, plan.readonly) == ([b"/m"], [b"/r"])
