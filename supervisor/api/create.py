@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,14 +26,6 @@ from supervisor.shared_namespaces import donor_id
 NO_NETWORKS = (
     "networks are not supported yet: this container has only a loopback interface (--network none)"
 )
-
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-
-def architecture() -> str:
-    """Return this machine's architecture in Go's spelling, as images and clients write it."""
-    machine = platform.machine()
-    return _MACHINES.get(machine, machine)
 
 
 def read(body: Mapping[str, Any]) -> wire.Asked:

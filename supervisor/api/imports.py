@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from runtime.images.changes import apply_changes
+from runtime.images.configuration import architecture
 from supervisor import signals
 from supervisor.api import pulls
-from supervisor.api.create import architecture
 from supervisor.api.messages import Request
 from supervisor.api.progress_stream import streamed
 from supervisor.downloads import downloading

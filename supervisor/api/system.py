@@ -12,8 +12,8 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from runtime.images.configuration import architecture
 from supervisor import init_program
-from supervisor.api.create import architecture
 from supervisor.api.durations import rfc3339_nano
 from supervisor.api.limits import cpus, pure_v2
 from supervisor.api.messages import Reply, Request

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from typing import Any, NamedTuple
 
 import msgspec
 
+from runtime.images.blobs import digest_of
 from supervisor.registries.errors import UnsupportedManifest
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -141,11 +141,6 @@ def make(data: bytes, content_type: str, name: str) -> Manifest:
     if ("layers" if media_type in LISTS else "manifests") in document:
         raise UnsupportedManifest(f"the manifest of {name} is of one image and of several")
     return Manifest(media_type, digest_of(data), data)
-
-
-def digest_of(data: bytes) -> str:
-    """Return the digest of something that is in memory whole."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def parse_image(manifest: Manifest) -> ImageManifest:

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from runtime.images import references
+from runtime.images.blobs import digest_of
 from runtime.images.errors import InvalidReference
 from runtime.images.references import Reference
 from supervisor.registries import manifests
@@ -27,7 +28,7 @@ from supervisor.registries.errors import (
 )
 from supervisor.registries.exchange import Exchange, Question
 from supervisor.registries.links import following
-from supervisor.registries.manifests import Manifest, digest_of
+from supervisor.registries.manifests import Manifest
 from supervisor.registries.refusals import Subject, refusal
 from supervisor.registries.uploads import Uploads
 

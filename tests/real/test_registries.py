@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from runtime.images import references
+from runtime.images.blobs import digest_of
 from supervisor.registries import manifests
 from supervisor.registries.credentials import Credentials
 from supervisor.registries.errors import (
@@ -52,7 +53,7 @@ def config_and_manifest():
         "mediaType": manifests.OCI_MANIFEST,
         "config": {
             "mediaType": manifests.OCI_CONFIG,
-            "digest": manifests.digest_of(config),
+            "digest": digest_of(config),
             "size": len(config),
         },
         "layers": [{"mediaType": manifests.OCI_LAYER, "digest": DIGEST, "size": len(DATA)}],
@@ -77,7 +78,7 @@ async def test_what_is_pushed_is_there_for_skopeo_and_for_us(login, request):
         assert await nest.upload_blob(pieces(), len(DATA), DIGEST) == (DIGEST, len(DATA))
         assert await nest.has_blob(DIGEST)
         assert await nest.upload_blob(once(config), None, None) == (
-            manifests.digest_of(config),
+            digest_of(config),
             len(config),
         )
         for tag in ("1", "2", "3"):
