@@ -48,6 +48,25 @@ class ContainerOptions:
         tuple[str, ...],
         flag("--group-add", help="A group more for its processes (name or gid, the container's)"),
     ] = ()
+    cap_add: Annotated[
+        tuple[str, ...],
+        flag("--cap-add", help="A capability more, such as NET_ADMIN, or ALL that there are"),
+    ] = ()
+    cap_drop: Annotated[
+        tuple[str, ...],
+        flag(
+            "--cap-drop",
+            help="A capability less, such as CHOWN; ALL: none but those of --cap-add",
+        ),
+    ] = ()
+    privileged: Annotated[
+        bool,
+        flag(
+            "--privileged",
+            help="All capabilities and devices, /sys and /proc open, no seccomp: its root is "
+            "this machine's",
+        ),
+    ] = False
     label: Annotated[tuple[str, ...], flag("--label", "-l", help="Set a label, KEY=VALUE")] = ()
     label_file: Annotated[
         tuple[str, ...], flag("--label-file", help="Read labels from a file")
@@ -230,7 +249,12 @@ class ContainerOptions:
         ),
     ] = ()
     security_opt: Annotated[
-        tuple[str, ...], flag("--security-opt", help="Such as no-new-privileges")
+        tuple[str, ...],
+        flag(
+            "--security-opt",
+            help="no-new-privileges (no program gains rights by being executed), or "
+            "systempaths=unconfined (nothing of /proc and /sys is hidden or read-only)",
+        ),
     ] = ()
     shm_size: Annotated[str, flag("--shm-size", help="Size of /dev/shm (64m)")] = ""
     cidfile: Annotated[str, flag("--cidfile", help="Write the container's id to a file")] = ""

@@ -12,6 +12,7 @@ from mdocker.environment import entries
 from mdocker.errors import UsageError
 from mdocker.health_request import health_check
 from mdocker.mount_options import mount_request
+from mdocker.privilege_request import privileges, security_words
 from mdocker.restart_option import restart_policy
 from mdocker.stream_options import Attached, StreamOptions, stream_config, terminal_size
 from mdocker.units import parse_cpus, parse_size
@@ -107,8 +108,9 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         host["MemorySwappiness"] = options.memory_swappiness
     if options.group_add:
         host["GroupAdd"] = list(options.group_add)
-    if options.security_opt:
-        host["SecurityOpt"] = list(options.security_opt)
+    host |= privileges(options)
+    if words := security_words(options):
+        host["SecurityOpt"] = words
     if options.log_driver or options.log_opt:
         host["LogConfig"] = {
             "Type": options.log_driver,

@@ -119,13 +119,14 @@ def _drop_mark(door: Kernel, mark: bytes) -> None:
         return  # the first mount
 
 
-def early_mounts(merged: bytes, shm_size: int) -> list[Mount]:
+def early_mounts(merged: bytes, shm_size: int, writable_system: bool = False) -> list[Mount]:
     """What is mounted in the new root before it becomes the root, in order, after the overlay."""
+    sys_bits = SAFE if writable_system else SAFE | flags.MS_RDONLY
     dev = merged + b"/dev"
     pts = b"newinstance,ptmxmode=0666,mode=0620,gid=5"
     return [
         (b"proc", merged + b"/proc", b"proc", SAFE, None),
-        (b"sysfs", merged + b"/sys", b"sysfs", SAFE | flags.MS_RDONLY, None),
+        (b"sysfs", merged + b"/sys", b"sysfs", sys_bits, None),
         (b"tmpfs", dev, b"tmpfs", flags.MS_NOSUID | flags.MS_NODEV, b"mode=755,size=65536k"),
         (b"devpts", dev + b"/pts", b"devpts", flags.MS_NOSUID | flags.MS_NOEXEC, pts),
         (b"shm", dev + b"/shm", b"tmpfs", SAFE, b"mode=1777,size=%d" % shm_size),
@@ -144,24 +145,28 @@ def device_mounts(merged: bytes) -> list[Mount]:
     return mounts
 
 
-def cgroup_mounts(merged: bytes, joins: Sequence[bytes]) -> tuple[list[bytes], list[Mount]]:
-    """Directories to make and mounts for /sys/fs/cgroup: read-only, and only what is its own.
+def cgroup_mounts(
+    merged: bytes, joins: Sequence[bytes], writable: bool = False
+) -> tuple[list[bytes], list[Mount]]:
+    """Directories to make and mounts for /sys/fs/cgroup: only what is its own, and read-only if it
+    is not to be `writable`.
 
     Without v1 directories that is the v2 tree as the cgroup namespace shows it. With them it looks
     like a hybrid machine: a tmpfs with `unified` and a directory for each limited v1 tree.
     """
     top = merged + b"/sys/fs/cgroup"
-    readonly = SAFE | flags.MS_RDONLY
+    bits = SAFE if writable else SAFE | flags.MS_RDONLY
     if not joins:
-        return [], [(b"cgroup2", top, b"cgroup2", readonly, None)]
+        return [], [(b"cgroup2", top, b"cgroup2", bits, None)]
     made = [top + b"/unified"]
-    mounts: list[Mount] = [(b"cgroup2", made[0], b"cgroup2", readonly, None)]
+    mounts: list[Mount] = [(b"cgroup2", made[0], b"cgroup2", bits, None)]
+    again = flags.MS_REMOUNT | flags.MS_BIND | bits
     for directory in joins:
         # <mount point of the tree>/<parent>/<id>
         target = top + b"/" + directory.split(b"/")[-3]
         made.append(target)
         mounts.append((directory, target, None, flags.MS_BIND, None))
-        mounts.append((None, target, None, _REMOUNT_READONLY | SAFE, None))
+        mounts.append((None, target, None, again, None))
     mounts.append((None, top, None, _REMOUNT_READONLY | SAFE, None))
     return made, mounts
 

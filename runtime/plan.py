@@ -123,6 +123,7 @@ class Plan(PayloadPlan):
         shm: It has a /dev/shm of one kind or another.
         early: Mounts below `merged`, made before it is the root.
         cgroup_directories: Made before `cgroup_mounts`.
+        writable_system: /sys and its cgroups can be written.
         sysctls: Paths inside the container, and what to write there.
     """
 
@@ -153,6 +154,7 @@ class Plan(PayloadPlan):
         "upper",
         "volatile",
         "work",
+        "writable_system",
     )
 
     id: str
@@ -174,6 +176,7 @@ class Plan(PayloadPlan):
     shm: bool
     masked: list[bytes]
     readonly: list[bytes]
+    writable_system: bool
     shm_size: int
     sysctls: list[tuple[bytes, bytes]]
     dev: bytes
@@ -229,11 +232,14 @@ def compile_plan(data: bytes) -> Plan:
     plan.sysctls = [
         (b"/proc/sys/" + as_bytes(file), as_bytes(value)) for file, value in spec["sysctls"]
     ]
-    plan.early = mounts.early_mounts(plan.merged, plan.shm_size)
+    plan.writable_system = spec["writable_system"]
+    plan.early = mounts.early_mounts(plan.merged, plan.shm_size, plan.writable_system)
     if ipc != "private":
         plan.early = [one for one in plan.early if one[1] != plan.dev + b"/shm"]
     plan.devices = mounts.device_mounts(plan.merged)
-    plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(plan.merged, directories)
+    plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(
+        plan.merged, directories, plan.writable_system
+    )
     return plan
 
 

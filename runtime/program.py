@@ -109,7 +109,7 @@ class Programs:
         # Those inside can signal who is born into their pid namespace: see `FastStarts.pack_exec`.
         if plan.pid_of is not None or plan.ipc_of is not None or not plan.shm:
             raise Unusual
-        if plan.init and len(plan.binds) > _MOST_BINDS:
+        if plan.writable_system or (plan.init and len(plan.binds) > _MOST_BINDS):
             raise Unusual
         identity = self._identity(plan)
         binds = _ordinary(plan.binds)

@@ -192,6 +192,7 @@ class Spec:
             (0, 0) where they are not known yet; None for no terminal.
         masked_paths: Hidden if they exist: files by /dev/null, directories by an empty one.
         readonly_paths: Made read-only if they exist.
+        writable_system: /sys and its cgroups can be written, as far as its capabilities go.
         shm_size: Bytes of /dev/shm.
         rlimits: What each of its processes may have, beside the shim's own limits.
         oom_score_adj: How readily the kernel kills it when memory is short, -1000 to 1000; None for
@@ -227,6 +228,7 @@ class Spec:
     terminal: tuple[int, int] | None = None
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
+    writable_system: bool = False
     shm_size: int = 64 * 1024 * 1024
     rlimits: tuple[Rlimit, ...] = ()
     oom_score_adj: int | None = None

@@ -1,8 +1,10 @@
 """Who the payload runs as: Docker's `user[:group]` against a container's passwd and group. Pure.
 
-The rules are those of the Docker engine: a name wins over a number, an unknown number is taken as
-it is (group 0, home "/"), an unknown name is refused; supplementary groups come from the group file
-unless a group was named; the primary group is always among them, and so are those that were added.
+The rules are those of the Docker engine: digits are always a number and never a name (an image
+could call its root 1000), an unknown number is taken as it is (group 0, home "/"), an unknown name
+is refused; supplementary groups come from the group file unless a group was named; the primary
+group is always among them, and so are those that were added. Where Docker's arithmetic overflows,
+or takes a number for a group's name, we don't.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _HIGHEST_ID = 2**31 - 1
+_MOST_DIGITS = 10
 
 
 class Identity:
@@ -46,13 +49,16 @@ def resolve(user: bytes, passwd: bytes, group: bytes, added: Sequence[bytes] = (
         separator = b""
     name, uid, gid, home = b"", 0, 0, b"/"
     wanted = wanted or b"0"
-    number = int(wanted) if wanted.isdigit() else -1
+    number = _number(wanted)
     for line in passwd.split(b"\n"):
         fields = line.split(b":")
-        if len(fields) < 4 or not fields[2].isdigit() or not fields[3].isdigit():
+        if len(fields) < 4:
             continue
-        if fields[0] == wanted or int(fields[2]) == number:
-            name, uid, gid = fields[0], int(fields[2]), int(fields[3])
+        found, its_group = _number(fields[2]), _number(fields[3])
+        if found < 0 or its_group < 0:
+            continue
+        if found == number if number >= 0 else fields[0] == wanted:
+            name, uid, gid = fields[0], found, its_group
             home = (fields[5] if len(fields) > 5 else b"") or b"/"
             break
     else:
@@ -71,24 +77,36 @@ def resolve(user: bytes, passwd: bytes, group: bytes, added: Sequence[bytes] = (
 
 
 def _resolve_group(wanted: bytes, group: bytes) -> int:
-    if wanted.isdigit():
-        number = int(wanted)
-        if number > _HIGHEST_ID:
-            raise UserUnknown("group", _text(wanted), f"ids go from 0 to {_HIGHEST_ID}")
-        return number
-    for line in group.split(b"\n"):
-        fields = line.split(b":")
-        if len(fields) >= 3 and fields[0] == wanted and fields[2].isdigit():
-            return int(fields[2])
-    raise UserUnknown("group", _text(wanted), "no matching entries in group file")
+    number = _number(wanted)
+    if number < 0:
+        for line in group.split(b"\n"):
+            fields = line.split(b":")
+            if len(fields) >= 3 and fields[0] == wanted and (number := _number(fields[2])) >= 0:
+                break
+        else:
+            raise UserUnknown("group", _text(wanted), "no matching entries in group file")
+    if number > _HIGHEST_ID:
+        raise UserUnknown("group", _text(wanted), f"ids go from 0 to {_HIGHEST_ID}")
+    return number
+
+
+def _number(text: bytes) -> int:
+    """An id, at most one beyond what can be one; -1 for what is no number.
+
+    A file of an image's may hold any number of digits, and Python refuses to read more than 4300.
+    """
+    if not text.isdigit():
+        return -1
+    digits = text.lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= _MOST_DIGITS else _HIGHEST_ID + 1
 
 
 def _group_lines(group: bytes) -> list[tuple[int, list[bytes]]]:
     lines = [line.split(b":") for line in group.split(b"\n")]
     return [
-        (int(fields[2]), fields[3].split(b","))
+        (number, fields[3].split(b","))
         for fields in lines
-        if len(fields) >= 4 and fields[2].isdigit() and int(fields[2]) <= _HIGHEST_ID
+        if len(fields) >= 4 and 0 <= (number := _number(fields[2])) <= _HIGHEST_ID
     ]
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.mount_points import Mounts
 from supervisor.phases import Timeline
+from supervisor.privileges import Privileges
 from supervisor.resolving import Resolving
 from supervisor.states import State
 
@@ -132,6 +133,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         exposed_ports: `80/tcp`; nothing but told until there are networks.
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
+        privileges: Capabilities, --privileged, masked and read-only paths.
         security_options: Docker's words, such as "no-new-privileges".
         cid_file: Where the client has written the id, in its own words: shown, and nothing else.
         tty: stdin, stdout and stderr are a terminal of its own.
@@ -169,6 +171,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     cid_file: str = ""
     restart: RestartPolicy = RestartPolicy()
     health: HealthCheck | None = None
+    privileges: Privileges = Privileges()
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     mounts: Mounts = Mounts()

@@ -21,14 +21,15 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
-from runtime import capabilities, kernel
+from runtime import kernel
 from runtime.exec_spec import ExecSpec
-from runtime.spec import DEFAULT_CAPABILITIES, CgroupPlan
+from runtime.spec import CgroupPlan
 from supervisor import network_files
 from supervisor.container import Container
 from supervisor.errors import NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
+from supervisor.privileges import CapabilityRefused, at_hand
 from supervisor.process_streams import console, input_pipe, output_pipe
 from supervisor.shared_namespaces import shares_pids
 from supervisor.stdin import Stdin, receive_terminal
@@ -243,11 +244,12 @@ async def entered(
             outlives SIGKILL.
     """
     place = f"{container.id}/{name}"
+    granted = _capabilities(container, command)
     plan = engine.cgroups.below(container.id, name)
     with ExitStack() as ours:
         with ExitStack() as theirs:
             streams, written, read = _streams(command, ours, theirs)
-            spec = _spec(engine, container, plan, command)
+            spec = _spec(engine, container, plan, command, granted)
             memory = kernel.memfd_sealed("mdocker-exec", spec.to_json())
             theirs.callback(os.close, memory)
             try:
@@ -298,7 +300,13 @@ def _streams(
     return streams, (report_w, output_w, errors_w), (stdin_r,)
 
 
-def _spec(engine: Engine, container: Container, plan: CgroupPlan, command: Command) -> ExecSpec:
+def _spec(
+    engine: Engine,
+    container: Container,
+    plan: CgroupPlan,
+    command: Command,
+    granted: tuple[str, ...],
+) -> ExecSpec:
     config = container.config
     limits = config.resources
     term = ("TERM=xterm",) if command.terminal is not None else ()
@@ -317,7 +325,7 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan, command: Comma
         cwd=command.cwd or config.working_dir or "/",
         user=command.user or config.user,
         groups=config.groups,
-        capabilities=capabilities.NAMES if command.privileged else DEFAULT_CAPABILITIES,
+        capabilities=granted,
         no_new_privileges=config.no_new_privileges,
         terminal=command.terminal,
         silent=tuple(silent),
@@ -328,6 +336,17 @@ def _spec(engine: Engine, container: Container, plan: CgroupPlan, command: Comma
         # Who may trace anybody must not share the shim's memory on its way.
         layers=() if command.privileged else _layers(engine, container),
     )
+
+
+def _capabilities(container: Container, command: Command) -> tuple[str, ...]:
+    """The payload's, or all that there are; what its container is privileged to, it is, too."""
+    privileges = container.config.privileges
+    if command.privileged:
+        privileges = msgspec.structs.replace(privileges, privileged=True)
+    try:
+        return privileges.capabilities(at_hand())
+    except CapabilityRefused as error:
+        raise ExecRefused(errno.EPERM, str(error)) from error
 
 
 def _layers(engine: Engine, container: Container) -> tuple[str, ...]:

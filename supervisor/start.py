@@ -38,6 +38,7 @@ from supervisor.container import Container, Resources
 from supervisor.errors import EngineFault, StartFailed, Unsupported
 from supervisor.lifecycle import Ahead, attributes
 from supervisor.phases import Laps, Timeline, closed
+from supervisor.privileges import CapabilityRefused, at_hand
 from supervisor.process_streams import console, input_pipe, output_pipe
 from supervisor.ready_logs import make_ready
 from supervisor.run import live
@@ -143,7 +144,7 @@ async def _attempt(
             # If one whose namespace it was to join has ended meanwhile, that is the reason.
             shared_namespaces.resolve(engine, container)
             raise
-        except RuntimeRefused as error:
+        except (RuntimeRefused, CapabilityRefused) as error:
             raise EngineFault(f"cannot start container {container.name}: {error}") from error
         except OSError as error:
             shared_namespaces.resolve(engine, container)
@@ -396,6 +397,7 @@ def _spec(
     directory = engine.directory(container)
     layers = engine.layers(container)
     hostname = shared.hostname or network_files.own_hostname(container)
+    privileges = config.privileges
     return Spec(
         id=container.id,
         args=(init_program.NAME, "--", *config.args) if init else config.args,
@@ -420,6 +422,10 @@ def _spec(
         ipc=shared.ipc,
         uts=shared.uts,
         init=init,
+        capabilities=privileges.capabilities(at_hand()),
+        masked_paths=privileges.masked,
+        readonly_paths=privileges.readonly,
+        writable_system=privileges.privileged,
         no_new_privileges=config.no_new_privileges,
         shm_size=config.shm_size,
         terminal=config.console_size if config.tty else None,

@@ -17,6 +17,7 @@ from supervisor.api.health_options import checked_health
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
 from supervisor.api.options import refuse_unsupported, security_options
 from supervisor.api.parameters import checked_seconds
+from supervisor.api.privilege_options import checked_privileges
 from supervisor.api.resolving_options import checked_resolving
 from supervisor.api.restart_options import checked_policy
 from supervisor.container import ContainerConfig, RestartPolicy
@@ -112,6 +113,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         cid_file=host.ContainerIDFile or "",
         restart=_restart(host),
         health=checked_health(asked.Healthcheck, defaults, labels),
+        privileges=checked_privileges(host),
         security_options=security_options(host.SecurityOpt or ()),
         shm_size=limits.checked_shm_size(host.ShmSize),
         attach_stdin=bool(asked.AttachStdin),

@@ -90,10 +90,6 @@ def _refuse_harmful(body: Mapping[str, Any], where: str, names: Iterable[str]) -
 
 def _refuse_host(host: Mapping[str, Any]) -> None:
     _refuse_harmful(host, "HostConfig", _HARMLESS)
-    for name in ("MaskedPaths", "ReadonlyPaths"):
-        # An empty list is a wish of its own: mask nothing.
-        if host.get(name) is not None:
-            raise Unsupported(f"mdocker does not support HostConfig.{name} yet: leave it null")
     mounts = host.get("Mounts")
     for number, mount in enumerate(mounts if isinstance(mounts, list) else ()):
         if isinstance(mount, Mapping):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS
 from supervisor.api import wire
 from supervisor.api.durations import human, rfc3339_nano
 from supervisor.api.wire_mounts import MountPoint
@@ -204,7 +203,7 @@ def _restart_policy(policy: RestartPolicy) -> wire.RestartPolicy:
 
 def _host_config(container: Container) -> wire.HostConfig:
     config = container.config
-    limits, mounts = config.resources, config.mounts
+    limits, mounts, privileges = config.resources, config.mounts, config.privileges
     return wire.HostConfig(
         Binds=list(mounts.binds) or None,
         VolumeDriver=mounts.volume_driver,
@@ -243,9 +242,17 @@ def _host_config(container: Container) -> wire.HostConfig:
         CpusetCpus=limits.cpuset_cpus,
         CpusetMems=limits.cpuset_mems,
         BlkioWeight=limits.blkio_weight,
-        MaskedPaths=list(DEFAULT_MASKED_PATHS),
-        ReadonlyPaths=list(DEFAULT_READONLY_PATHS),
+        CapAdd=list(privileges.added) or None,
+        CapDrop=list(privileges.dropped) or None,
+        Privileged=privileges.privileged,
+        MaskedPaths=_protected(privileges.masked_paths, privileges.masked),
+        ReadonlyPaths=_protected(privileges.readonly_paths, privileges.readonly),
     )
+
+
+def _protected(asked: tuple[str, ...] | None, paths: tuple[str, ...]) -> list[str] | None:
+    """Paths as Docker shows them: null where a privileged container protects none."""
+    return list(paths) if paths or asked is not None else None
 
 
 def config_of(container: Container) -> wire.Config:

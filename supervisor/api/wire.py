@@ -144,8 +144,8 @@ class HostConfig(msgspec.Struct, kw_only=True):
     Mounts: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     Tmpfs: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     ConsoleSize: tuple[int, int] = (0, 0)
-    CapAdd: None = None
-    CapDrop: None = None
+    CapAdd: list[str] | None = None
+    CapDrop: list[str] | None = None
     CgroupnsMode: str = "private"
     Dns: list[str] | None = None
     DnsOptions: list[str] | None = None
@@ -195,8 +195,8 @@ class HostConfig(msgspec.Struct, kw_only=True):
     CpuPercent: int = 0
     IOMaximumIOps: int = 0
     IOMaximumBandwidth: int = 0
-    MaskedPaths: list[str]
-    ReadonlyPaths: list[str]
+    MaskedPaths: list[str] | None
+    ReadonlyPaths: list[str] | None
     Init: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -393,6 +393,8 @@ class AskedHostConfig(msgspec.Struct):
     AutoRemove: bool | None = None
     Binds: list[str] | None = None
     BlkioWeight: int | None = None
+    CapAdd: list[str] | None = None
+    CapDrop: list[str] | None = None
     CgroupnsMode: str | None = None
     ConsoleSize: list[int] | None = None
     ContainerIDFile: str | None = None
@@ -421,6 +423,7 @@ class AskedHostConfig(msgspec.Struct):
     NetworkMode: str | None = None
     PidMode: str | None = None
     PidsLimit: int | None = None
+    Privileged: bool | None = None
     ReadonlyPaths: list[str] | None = None
     ReadonlyRootfs: bool | None = None
     RestartPolicy: AskedRestartPolicy | None = None

@@ -271,7 +271,6 @@ def test_followed_and_at_a_terminal(project, follower):
     ("service", "text"),
     [
         ("command: top", words("creating and changing networks")),
-        ("privileged: true, network_mode: none", "mdocker does not support HostConfig.Privileged"),
         ("network_mode: none, ports: ['80']", "mdocker does not support "),
     ],
 )

@@ -230,14 +230,10 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
 @pytest.mark.parametrize(
     ("option", "value", "text"),
     [
-        ("Privileged", True, "HostConfig.Privileged"),
-        ("CapAdd", ["NET_ADMIN"], "HostConfig.CapAdd"),
         ("Devices", [{"PathOnHost": "/dev/fuse"}], "HostConfig.Devices"),
         ("CgroupnsMode", "host", "HostConfig.CgroupnsMode 'host'"),
         ("Runtime", "kata", "HostConfig.Runtime 'kata'"),
         ("OomScoreAdj", -5, "HostConfig.OomScoreAdj -5"),
-        ("MaskedPaths", [], "HostConfig.MaskedPaths"),
-        ("ReadonlyPaths", ["/proc/sys"], "HostConfig.ReadonlyPaths"),
         ("RestartPolicy", {"Jitter": 1}, "HostConfig.RestartPolicy.Jitter 1"),
         ("NetworkMode", "bridge", "HostConfig.NetworkMode bridge"),
         ("SecurityOpt", ["seccomp={}"], "HostConfig.SecurityOpt 'seccomp={}'"),

@@ -215,7 +215,6 @@ def test_name_in_use(engine, mdocker):
     [
         ("-p", "80:80"),
         ("--userns", "host"),
-        ("--privileged",),
         ("--ulimit", "nofile=1"),
     ],
 )

@@ -38,7 +38,7 @@ main:x:5678:bird
         (b"bird:herd", 1234, 998, [998], b"/nest"),
         (b"bird:31", 1234, 31, [31], b"/nest"),
         (b":herd", 0, 998, [998], b"/root"),
-        (b"4321", 77, 88, [88], b"/digits"),  # a name, though it looks like a number
+        (b"4321", 4321, 0, [0], b"/"),  # no name, whatever the image has called somebody
         (b"99:98", 99, 98, [98], b"/"),
         (b"99", 99, 0, [0], b"/"),
         (b"homeless", 5, 5, [5], b"/"),
@@ -86,6 +86,20 @@ def test_refused(user, words):
         resolve(user, PASSWD, GROUP)
     assert str(refused.value) == words
     assert refused.value.exit_code == 125
+
+
+@pytest.mark.parametrize("digits", [b"9" * 5000, b"4294967296", b"2147483648"])
+def test_numbers_that_no_id_can_be(digits):
+    # Python reads no number of 5000 digits, and 32 bits of 2**32 are root's.
+    passwd, group = b"big:x:%b:0::/:\ngib:x:5:%b::/:" % (digits, digits), b"all:x:%b:fit" % digits
+    for user in (b"big", b"gib", b"5:all", digits, b"5:" + digits):
+        with pytest.raises(UserUnknown, match="ids go from 0 to 2147483647"):
+            resolve(user, passwd, group)
+    with pytest.raises(UserUnknown, match="ids go from"):
+        resolve(b"7", passwd, group, [b"all"])
+    fit = b"fit:x:7:7::/:\n" + passwd
+    assert resolve(b"fit", fit, group).groups == [7]
+    assert resolve(b"0" * 5000 + b"7", fit, group).uid == 7
 
 
 def test_without_files_root_and_numbers_work():
