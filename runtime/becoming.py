@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # The C module of `signal`, which imports enum.
 import _signal  # type: ignore[import-not-found]  # typeshed has none
+import errno
 import os
 import stat
 
@@ -31,6 +32,13 @@ ENTERED_FD = 4
 INIT_FD = 4
 """The directory of the init that stands before the payload: what is entered has been, by then."""
 
+KEYRING_PERMISSIONS = flags.KEY_POS_ALL | flags.KEY_USR_SEARCH
+KEYRING_REFUSALS = (errno.ENOSYS, errno.EPERM, errno.EACCES)
+"""A kernel without keys; a sandbox that forbids them, to containers too; a keyring whose container
+has changed its permissions."""
+
+_PROFILE = b"/proc/self/attr/apparmor/exec"
+_PROFILE_OF_OLD = b"/proc/self/attr/exec"
 _HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
@@ -120,6 +128,39 @@ class Becoming:
         door.close_range(first, _HIGHEST_FD, 0)
         door.setsid()
         door.prctl(flags.PR_SET_DUMPABLE, 0)
+        self._join_keyring()
+        if self.wanted.apparmor:
+            self._change_profile()
+
+    def _join_keyring(self) -> None:
+        """Have the container's own session keyring: no keys of another's in reach (keyrings(7)).
+
+        Who enters the container later finds it by its name, as only a process of the same user can
+        that knows the name; such may neither see it in /proc/keys nor read it.
+        """
+        self.step = "join its session keyring"
+        try:
+            self.door.join_session_keyring(self.wanted.keyring)
+            self.door.keyctl(
+                flags.KEYCTL_SETPERM, flags.KEY_SPEC_SESSION_KEYRING, KEYRING_PERMISSIONS
+            )
+        except OSError as error:
+            if error.errno not in KEYRING_REFUSALS:
+                raise
+
+    def _change_profile(self) -> None:
+        """Have the execve change to its AppArmor profile (aa_change_onexec(2)).
+
+        Here, where /proc is the machine's: a container can show anything in the place of its own.
+        """
+        door, profile = self.door, self.wanted.apparmor
+        self.step = f"apply the AppArmor profile {os.fsdecode(profile)}"
+        try:
+            fd = door.open(_PROFILE, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # before Linux 5.1 AppArmor had no directory of its own
+            fd = door.open(_PROFILE_OF_OLD, os.O_WRONLY | os.O_CLOEXEC)
+        door.write(fd, b"exec " + profile)
+        door.close(fd)
 
     def join_cgroups(self) -> None:
         """Enter the v1 directories of its limits; it was born into the v2 one."""
@@ -179,6 +220,8 @@ class Becoming:
         else:
             door.close_range(STATUS_FD + 1, _HIGHEST_FD, 0)
             path = payload.find(wanted.args[0], wanted.env)
+        if wanted.filter:
+            self._filter_calls()
         try:
             if wanted.init:
                 door.execveat(INIT_FD, os.path.basename(path), wanted.args, wanted.env)
@@ -227,6 +270,12 @@ class Becoming:
             if stat.S_ISFIFO(self.door.fstat(fd).st_mode) or self.wanted.terminal is not None:
                 self.door.fchown(fd, uid, -1)
 
+    def _filter_calls(self) -> None:
+        """The last thing before the execve, so that a profile needs to allow nothing but that."""
+        self.step = "filter its system calls"
+        self.door.filter_calls(self.wanted.filter, self.wanted.filter_flags)
+        self.step = "execute"
+
     def _drop(self, identity: users.Identity) -> None:
         """Leave the payload what its capabilities say, and nothing it could get back by execve."""
         door, keep = self.door, self.wanted.keep
@@ -234,11 +283,14 @@ class Becoming:
             door.prctl(flags.PR_CAPBSET_DROP, number)
         door.setgroups(identity.groups)
         door.setresgid(identity.gid, identity.gid, identity.gid)
+        needed = to_filter(self.wanted)
+        if needed and identity.uid:
+            door.prctl(flags.PR_SET_KEEPCAPS, 1)
         door.setresuid(identity.uid, identity.uid, identity.uid)
-        # A change from root to another user has emptied the sets already; this clears what is
-        # inheritable (and with it ambient) too.
+        # A change from root to another user has emptied the sets already, or what is effective;
+        # this clears what is inheritable (and with it ambient) too.
         left = keep & self.host.permitted if identity.uid == 0 else 0
-        door.capset(left, left, 0)
+        door.capset(left | needed, left | needed, 0)
         if self.wanted.no_new_privileges:
             door.prctl(flags.PR_SET_NO_NEW_PRIVS, 1)
         # Fewer capabilities set the process dumpable again where /proc/sys/fs/suid_dumpable is 1
@@ -266,6 +318,17 @@ class Becoming:
             return b"".join(parts)
         finally:
             door.close(fd)
+
+
+def to_filter(wanted: PayloadPlan) -> int:
+    """The capability that seccomp(2) asks for where new privileges are possible, as a mask.
+
+    It is the one that outlives the change of user; the execve takes it away, as it is not in the
+    bounding set (of root), or is neither inheritable nor ambient (of others; capabilities(7)).
+    """
+    if wanted.filter and not wanted.no_new_privileges:
+        return capabilities.SYS_ADMIN
+    return 0
 
 
 def go(process: Becoming, stages: Callable[[], None]) -> NoReturn:

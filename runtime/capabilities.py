@@ -47,6 +47,8 @@ NAMES = (
 )
 """Index is the capability's number."""
 
+SYS_ADMIN = 1 << NAMES.index("CAP_SYS_ADMIN")
+
 
 def mask(names: list[str] | tuple[str, ...]) -> int:
     """The set of `names` as a bit mask.

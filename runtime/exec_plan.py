@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime import json_text
-from runtime.plan import PayloadPlan, as_bytes
+from runtime.plan import PayloadPlan, as_bytes, keyring
 
 
 class ExecPlan(PayloadPlan):
@@ -32,6 +32,7 @@ def compile_exec(data: bytes) -> ExecPlan:
     spec = json_text.load(data)
     plan = ExecPlan()
     plan.take(spec, b"")
+    plan.keyring = keyring(spec["container"]) if spec["container"] else b""
     plan.unified = as_bytes(spec["cgroup"])
     plan.joins = [as_bytes(path) + b"/cgroup.procs" for path in spec["joins"]]
     plan.layers = [as_bytes(path) for path in spec["layers"]]

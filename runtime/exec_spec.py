@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from runtime.spec import DEFAULT_CAPABILITIES, Rlimit, rlimit_values
+from runtime.spec import DEFAULT_CAPABILITIES, SECCOMP_FLAGS, Rlimit, rlimit_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,10 @@ class ExecSpec:
         capabilities: What it may have at most (`CAP_…` names): as a rule what the payload has. With
             more than that, leave `layers` out: it must not share the shim's memory.
         no_new_privileges: Set PR_SET_NO_NEW_PRIVS.
+        seccomp: As in `Spec`, as a rule the payload's.
+        seccomp_flags: As in `Spec`.
+        apparmor: As in `Spec`.
+        container: The id of the container, whose session keyring it joins; "" for one of its own.
         terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
             (0, 0) where they are not known yet; None for no terminal.
         rlimits: What each of its processes may have: as a rule what the payload's may.
@@ -45,6 +49,10 @@ class ExecSpec:
     groups: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
+    seccomp: str = ""
+    seccomp_flags: int = SECCOMP_FLAGS
+    apparmor: str = ""
+    container: str = ""
     terminal: tuple[int, int] | None = None
     rlimits: tuple[Rlimit, ...] = ()
     oom_score_adj: int | None = None

@@ -71,15 +71,21 @@ CLOSE_RANGE_CLOEXEC = 4
 
 # prctl(2)
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
-# keyctl(2)
+# seccomp(2)
+SECCOMP_SET_MODE_FILTER = 1
+
+# keyctl(2), linux/keyctl.h
 KEYCTL_JOIN_SESSION_KEYRING = 1
 KEYCTL_SETPERM = 5
 KEY_SPEC_SESSION_KEYRING = -3
+KEY_POS_ALL = 0x3F000000
+KEY_USR_SEARCH = 0x00080000
 
 # statvfs(3): what a mount's flags are called there, and for mount(2)
 ST_TO_MS = (

@@ -48,6 +48,7 @@ _NR_RT_SIGACTION = libc.number("rt_sigaction")
 _NR_PIDFD_GETFD = libc.number("pidfd_getfd")
 _NR_CAPSET = libc.number("capset")
 _NR_KEYCTL = libc.number("keyctl")
+_NR_SECCOMP = libc.number("seccomp")
 _NR_EXECVEAT = libc.number("execveat")
 
 _LOOKUPS = 100
@@ -146,6 +147,17 @@ class Kernel:
     def keyctl(self, what: int, key: int, value: int) -> None:
         """keyctl(2), for operations on one key that return nothing of use."""
         if libc.keyctl(_NR_KEYCTL, what, key, value) < 0:
+            raise _failure()
+
+    def join_session_keyring(self, name: bytes) -> None:
+        """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: the one of this name, or a new one."""
+        if libc.keyctl_text(_NR_KEYCTL, flags.KEYCTL_JOIN_SESSION_KEYRING, name or None) < 0:
+            raise _failure()
+
+    def filter_calls(self, program: bytes, bits: int) -> None:
+        """seccomp(2): filter the caller's system calls by an array of struct sock_filter."""
+        value = libc.SockFprog(len(program) // 8, program)
+        if libc.seccomp(_NR_SECCOMP, flags.SECCOMP_SET_MODE_FILTER, bits, value) < 0:
             raise _failure()
 
     def open_tree(self, path: bytes, bits: int, directory_fd: int = flags.AT_FDCWD) -> int:

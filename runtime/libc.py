@@ -22,6 +22,7 @@ from ctypes import (
     c_uint,
     c_uint64,
     c_ulong,
+    c_ushort,
     c_void_p,
 )
 
@@ -32,6 +33,7 @@ _NUMBERS = {
         "capset": 126,
         "rt_sigaction": 13,
         "keyctl": 250,
+        "seccomp": 317,
         "execveat": 322,
     },
     "aarch64": {
@@ -39,6 +41,7 @@ _NUMBERS = {
         "capset": 91,
         "rt_sigaction": 134,
         "keyctl": 219,
+        "seccomp": 277,
         "execveat": 281,
     },
 }
@@ -98,6 +101,12 @@ class MountAttr(Structure):
     )
 
 
+class SockFprog(Structure):
+    """struct sock_fprog of linux/filter.h."""
+
+    _fields_ = (("len", c_ushort), ("filter", c_char_p))
+
+
 class OpenHow(Structure):
     """struct open_how of linux/openat2.h (24 bytes)."""
 
@@ -137,6 +146,8 @@ fsmount = _declare("syscall", c_long, c_long, c_int, c_uint, c_uint)
 openat2 = _declare("syscall", c_long, c_long, c_int, c_char_p, POINTER(OpenHow), c_size_t)
 pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 keyctl = _declare("syscall", c_long, c_long, c_int, c_long, c_ulong)
+keyctl_text = _declare("syscall", c_long, c_long, c_int, c_char_p)
+seccomp = _declare("syscall", c_long, c_long, c_uint, c_uint, POINTER(SockFprog))
 capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 mmap = _declare("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 munmap = _declare("munmap", c_int, c_void_p, c_size_t)

@@ -6,6 +6,8 @@ dataclasses would make every fork dearer.
 
 from __future__ import annotations
 
+# The C module of `base64`, which imports re.
+import binascii
 import os
 
 from runtime import capabilities, flags, json_text, mounts
@@ -27,6 +29,11 @@ class PayloadPlan:
         env: The environment without what depends on the user (HOME).
         groups: Supplementary groups beside the user's, by name or number.
         keep: Capabilities as a bit mask.
+        filter: System calls are filtered by this array of struct sock_filter; b"" for none.
+        filter_flags: SECCOMP_FILTER_FLAG_* for it.
+        apparmor: The AppArmor profile that the execve changes to; b"" for none.
+        keyring: The name of the session keyring that all processes of the container share; b"" for
+            a new one without a name.
         unified: The v2 cgroup directory that clone3 puts the process into.
         joins: cgroup.procs files of v1 directories to enter.
         memory_limited: A process of the container can be OOM-killed.
@@ -38,13 +45,17 @@ class PayloadPlan:
     """
 
     __slots__ = (
+        "apparmor",
         "args",
         "cwd",
         "env",
+        "filter",
+        "filter_flags",
         "groups",
         "init",
         "joins",
         "keep",
+        "keyring",
         "memory_limited",
         "no_new_privileges",
         "oom_score_adj",
@@ -61,6 +72,10 @@ class PayloadPlan:
     groups: list[bytes]
     keep: int
     no_new_privileges: bool
+    filter: bytes
+    filter_flags: int
+    apparmor: bytes
+    keyring: bytes
     unified: bytes
     joins: list[bytes]
     memory_limited: bool
@@ -85,6 +100,11 @@ class PayloadPlan:
         self.groups = [as_bytes(name) for name in spec["groups"]]
         self.keep = capabilities.mask(spec["capabilities"])
         self.no_new_privileges = spec["no_new_privileges"]
+        self.filter = binascii.a2b_base64(spec["seccomp"])
+        self.filter_flags = spec["seccomp_flags"]
+        if len(self.filter) % 8:
+            raise ValueError("a system call filter that is no array of struct sock_filter")
+        self.apparmor = as_bytes(spec["apparmor"])
         self.init = b""
         self.rlimits = [
             (str(name), int(resource), int(soft), int(hard))
@@ -198,6 +218,7 @@ def compile_plan(data: bytes) -> Plan:
     plan.id = spec["id"]
     plan.hostname = as_bytes(spec["hostname"])
     plan.take(spec, plan.hostname)
+    plan.keyring = keyring(plan.id)
     plan.domainname = as_bytes(spec["domainname"])
     plan.lower = [as_bytes(path) for path in spec["lower"]]
     plan.upper = as_bytes(spec["upper"])
@@ -241,6 +262,11 @@ def compile_plan(data: bytes) -> Plan:
         plan.merged, directories, plan.writable_system
     )
     return plan
+
+
+def keyring(container_id: str) -> bytes:
+    """What a container's session keyring is called, as runc calls it."""
+    return as_bytes(f"_ses.{container_id}")
 
 
 def _shared(spec: dict[str, Any], name: str, modes: tuple[str, ...]) -> tuple[str, Donor | None]:

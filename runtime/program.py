@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 
-from runtime import capabilities, flags, mounts
+from runtime import becoming, capabilities, flags, mounts
 from runtime.binds import Bind
 from runtime.exec_child import NAMESPACES
 from runtime.layer_files import Unusual, read_etc
@@ -41,7 +41,7 @@ _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 1
 _UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
 
-_EXECVEAT = 322
+_KEYCTL, _SECCOMP, _EXECVEAT = 250, 317, 322
 
 _STATUS, _ENTERED, _FIRST = 3, 5, 5
 _INIT = 128
@@ -57,6 +57,7 @@ _KEPT = 8
 _KEPT_TARGETS = 64
 _LONG_TARGET = 128
 _LONG_LISTS = 4096
+_LONG_FILTER = 16 * 1024
 _SHARED_BYTES = 256 * 1024  # untouched pages cost nothing
 
 
@@ -70,6 +71,7 @@ class Programs:
         self._known: dict[bytes, int] = {}
         self._protections: dict[tuple[bytes, ...], bytes] = {}
         self._drops: dict[int, bytes] = {}
+        self._filters: dict[bytes, int] = {}
         self._targets: dict[tuple[bytes, bool, int], bytes] = {}
         self._target = self._at(
             struct.pack(
@@ -106,6 +108,8 @@ class Programs:
             Unusual: the plan has something that only the Python init can do.
             RuntimeRefused: the user is not to be found; the Python init says so properly.
         """
+        if plan.apparmor:
+            raise Unusual
         # Those inside can signal who is born into their pid namespace: see `FastStarts.pack_exec`.
         if plan.pid_of is not None or plan.ipc_of is not None or not plan.shm:
             raise Unusual
@@ -115,6 +119,7 @@ class Programs:
         binds = _ordinary(plan.binds)
         parts = [
             self._take_ends(ends),
+            self._join_keyring(plan, texts),
             self._namespaces(plan, ends.entered >= 0, texts),
             self._overlay(plan, texts),
             self._root,
@@ -138,9 +143,12 @@ class Programs:
             Unusual: the plan has something that only the Python child can do.
             RuntimeRefused: the user is not to be found; the Python child says so properly.
         """
+        if plan.apparmor:
+            raise Unusual
         identity = _resolved(plan, plan.layers)
         parts = [
             self._take_ends(ends),
+            self._join_keyring(plan, texts),
             self._join(plan.joins, _ENTERED + 1, texts),
             step(_SETNS, _ENTERED, NAMESPACES),
             step(_CLOSE, _ENTERED),
@@ -248,6 +256,15 @@ class Programs:
         parts.append(step(_CLOSE_RANGE, _ENTERED + (ends.entered >= 0), _LAST, 0))
         parts.append(step(_SETSID))
         return b"".join(parts)
+
+    def _join_keyring(self, plan: PayloadPlan, texts: Texts) -> bytes:
+        session = flags.KEY_SPEC_SESSION_KEYRING & 2**64 - 1
+        name = texts.put(plan.keyring) if plan.keyring else 0
+        permissions = becoming.KEYRING_PERMISSIONS
+        passing = becoming.KEYRING_REFUSALS
+        return step(_KEYCTL, flags.KEYCTL_JOIN_SESSION_KEYRING, name, passing=passing) + step(
+            _KEYCTL, flags.KEYCTL_SETPERM, session, permissions, passing=passing
+        )
 
     def _namespaces(self, plan: Plan, entered: bool, texts: Texts) -> bytes:
         parts = [self._join(plan.joins, _ENTERED + entered, texts)]
@@ -455,8 +472,18 @@ class Programs:
             + self._privileges(plan, identity, texts)
             + self._signals
             + self._close
+            + (self._filter_calls(plan, texts) if plan.filter else b"")
             + self._execute(plan, identity, texts)
         )
+
+    def _filter_calls(self, plan: PayloadPlan, texts: Texts) -> bytes:
+        program = self._filters.get(plan.filter)
+        if program is None:
+            if len(self._filters) >= _KEPT or len(plan.filter) > _LONG_FILTER:
+                program = _sock_fprog(plan.filter, texts.put)
+            else:
+                program = self._filters[plan.filter] = _sock_fprog(plan.filter, self._at)
+        return step(_SECCOMP, flags.SECCOMP_SET_MODE_FILTER, plan.filter_flags, program)
 
     def _give_streams(self, uid: int, ends: Ends, silent: Sequence[int]) -> bytes:
         streams = enumerate((ends.stdin, ends.stdout, ends.stderr))
@@ -491,7 +518,8 @@ class Programs:
             if len(self._drops) < _KEPT:
                 self._drops[plan.keep] = drops
         groups = struct.pack(f"={len(identity.groups)}I", *identity.groups)
-        left = plan.keep & self._host.permitted if identity.uid == 0 else 0
+        needed = becoming.to_filter(plan)
+        left = (plan.keep & self._host.permitted if identity.uid == 0 else 0) | needed
         low, high = left & 0xFFFFFFFF, left >> 32
         sets = texts.put(struct.pack("=6I", low, low, 0, high, high, 0))
         header = self._at(struct.pack("=2I", 0x20080522, 0))
@@ -500,6 +528,7 @@ class Programs:
             drops
             + step(_SETGROUPS, len(identity.groups), texts.put(groups))
             + step(_SETRESGID, gid, gid, gid)
+            + (step(_PRCTL, flags.PR_SET_KEEPCAPS, 1) if needed and uid else b"")
             + step(_SETRESUID, uid, uid, uid)
             + step(_CAPSET, header, sets)
         )
@@ -532,6 +561,11 @@ class Programs:
 
 def _limit(number: int) -> bytes:
     return struct.pack("=Q", number & _UNLIMITED)
+
+
+def _sock_fprog(program: bytes, put: Callable[[bytes], int]) -> int:
+    """The address of a struct sock_fprog (linux/filter.h)."""
+    return put(struct.pack("=H6xQ", len(program) // 8, put(program)))
 
 
 def _resolved(plan: PayloadPlan, layers: Sequence[bytes]) -> Identity:

@@ -327,6 +327,7 @@ def _spec(
         groups=config.groups,
         capabilities=granted,
         no_new_privileges=config.no_new_privileges,
+        container=container.id,
         terminal=command.terminal,
         silent=tuple(silent),
         lasting=command.lasting,

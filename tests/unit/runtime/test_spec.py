@@ -35,6 +35,9 @@ SPEC = Spec(
     network="host",
     capabilities=("CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"),
     no_new_privileges=True,
+    seccomp="BgAAAAAA/38=",
+    seccomp_flags=2,
+    apparmor="nest",
     masked_paths=("/m",),
     readonly_paths=("/r",),
     shm_size=12345,
@@ -87,6 +90,8 @@ def test_every_field_reaches_the_plan():
     ]
     assert plan.readonly_root
     assert (plan.keep, plan.no_new_privileges) == (1 | 1 << 40, True)
+    assert (plan.filter, plan.filter_flags) == (bytes.fromhex("060000000000ff7f"), 2)
+    assert (plan.apparmor, plan.keyring) == (b"nest", b"_ses.c1")
     assert (plan.masked, plan.readonly) == ([b"/m"], [b"/r"])
     assert plan.unified == b"/cg/c1"
     assert plan.joins == [b"/v1/memory/engine/c1/cgroup.procs"]
@@ -130,6 +135,8 @@ def test_bytes_that_are_no_text_pass_through():
         ({"network": "bridge"}, "unknown network bridge"),
         ({"capabilities": ("CAP_FLY",)}, "unknown capability CAP_FLY"),
         ({"env": ("=x",)}, "has no name"),
+        ({"seccomp": "AAAA"}, "no array of struct sock_filter"),
+        ({"seccomp": "AAAAA"}, "base64"),
     ],
 )
 def test_what_no_plan_can_be_made_of(change, words):
