@@ -25,6 +25,13 @@ class Limits:
         cpuset_cpus: The CPUs that it may use, as in "0-2,5"; empty for all.
         cpuset_mems: The same for memory nodes.
         blkio_weight: Its part of a busy block device, 10 to 1000; 0 is the kernel's default.
+        oom_kill_disable: Who wants more memory than there is waits, and is not killed. v1 alone has
+            it.
+        blkio_weight_devices: The weight for single devices: "MAJOR:MINOR", 10 to 1000.
+        device_read_bps: Bytes that it may read of a device in a second: "MAJOR:MINOR", bytes.
+        device_write_bps: The same for writing.
+        device_read_iops: Requests for reading in a second.
+        device_write_iops: The same for writing.
     """
 
     memory: int = 0
@@ -38,12 +45,18 @@ class Limits:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
+    oom_kill_disable: bool = False
+    blkio_weight_devices: tuple[tuple[str, int], ...] = ()
+    device_read_bps: tuple[tuple[str, int], ...] = ()
+    device_write_bps: tuple[tuple[str, int], ...] = ()
+    device_read_iops: tuple[tuple[str, int], ...] = ()
+    device_write_iops: tuple[tuple[str, int], ...] = ()
 
     def controllers(self) -> tuple[str, ...]:
         """The controllers that have something to do."""
         wanted = []
-        swappy = self.memory_swappiness is not None
-        if self.memory or self.memory_swap > 0 or self.memory_reservation or swappy:
+        odd = self.memory_swappiness is not None or self.oom_kill_disable
+        if self.memory or self.memory_swap > 0 or self.memory_reservation or odd:
             wanted.append("memory")
         if self.cpu_quota > 0 or self.cpu_period or self.cpu_shares:
             wanted.append("cpu")
@@ -51,7 +64,9 @@ class Limits:
             wanted.append("pids")
         if self.cpuset_cpus or self.cpuset_mems:
             wanted.append("cpuset")
-        if self.blkio_weight:
+        rates = (*self.device_read_bps, *self.device_write_bps)
+        requests = (*self.device_read_iops, *self.device_write_iops)
+        if self.blkio_weight or self.blkio_weight_devices or rates or requests:
             wanted.append("blkio")
         return tuple(wanted)
 
@@ -73,6 +88,8 @@ def v1_values(controller: str, limits: Limits) -> dict[str, str]:
             values["memory.soft_limit_in_bytes"] = str(limits.memory_reservation)
         if limits.memory_swappiness is not None:
             values["memory.swappiness"] = str(limits.memory_swappiness)
+        if limits.oom_kill_disable:
+            values["memory.oom_control"] = "1"
     elif controller == "cpu":
         if limits.cpu_period:
             values["cpu.cfs_period_us"] = str(limits.cpu_period)

@@ -6,6 +6,10 @@ none; limits go to the v1 trees, where a directory is made only for a controller
 
     <v2 root>/<parent>/<container id>            always
     <v1 memory|cpu|pids root>/<parent>/<id>      hybrid, and limited
+
+A container can be below another directory (`--cgroup-parent`), in the trees of all controllers
+then. Its own one in the v2 tree stays empty and names that directory in an attribute, so whoever
+comes next finds it by its id.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import os
 import signal
 from pathlib import Path
 
-from runtime import cpuset_trees
+from runtime import block_limits, cpuset_trees
 from runtime.cgroup_limits import (
     NO_LIMITS,
     v1_values,
@@ -29,6 +33,12 @@ from runtime.cgroup_limits import Limits as Limits
 from runtime.cgroup_trees import Trees, find_trees
 from runtime.errors import CgroupsUnusable
 from runtime.spec import CgroupPlan
+
+_PLACE = "trusted.mdocker.place"
+"""Of the empty directory of a container that is elsewhere: the directory that it is below."""
+
+_OURS = "trusted.mdocker.made"
+"""Of a directory that we have made for `--cgroup-parent`: it goes when it is empty."""
 
 
 class Cgroups:
@@ -43,6 +53,7 @@ class Cgroups:
         self.parent = parent
         self.trees = trees
         self._unified = trees.unified / parent
+        self._elsewhere: dict[str, str] = {}
 
     @classmethod
     def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
@@ -85,14 +96,37 @@ class Cgroups:
 
     def unified(self, place: str) -> Path:
         """The v2 directory of a container, or of `ID/NAME` below its."""
-        return self._unified / place
+        return self.trees.unified / self.path(place)
+
+    def path(self, place: str) -> str:
+        """Where that is in each tree."""
+        return f"{self._above(place.partition('/')[0])}/{place}"
+
+    def _above(self, container_id: str) -> str:
+        """The directory that a container's are in, as it is called in each tree."""
+        above = self._elsewhere.get(container_id)
+        if above is None:
+            try:
+                above = os.getxattr(self._unified / container_id, _PLACE).decode()
+            except OSError:
+                above = ""  # it is not there, or is nowhere else
+            else:
+                self._elsewhere[container_id] = above
+        return above or self.parent
 
     def v1(self, container_id: str) -> dict[str, Path]:
         """By controller, the container's v1 directories; most are not there (see `create`)."""
-        return {name: tree / self.parent / container_id for name, tree in self.trees.v1.items()}
+        path = self.path(container_id)
+        return {name: tree / path for name, tree in self.trees.v1.items()}
 
-    def create(self, container_id: str, limits: Limits = NO_LIMITS) -> CgroupPlan:
+    def create(self, container_id: str, limits: Limits = NO_LIMITS, parent: str = "") -> CgroupPlan:
         """Make the container's directories and write its limits; undone if that fails.
+
+        Args:
+            container_id: Its full id.
+            limits: What it may use.
+            parent: A directory in each tree, such as "jobs/7", that they are to be in; missing
+                ones are made. "" for the engine's own.
 
         Raises:
             CgroupsUnusable: a limit needs a controller that this machine doesn't offer.
@@ -109,29 +143,84 @@ class Cgroups:
             # Left by a run whose removal met a process that was still going. Not used again: what
             # is cloned into a cgroup that was killed once is killed at birth by kernels that
             # compare the wrong cgroup's count of kills (seen on 6.18).
-            _remove_tree(directory)
+            self.remove(container_id)
             os.mkdir(directory)
         try:
+            if parent:
+                directory = self._make_elsewhere(container_id, parent)
+            else:
+                self._elsewhere[container_id] = ""
             wanted = limits.controllers()
+            # Who is below another directory can meet a limit of that one's.
+            memory_limited = "memory" in wanted or bool(parent)
             if not self.hybrid:
                 if wanted:
-                    self.enable(wanted)
+                    self.enable(wanted, container_id)
                     write_all(directory, v2_values(limits))
-                    if limits.blkio_weight:
-                        write_weight(directory, limits.blkio_weight)
-                return CgroupPlan(str(directory), (), "memory" in wanted)
+                    self._limit_devices(directory, limits)
+                return CgroupPlan(str(directory), (), memory_limited)
             joins = []
-            for controller in wanted:
+            for controller in self.trees.v1 if parent else wanted:
                 limited = self.make_v1(container_id, controller)
                 write_all(limited, v1_values(controller, limits))
                 if controller == "blkio":
-                    write_weight(limited, limits.blkio_weight)
+                    self._limit_devices(limited, limits)
                 joins.append(str(limited))
             unique = tuple(dict.fromkeys(joins))
-            return CgroupPlan(str(directory), unique, "memory" in wanted)
+            return CgroupPlan(str(directory), unique, memory_limited)
         except BaseException:
             self.remove(container_id)
             raise
+
+    def _limit_devices(self, directory: Path, limits: Limits) -> None:
+        if limits.blkio_weight:
+            write_weight(directory, limits.blkio_weight)
+        block_limits.apply(self.hybrid, directory, NO_LIMITS, limits)
+
+    def _make_elsewhere(self, container_id: str, parent: str) -> Path:
+        """Make the v2 directory of a container below `parent`, and note where it is.
+
+        Raises:
+            CgroupsUnusable: There can't be one.
+            OSError: The kernel refused.
+        """
+        os.setxattr(self._unified / container_id, _PLACE, parent.encode())
+        self._elsewhere[container_id] = parent
+        self._make_above(self.trees.unified, parent)
+        directory = self.unified(container_id)
+        if directory.exists():
+            _remove_tree(directory)
+        try:
+            directory.mkdir()
+        except OSError as error:
+            raise CgroupsUnusable(
+                f"can't make {directory}: {(error.strerror or '').lower()}; "
+                "choose another cgroup parent"
+            ) from error
+        return directory
+
+    def _make_above(self, tree: Path, parent: str) -> None:
+        """Make what is missing of a directory that containers are to be in, and sign it as ours."""
+        place = tree
+        for name in parent.split("/"):
+            place = place / name
+            try:
+                place.mkdir()
+            except FileExistsError:
+                continue
+            with contextlib.suppress(OSError):  # without attributes it stays, as Docker's do
+                os.setxattr(place, _OURS, b"")
+
+    def _remove_above(self, tree: Path, parent: str) -> None:
+        """Remove what we have made of it, where nobody uses it any more."""
+        place = tree / parent
+        while place != tree:
+            try:
+                os.getxattr(place, _OURS)
+                place.rmdir()
+            except OSError:
+                return  # somebody else's, in use, or gone
+            place = place.parent
 
     def make_v1(self, container_id: str, controller: str) -> Path:
         """Make a container's directory in the tree of a v1 controller, and return it.
@@ -146,9 +235,11 @@ class Cgroups:
                 f"a {controller} limit needs the {controller} cgroup controller, "
                 "which this machine has not mounted"
             )
-        directory = tree / self.parent / container_id
+        directory = tree / self.path(container_id)
+        if self._above(container_id) != self.parent:
+            self._make_above(tree, self._above(container_id))
         directory.mkdir(parents=True, exist_ok=True)
-        cpuset_trees.fill(directory)
+        cpuset_trees.fill(directory, tree)
         return directory
 
     def below(self, container_id: str, name: str) -> CgroupPlan:
@@ -161,15 +252,14 @@ class Cgroups:
                 name is in use.
         """
         # No pathlib here: this is done for each health check.
-        directory = f"{self._unified}/{container_id}/{name}"
+        path = self.path(container_id)
+        directory = f"{self.trees.unified}/{path}/{name}"
         try:
             os.mkdir(directory)
         except FileExistsError:
             os.rmdir(directory)  # as in `create`
             os.mkdir(directory)
-        own = dict.fromkeys(
-            f"{tree}/{self.parent}/{container_id}" for tree in self.trees.v1.values()
-        )
+        own = dict.fromkeys(f"{tree}/{path}" for tree in self.trees.v1.values())
         return CgroupPlan(directory, tuple(path for path in own if os.path.isdir(path)))
 
     def remove_below(self, place: str) -> None:
@@ -179,7 +269,7 @@ class Cgroups:
             OSError: EBUSY while a process is in it.
         """
         try:
-            os.rmdir(f"{self._unified}/{place}")
+            os.rmdir(self.unified(place))
         except FileNotFoundError:
             return
 
@@ -189,7 +279,7 @@ class Cgroups:
         `cgroup.kill` does it where the kernel has it (5.14). Otherwise each process is signalled
         through a pidfd, until a look at the list shows nobody new.
         """
-        directory = self._unified / container_id
+        directory = self.unified(container_id)
         try:
             # Without O_CREAT: with it a missing file of this file system is EACCES, not ENOENT.
             write(directory / "cgroup.kill", "1")
@@ -233,12 +323,12 @@ class Cgroups:
 
     def pids(self, container_id: str) -> set[int]:
         """The live processes in the container's cgroup and below it."""
-        return {int(pid) for pid in _pids_below(self._unified / container_id)}
+        return {int(pid) for pid in _pids_below(self.unified(container_id))}
 
     def populated(self, container_id: str) -> bool:
         """Whether a live process is in the container's cgroup or below it."""
         try:
-            events = (self._unified / container_id / "cgroup.events").read_text()
+            events = (self.unified(container_id) / "cgroup.events").read_text()
         except FileNotFoundError:
             return False
         return _counter(events, "populated") == 1
@@ -246,23 +336,28 @@ class Cgroups:
     def has_run(self, container_id: str) -> bool:
         """Whether any process has ever run in its cgroup (cpu.stat, which needs no controller)."""
         try:
-            text = (self._unified / container_id / "cpu.stat").read_text()
+            text = (self.unified(container_id) / "cpu.stat").read_text()
         except FileNotFoundError:
             return False
         return _counter(text, "usage_usec") > 0
 
-    def oom_kills(self, container_id: str) -> int:
-        """How many processes of the container its memory limit has killed so far."""
+    def oom_file(self, container_id: str) -> Path | None:
+        """The file that counts what a lack of memory has killed of it; None where nobody counts.
+
+        It is there where something limits or (on v2) counts its memory.
+        """
+        if not self.hybrid:
+            return self.unified(container_id) / "memory.events"
         tree = self.trees.v1.get("memory")
-        if self.hybrid and tree is None:
+        return None if tree is None else tree / self.path(container_id) / "memory.oom_control"
+
+    def oom_kills(self, container_id: str) -> int:
+        """How many processes of the container a lack of memory has killed so far."""
+        file = self.oom_file(container_id)
+        if file is None:
             return 0
-        file = (
-            tree / self.parent / container_id / "memory.oom_control"
-            if tree is not None
-            else self._unified / container_id / "memory.events"
-        )
         try:
-            return _counter(file.read_text(), "oom_kill")
+            return oom_kills_of(file.read_text())
         except FileNotFoundError:
             return 0  # no memory limit, so no directory or no such file
 
@@ -272,8 +367,14 @@ class Cgroups:
         Raises:
             OSError: EBUSY while a process is in one of them.
         """
-        for base in (self._unified, *(tree / self.parent for tree in self.trees.v1.values())):
-            _remove_tree(base / container_id)
+        above = self._above(container_id)
+        for tree in (self.trees.unified, *self.trees.v1.values()):
+            _remove_tree(tree / above / container_id)
+            if above != self.parent:
+                self._remove_above(tree, above)
+        if above != self.parent:
+            _remove_tree(self._unified / container_id)
+        self._elsewhere.pop(container_id, None)
 
     def remove_parent(self) -> None:
         """Remove the engine's own directories where no container's is left in them."""
@@ -284,14 +385,21 @@ class Cgroups:
                 if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):
                     raise
 
-    def enable(self, controllers: tuple[str, ...]) -> None:
-        """Let children of the v2 root and of our parent have `controllers`.
+    def enable(self, controllers: tuple[str, ...], container_id: str = "") -> None:
+        """Let children of the v2 root, and of what a container's directory is in, have them.
+
+        Args:
+            controllers: Their names on v1.
+            container_id: "" for any that is in our own directory.
 
         Raises:
-            CgroupsUnusable: The machine does not offer one.
+            CgroupsUnusable: The machine does not offer one, or processes are in the way.
         """
         names = ["io" if controller == "blkio" else controller for controller in controllers]
-        for directory in (self.trees.unified, self._unified):
+        above = self._above(container_id) if container_id else self.parent
+        steps = above.split("/")
+        inner = (self.trees.unified / "/".join(steps[:end]) for end in range(1, len(steps) + 1))
+        for directory in (self.trees.unified, *inner):
             offered = (directory / "cgroup.controllers").read_text().split()
             switched = (directory / "cgroup.subtree_control").read_text().split()
             for controller in names:
@@ -302,7 +410,15 @@ class Cgroups:
                         f"a {controller} limit needs the {controller} controller, "
                         f"which {directory} doesn't offer"
                     )
-                write(directory / "cgroup.subtree_control", f"+{controller}")
+                try:
+                    write(directory / "cgroup.subtree_control", f"+{controller}")
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    raise CgroupsUnusable(
+                        f"a {controller} limit below {directory} can't be had: there are processes "
+                        "in that directory (cgroups(7), the rule of no internal processes)"
+                    ) from error
 
 
 def _pids_below(directory: Path) -> set[str]:
@@ -319,6 +435,11 @@ def _pids_below(directory: Path) -> set[str]:
 def _unless_removed(error: OSError) -> None:
     if error.errno not in (errno.ENOENT, errno.ENODEV):  # as we look
         raise error
+
+
+def oom_kills_of(text: str) -> int:
+    """The count in what `Cgroups.oom_file` holds."""
+    return _counter(text, "oom_kill")
 
 
 def _counter(text: str, name: str) -> int:

@@ -13,20 +13,24 @@ import errno
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime import cpuset_trees, freezer, process_stat
+from runtime import block_limits, cpuset_trees, freezer, process_stat
 from runtime.cgroup_limits import Limits, write, write_weight
 from runtime.cgroups import Cgroups
+from runtime.errors import CgroupsUnusable
 from runtime.memory_use import anonymous_bytes
 
 _LOOKS_WITHOUT_FREEZING = 3
 _MOST_LOOKS = 100
 
 _FIELDS = {
-    "memory": ("memory", "memory_swap", "memory_reservation"),
+    "memory": (
+        *("memory", "memory_swap", "memory_reservation"),
+        *("memory_swappiness", "oom_kill_disable"),
+    ),
     "cpu": ("cpu_period", "cpu_quota", "cpu_shares"),
     "pids": ("pids",),
     "cpuset": ("cpuset_cpus", "cpuset_mems"),
-    "blkio": ("blkio_weight",),
+    "blkio": ("blkio_weight", *block_limits.FIELDS),
 }
 """What of the limits each controller sees to."""
 
@@ -72,13 +76,13 @@ def change(cgroups: Cgroups, container_id: str, before: Limits, after: Limits) -
             if name == "memory":
                 uncounted = _check_memory(cgroups, container_id, directory, after)
             done.append(name)
-            _write(cgroups.hybrid, name, directory, after)
+            _write(cgroups.hybrid, name, directory, before, after)
             if cgroups.hybrid:
                 _join(cgroups, container_id, directory)
     except BaseException:
         for name in reversed(done):
-            with contextlib.suppress(OSError):
-                _write(cgroups.hybrid, name, directories[name], before)
+            with contextlib.suppress(OSError, CgroupsUnusable):
+                _write(cgroups.hybrid, name, directories[name], after, before)
         raise
     return Change(uncounted)
 
@@ -94,7 +98,7 @@ def _directories(
     needed = [name for name in changed if name in after.controllers()]
     unified = cgroups.unified(container_id)
     if not cgroups.hybrid:
-        cgroups.enable(tuple(needed))
+        cgroups.enable(tuple(needed), container_id)
         return {name: unified for name in changed if _offered(unified, name)}
     found = {}
     trees = cgroups.v1(container_id)
@@ -129,8 +133,8 @@ def _check_memory(cgroups: Cgroups, container_id: str, directory: Path, after: L
     return max(0, held - counted)
 
 
-def _write(hybrid: bool, name: str, directory: Path, limits: Limits) -> None:
-    """Write all values of one controller, also those that mean no limit."""
+def _write(hybrid: bool, name: str, directory: Path, before: Limits, limits: Limits) -> None:
+    """Write all values of one controller, also those of no limit; of devices what differs."""
     if name == "memory":
         (_write_v1_memory if hybrid else _write_v2_memory)(directory, limits)
     elif name == "pids":
@@ -138,7 +142,9 @@ def _write(hybrid: bool, name: str, directory: Path, limits: Limits) -> None:
     elif name == "cpuset":
         _write_cpuset(hybrid, directory, limits)
     elif name == "blkio":
-        write_weight(directory, limits.blkio_weight)
+        if limits.blkio_weight != before.blkio_weight:
+            write_weight(directory, limits.blkio_weight)
+        block_limits.apply(hybrid, directory, before, limits)
     elif hybrid:
         # Both are checked together: a quota may not be shorter than 1 ms, nor a period.
         write(directory / "cpu.cfs_period_us", str(limits.cpu_period or 100_000))
@@ -178,11 +184,20 @@ def _write_v1_memory(directory: Path, limits: Limits) -> None:
         for file, value in files:
             write(file, str(value))
         write(directory / "memory.soft_limit_in_bytes", str(limits.memory_reservation or -1))
+        _write_v1_oom(directory, limits)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
         usage = int((directory / "memory.usage_in_bytes").read_text())
         raise MemoryInUse(limits.memory, usage) from error
+
+
+def _write_v1_oom(directory: Path, limits: Limits) -> None:
+    swappiness = limits.memory_swappiness
+    if swappiness is None:
+        swappiness = int((directory.parent / "memory.swappiness").read_text())
+    write(directory / "memory.swappiness", str(swappiness))
+    write(directory / "memory.oom_control", str(int(limits.oom_kill_disable)))
 
 
 def _write_v2_memory(directory: Path, limits: Limits) -> None:

@@ -12,8 +12,8 @@ from runtime.cgroup_limits import write
 FILES = ("cpuset.cpus", "cpuset.mems")
 
 
-def fill(directory: Path) -> None:
-    """Give a container's directory, and the engine's above it, what the one above has, if empty.
+def fill(directory: Path, tree: Path) -> None:
+    """Give a container's directory, and each above it, what the one above that has, if empty.
 
     Nothing happens in a tree of other controllers.
 
@@ -23,6 +23,7 @@ def fill(directory: Path) -> None:
     for name in FILES:
         if not (directory / name).exists():
             return
-        for place in (directory.parent, directory):
+        above = directory.relative_to(tree).parents
+        for place in (*(tree / one for one in reversed(above) if one.name), directory):
             if not (place / name).read_text().strip():
                 write(place / name, (place.parent / name).read_text().strip())

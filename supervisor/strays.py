@@ -133,7 +133,7 @@ def bury_orphans(cgroups: Cgroups, place: str, spared: int = 0) -> None:
 
 def _orphans(cgroups: Cgroups, place: str) -> list[int]:
     """Our children that are, or died, in this cgroup or below it."""
-    theirs = f"/{cgroups.parent}/{place}"
+    theirs = f"/{cgroups.path(place)}"
     found = []
     for tasks in Path("/proc/self/task").iterdir():
         for pid in (tasks / "children").read_text().split():

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from runtime import cpuset_trees
+from runtime import block_limits, cpuset_trees
 from runtime.cgroup_limits import Limits, v1_values, v2_values, write_weight
 from runtime.cgroup_trees import Trees, find_trees
 from runtime.cgroups import Cgroups
@@ -162,7 +162,7 @@ def test_a_v1_cpuset_is_filled_from_above(tmp_path):
     for place, cpus in ((tree, "0-3\n"), (directory.parent, "\n"), (directory, "2\n")):
         (place / "cpuset.cpus").write_text(cpus)
         (place / "cpuset.mems").write_text("0\n" if place == tree else "")
-    cpuset_trees.fill(directory)
+    cpuset_trees.fill(directory, tree)
     assert (directory.parent / "cpuset.cpus").read_text() == "0-3"
     assert (directory / "cpuset.cpus").read_text() == "2\n"
     assert (directory / "cpuset.mems").read_text() == "0"
@@ -183,3 +183,109 @@ def test_an_exec_that_ends_while_processes_are_listed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", at_its_end)
     assert cgroups.pids("c") == {7}
     assert not command.exists()
+
+
+RATES = Limits(
+    device_read_bps=(("8:0", 1000), ("8:16", 5)),
+    device_write_bps=(("8:0", 2000),),
+    device_read_iops=(("8:0", 30),),
+    device_write_iops=(("8:0", 40),),
+)
+V1_RATES = {
+    "blkio.throttle.read_bps_device": ["8:0 1000", "8:16 5"],
+    "blkio.throttle.write_bps_device": ["8:0 2000"],
+    "blkio.throttle.read_iops_device": ["8:0 30"],
+    "blkio.throttle.write_iops_device": ["8:0 40"],
+}
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is written, by file, each line by itself: plain files keep the last one only."""
+    found = {}
+    monkeypatch.setattr(
+        block_limits, "write", lambda file, line: found.setdefault(file.name, []).append(line)
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("hybrid", "written", "taken"),
+    [
+        (True, V1_RATES, ["8:0 0", "8:16 0"]),
+        (
+            False,
+            {"io.max": ["8:0 rbps=1000", "8:16 rbps=5", "8:0 wbps=2000", "8:0 riops=30"]},
+            ["8:0 rbps=max", "8:16 rbps=max"],
+        ),
+    ],
+)
+def test_rates_of_devices(tmp_path, lines, hybrid, written, taken):
+    for name in written:
+        (tmp_path / name).touch()
+    block_limits.apply(hybrid, tmp_path, Limits(), RATES)
+    assert {name: found[: len(written[name])] for name, found in lines.items()} == written
+    lines.clear()
+    # What stays as it is is not written again; what goes is given back.
+    block_limits.apply(hybrid, tmp_path, RATES, RATES)
+    assert lines == {}
+    block_limits.apply(hybrid, tmp_path, RATES, Limits())
+    assert next(iter(lines.values()))[:2] == taken
+
+
+@pytest.mark.parametrize(
+    ("file", "written"),
+    [
+        ("blkio.bfq.weight_device", ["8:0 10", "8:16 1000"]),
+        ("io.bfq.weight", ["8:0 10", "8:16 1000"]),
+        ("io.weight", ["8:0 1", "8:16 10000"]),
+    ],
+)
+def test_weights_of_devices(tmp_path, lines, file, written):
+    weights = Limits(blkio_weight_devices=(("8:0", 10), ("8:16", 1000)))
+    with pytest.raises(CgroupsUnusable, match="CONFIG_BFQ_GROUP_IOSCHED"):
+        block_limits.apply(True, tmp_path, Limits(), weights)
+    (tmp_path / file).touch()
+    block_limits.apply(True, tmp_path, Limits(), weights)
+    block_limits.apply(True, tmp_path, weights, Limits())
+    assert lines == {file: [*written, "8:0 default", "8:16 default"]}
+
+
+def test_rates_on_a_kernel_that_has_none(tmp_path):
+    with pytest.raises(CgroupsUnusable, match="CONFIG_BLK_DEV_THROTTLING"):
+        block_limits.apply(False, tmp_path, Limits(), RATES)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("/no/such", "no such file"), ("/dev/null", "no block device")]
+)
+def test_what_is_no_device_is_named(path, words):
+    with pytest.raises(block_limits.NoSuchDevice, match=f"{path}.*{words}"):
+        block_limits.number(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="attributes of directories are root's alone")
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_a_container_below_another_directory(tmp_path, hybrid):
+    (tmp_path / "memory/theirs").mkdir(parents=True)
+    (tmp_path / "pids").mkdir()
+    v1 = {"memory": tmp_path / "memory", "pids": tmp_path / "pids"} if hybrid else {}
+    trees = Trees(tmp_path / "unified", v1)
+    trees.unified.mkdir()
+    cgroups = Cgroups("engine", trees)
+    plan = cgroups.create("c", parent="theirs/jobs")
+    assert plan.unified == f"{trees.unified}/theirs/jobs/c"
+    # Whatever somebody has limited there is to hold for it: it is in each tree.
+    assert plan.joins == tuple(f"{tree}/theirs/jobs/c" for tree in v1.values())
+    assert plan.memory_limited
+    # Whoever comes next finds it by its id.
+    another = Cgroups("engine", trees)
+    assert another.containers() == {"c"}
+    assert another.unified("c/e1") == trees.unified / "theirs/jobs/c/e1"
+    assert another.below("c", "e1").joins == plan.joins
+    another.remove_below("c/e1")
+    another.remove("c")
+    # What was there stays, what was made goes.
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir()}
+    assert left == {"memory", "memory/theirs", "pids", "unified", "unified/engine"}
+    assert cgroups.create("c").unified == f"{trees.unified}/engine/c"
