@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from runtime import capabilities, flags, json_text, payload, terminal, users
+from runtime import capabilities, flags, json_text, payload, terminal, user_namespaces, users
 from runtime.errors import InitRefused
 
 TYPE_CHECKING = False
@@ -99,9 +99,14 @@ class Ends:
 
 
 class Becoming:
-    """A process on its way; `step` names the stage, for the report to `status`."""
+    """A process on its way; `step` names the stage, for the report to `status`.
 
-    __slots__ = ("door", "ends", "host", "status", "step", "wanted")
+    Attributes:
+        user_fd: What stands for the user namespace that it enters: its descriptor, or the pidfd of
+            a process in it.
+    """
+
+    __slots__ = ("door", "ends", "host", "status", "step", "user_fd", "wanted")
 
     def __init__(self, door: Kernel, wanted: PayloadPlan, host: Host, ends: Ends) -> None:
         self.door = door
@@ -109,6 +114,7 @@ class Becoming:
         self.host = host
         self.ends = ends
         self.status = ends.status
+        self.user_fd = -1
         self.step = "take over its descriptors"
 
     def take_ends(self) -> None:
@@ -172,9 +178,13 @@ class Becoming:
             door.close(fd)
 
     def enter_namespaces(self, kinds: int) -> None:
-        """Enter those of `ends.entered`, which is closed then."""
+        """Enter those of `ends.entered`, which is closed then, or once its user namespace, if it
+        has one of its own, was entered too."""
         self.door.setns(ENTERED_FD, kinds)
-        self.door.close(ENTERED_FD)
+        if kinds & flags.CLONE_NEWNS and self.wanted.uids:
+            self.user_fd = ENTERED_FD
+        else:
+            self.door.close(ENTERED_FD)
 
     def open_terminal(self) -> int:
         """Make the terminal that is wanted, inside the container's root; returns its number."""
@@ -198,12 +208,16 @@ class Becoming:
         door.set_nofile(host.nofile)
         if self.wanted.terminal is None and self.ends.stdin < 0:
             door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
-        if identity.uid:
-            self._give_streams(identity.uid)
+        owner = user_namespaces.mapped(wanted, identity) if wanted.uids else identity.uid
+        if owner:
+            self._give_streams(owner)
         self.step = "enter the working directory"
         entered = payload.try_enter(wanted.cwd)
         self.step = "set its limits"
         self._set_rlimits()
+        if wanted.uids:
+            # Limits are the machine's, and so is who may raise them.
+            self.enter_user_namespace()
         self.step = "set its privileges"
         self._drop(identity)
         self.step = "enter the working directory"
@@ -229,6 +243,13 @@ class Becoming:
                 door.execve(path, wanted.args, wanted.env)
         except OSError as error:
             raise payload.explain(path, error) from None
+
+    def enter_user_namespace(self) -> None:
+        """Leave the machine's user namespace for the container's, as whose root it goes on."""
+        self.step = "enter its user namespace"
+        there_are = user_namespaces.enter(self.door, self.user_fd)
+        # This process's own copy: what the machine's root lacks, this one has.
+        self.host.bounding = self.host.permitted = there_are
 
     def _set_oom_score(self) -> None:
         """How readily the kernel kills it (proc_pid_oom_score_adj(5))."""

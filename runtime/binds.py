@@ -45,6 +45,7 @@ class Bind:
         "propagation",
         "readonly",
         "recursive",
+        "shifted",
         "source",
         "subpath",
         "target",
@@ -60,6 +61,7 @@ class Bind:
         self.subpath = b""
         self.fill = False
         self.optional = False
+        self.shifted = False
 
 
 class Tmpfs:
@@ -91,6 +93,11 @@ class Tree:
 def propagates(one: Bind | Tmpfs) -> bool:
     """Whether what is mounted on the host later is to show in the container."""
     return isinstance(one, Bind) and bool(one.propagation)
+
+
+def is_ours(one: Bind | Tmpfs) -> bool:
+    """Whether its files' ids are those inside, whatever user namespace the container has."""
+    return isinstance(one, Bind) and one.shifted
 
 
 def take(door: Kernel, binds: Sequence[Bind | Tmpfs]) -> dict[Bind | Tmpfs, Tree]:

@@ -29,6 +29,8 @@ class ExecSpec:
         seccomp_flags: As in `Spec`.
         apparmor: As in `Spec`.
         container: The id of the container, whose session keyring it joins; "" for one of its own.
+        uid_map: Of the container's user namespace, as in `Spec`; nothing if it has none of its own.
+        gid_map: The same for groups.
         terminal: Lines and columns of a terminal of its own in place of stdin, stdout and stderr,
             (0, 0) where they are not known yet; None for no terminal.
         rlimits: What each of its processes may have: as a rule what the payload's may.
@@ -53,6 +55,8 @@ class ExecSpec:
     seccomp_flags: int = SECCOMP_FLAGS
     apparmor: str = ""
     container: str = ""
+    uid_map: tuple[tuple[int, int, int], ...] = ()
+    gid_map: tuple[tuple[int, int, int], ...] = ()
     terminal: tuple[int, int] | None = None
     rlimits: tuple[Rlimit, ...] = ()
     oom_score_adj: int | None = None

@@ -92,7 +92,7 @@ class FastStarts:
         self, compile_to: Callable[[AnyPlan, Ends, steps.Texts], bytes], plan: AnyPlan, ends: Ends
     ) -> Packed | None:
         # See runtime.native: who shares an OOM victim's memory dies with it.
-        if plan.memory_limited or plan.terminal is not None:
+        if plan.memory_limited or plan.terminal is not None or plan.uids:
             return None
         # A program can't do with less: somebody has lowered our own limit meanwhile (prlimit(2)).
         if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < self._most_descriptors:

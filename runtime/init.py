@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from runtime import becoming, binds, flags, mounts, terminal
+from runtime import becoming, binds, flags, mounts, terminal, user_namespaces
 from runtime.becoming import Becoming
 
 TYPE_CHECKING = False
@@ -42,11 +42,12 @@ def run(door: Kernel, plan: Plan, ends: Ends, host: Host) -> NoReturn:
 class _Init(Becoming):
     """The stages before it becomes the payload, in order."""
 
-    __slots__ = ("plan",)
+    __slots__ = ("plan", "terminal")
 
     def __init__(self, door: Kernel, plan: Plan, host: Host, ends: Ends) -> None:
         super().__init__(door, plan, host, ends)
         self.plan = plan
+        self.terminal = -1  # its number in /dev/pts
 
     def prepare(self) -> None:
         """Cgroups, namespaces, file systems: everything before the payload's own side."""
@@ -62,9 +63,9 @@ class _Init(Becoming):
             self.enter_namespaces(flags.CLONE_NEWNET)
         elif not plan.host_network:
             wanted |= flags.CLONE_NEWNET
-        door.unshare(wanted)
         if plan.init:
             door.dup2(becoming.STATUS_FD, becoming.INIT_FD, False)  # it is taken from here on
+        door.unshare(wanted & ~self._make_user_namespace(wanted))
         if wanted & flags.CLONE_NEWNET:
             self.step = "raise loopback"
             door.loopback_up()
@@ -79,7 +80,13 @@ class _Init(Becoming):
         self.step = "make its mounts private"
         door.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
         self.step = "bind"
-        trees = binds.take(door, [one for one in plan.binds if not binds.propagates(one)])
+        rest = [one for one in plan.binds if not binds.propagates(one)]
+        # Those of the machine's files first: their ids stay as they are.
+        trees = binds.take(door, [one for one in rest if not binds.is_ours(one)])
+        if plan.uids:
+            self._shift_ids()
+        self.step = "bind"
+        trees |= binds.take(door, [one for one in rest if binds.is_ours(one)])
         if plan.init:
             self.take_init()
         self._build_root(shm)
@@ -103,7 +110,45 @@ class _Init(Becoming):
         mounts.make_readonly(door, plan.readonly)
         mounts.mask(door, plan.masked)
         if plan.terminal is not None:
-            terminal.bind_console(door, self.open_terminal())
+            self.terminal = self.open_terminal()
+            terminal.bind_console(door, self.terminal)
+
+    def _make_user_namespace(self, wanted: int) -> int:
+        """Make its user namespace, if it is to have one, or find the one that it shares; returns
+        which of the wanted namespaces were made with it."""
+        door, plan = self.door, self.plan
+        if not plan.uids:
+            return 0
+        joined = -1
+        if plan.user_of is not None:
+            self.step = "find the user namespace of another container"
+            joined = user_namespaces.of_donor(door, plan.user_of)
+        self.step = "make its user namespace"
+        kinds = wanted & user_namespaces.MADE_INSIDE
+        self.user_fd = user_namespaces.make(door, plan, kinds, joined)
+        self.step = "make its namespaces"
+        return kinds
+
+    def _shift_ids(self) -> None:
+        """Show what is ours on disk with the ids of its user namespace, and work with these."""
+        door, plan = self.door, self.plan
+        self.step = "shift the ids of its files"
+        user_namespaces.shift(door, plan.shifted, self.user_fd)
+        user_namespaces.build_as_root_of(door, plan, self.host.permitted)
+
+    def enter_user_namespace(self) -> None:
+        """Enter it, with a copy of the mounts that are locked there, and own cgroups' root."""
+        door = self.door
+        super().enter_user_namespace()
+        door.unshare(flags.CLONE_NEWNS | flags.CLONE_NEWCGROUP)
+        # What it holds open is in the mount namespace that ends now, where names lead nowhere.
+        if self.terminal >= 0:
+            slave = door.open(b"/dev/pts/%d" % self.terminal, os.O_RDWR | os.O_NOCTTY)
+            for fd in (0, 1, 2):
+                door.dup2(slave, fd)
+            door.close(slave)
+        elif self.ends.stdin < 0:
+            door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
 
     def _enter_ipc(self) -> int:
         """Enter another container's IPC namespace; returns a copy of its /dev/shm's mount."""

@@ -277,6 +277,41 @@ class Kernel:
         if libc.capset(_NR_CAPSET, _CAPABILITY_HEADER, data) < 0:
             raise _failure()
 
+    def shift_ids(self, fd: int, user_fd: int) -> None:
+        """mount_setattr(2), MOUNT_ATTR_IDMAP: show the files of `fd`'s detached mount, and of all
+        below it, with the ids that a user namespace's map makes of those on disk.
+
+        Raises:
+            OSError: EINVAL, a file system there can't do that, or it was done.
+        """
+        value = libc.MountAttr(attr_set=flags.MOUNT_ATTR_IDMAP, userns_fd=user_fd)
+        bits = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
+        size = ctypes.sizeof(value)
+        if libc.mount_setattr(_NR_MOUNT_SETATTR, fd, b"", bits, value, size) < 0:
+            raise _failure()
+
+    def set_file_ids(self, uid: int, gid: int) -> None:
+        """setfsgid(2) and setfsuid(2), which report nothing: so they are asked what they did.
+
+        Raises:
+            PermissionError: Without the capabilities for it.
+        """
+        nobody = 0xFFFFFFFF  # an id that is none: it changes nothing, and tells what is
+        for call, wanted in ((libc.setfsgid, gid), (libc.setfsuid, uid)):
+            call(wanted)
+            if call(nobody) != wanted:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def bounding_set(self) -> int:
+        """The caller's capability bounding set, as a bit mask (prctl(2), PR_CAPBSET_READ)."""
+        bits = 0
+        for number in range(64):
+            found = libc.prctl(flags.PR_CAPBSET_READ, number, 0, 0, 0)
+            if found < 0:
+                break  # EINVAL: the kernel has no more
+            bits |= found << number
+        return bits
+
     def loopback_up(self) -> None:
         """Raise `lo` in the caller's network namespace (netdevice(7))."""
         # Any socket carries these ioctls, and a unix one needs no IPv4 in the kernel.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import os
 
-from runtime import capabilities, flags, json_text, mounts
+from runtime import capabilities, flags, idmap, json_text, mounts
 from runtime.binds import Bind, Tmpfs
 
 TYPE_CHECKING = False
@@ -28,6 +28,8 @@ class PayloadPlan:
     Attributes:
         env: The environment without what depends on the user (HOME).
         groups: Supplementary groups beside the user's, by name or number.
+        uids: The map of its user namespace's uids; empty in the machine's own.
+        gids: The same for gids.
         keep: Capabilities as a bit mask.
         filter: System calls are filtered by this array of struct sock_filter; b"" for none.
         filter_flags: SECCOMP_FILTER_FLAG_* for it.
@@ -51,6 +53,7 @@ class PayloadPlan:
         "env",
         "filter",
         "filter_flags",
+        "gids",
         "groups",
         "init",
         "joins",
@@ -61,6 +64,7 @@ class PayloadPlan:
         "oom_score_adj",
         "rlimits",
         "terminal",
+        "uids",
         "unified",
         "user",
     )
@@ -70,6 +74,8 @@ class PayloadPlan:
     cwd: bytes
     user: bytes
     groups: list[bytes]
+    uids: list[tuple[int, int, int]]
+    gids: list[tuple[int, int, int]]
     keep: int
     no_new_privileges: bool
     filter: bytes
@@ -98,6 +104,8 @@ class PayloadPlan:
         self.cwd = as_bytes(spec["cwd"]) or b"/"
         self.user = as_bytes(spec["user"])
         self.groups = [as_bytes(name) for name in spec["groups"]]
+        self.uids = _extents(spec["uid_map"])
+        self.gids = _extents(spec["gid_map"])
         self.keep = capabilities.mask(spec["capabilities"])
         self.no_new_privileges = spec["no_new_privileges"]
         self.filter = binascii.a2b_base64(spec["seccomp"])
@@ -138,6 +146,8 @@ class Plan(PayloadPlan):
         host_network: Stay in the host's network namespace.
         network_of: Enter this one's network namespace; None for none.
         host_pid: Stay in the host's pid namespace.
+        user_of: Share this one's user namespace; None for the machine's own or a new one.
+        shifted: What is shown with shifted ids (`runtime.spec.Spec`).
         pid_of: Be born into this one's pid namespace; None for none.
         ipc_of: Enter this one's IPC namespace, and have its /dev/shm; None for none.
         shm: It has a /dev/shm of one kind or another.
@@ -168,10 +178,12 @@ class Plan(PayloadPlan):
         "pid_of",
         "readonly",
         "readonly_root",
+        "shifted",
         "shm",
         "shm_size",
         "sysctls",
         "upper",
+        "user_of",
         "volatile",
         "work",
         "writable_system",
@@ -192,6 +204,8 @@ class Plan(PayloadPlan):
     network_of: Donor | None
     host_pid: bool
     pid_of: Donor | None
+    user_of: Donor | None
+    shifted: list[bytes]
     ipc_of: Donor | None
     shm: bool
     masked: list[bytes]
@@ -257,6 +271,7 @@ def compile_plan(data: bytes) -> Plan:
     plan.early = mounts.early_mounts(plan.merged, plan.shm_size, plan.writable_system)
     if ipc != "private":
         plan.early = [one for one in plan.early if one[1] != plan.dev + b"/shm"]
+    _take_user_namespace(plan, spec)
     plan.devices = mounts.device_mounts(plan.merged)
     plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(
         plan.merged, directories, plan.writable_system
@@ -267,6 +282,26 @@ def compile_plan(data: bytes) -> Plan:
 def keyring(container_id: str) -> bytes:
     """What a container's session keyring is called, as runc calls it."""
     return as_bytes(f"_ses.{container_id}")
+
+
+def _take_user_namespace(plan: Plan, spec: dict[str, Any]) -> None:
+    """The user namespace, and ids of mounts that are meant inside it."""
+    mode, plan.user_of = _shared(spec, "user_namespace", ("host", "private"))
+    plan.shifted = [as_bytes(path) for path in spec["shifted"]]
+    if (mode == "host") is bool(plan.uids) or bool(plan.uids) is not bool(plan.gids):
+        raise ValueError("a user namespace without a map, or the other way round")
+    if plan.uids:
+        for one in plan.binds:
+            if isinstance(one, Tmpfs):
+                one.options = idmap.shifted_options(one.options, plan.uids, plan.gids)
+        plan.early = [
+            (source, target, kind, bits, idmap.terminal_options(data, plan.gids))
+            for source, target, kind, bits, data in plan.early
+        ]
+
+
+def _extents(values: list[list[int]]) -> list[tuple[int, int, int]]:
+    return [(int(inside), int(outside), int(count)) for inside, outside, count in values]
 
 
 def _shared(spec: dict[str, Any], name: str, modes: tuple[str, ...]) -> tuple[str, Donor | None]:
@@ -290,6 +325,7 @@ def _one_mount(one: dict[str, Any]) -> Bind | Tmpfs:
     bind.subpath = as_bytes(one["subpath"])
     bind.fill = one["fill"]
     bind.optional = one["optional"]
+    bind.shifted = one["shifted"]
     return bind
 
 

@@ -106,7 +106,8 @@ def spawn(
         plan = compile_plan(os.pread(message.spec, size, 0))
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(errno.EINVAL, f"the container's spec can't be used: {error}") from error
-    ready = -1 if plan.host_network or plan.network_of is not None else pool.take()
+    made_later = plan.host_network or plan.network_of is not None or plan.uids
+    ready = -1 if made_later else pool.take()
     try:
         stdin = message.fds[0] if message.fds else -1
         entered = ready if plan.network_of is None else joining.pidfd(plan.network_of)

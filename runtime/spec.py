@@ -81,6 +81,8 @@ class Bind:
             target first (`runtime.copy_up`).
         optional: Left out where there is no place for it, and none can be made since what is
             mounted there is read-only.
+        shifted: It belongs to containers, not to the machine: in a user namespace its files' ids
+            are those inside. It must be in one of the spec's `shifted` then.
     """
 
     source: str
@@ -92,6 +94,7 @@ class Bind:
     subpath: str = ""
     fill: bool = False
     optional: bool = False
+    shifted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class Donor:
     start_ticks: int
 
 
-_DONATED = ("network", "pid", "ipc")
+_DONATED = ("network", "pid", "ipc", "user_namespace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +190,12 @@ class Spec:
             another container's, whose init does that.
         ipc: "private", "none" (private, and without /dev/shm), "host" (its /dev/shm is to be one of
             the binds), or another container's with its /dev/shm.
+        user_namespace: "host" for the machine's own, "private" for a new one, or another
+            container's, which then has the same map.
+        uid_map: Its extents, each (first id inside, first outside, how many); none for "host".
+        gid_map: The same for groups.
+        shifted: Directories on disk with what belongs to containers: the layers, what holds `upper`
+            and `work`, and the binds that are `shifted`. Ids in them are those inside.
         uts: "private" or "host"; there `hostname` and `domainname` must be empty.
         init: A statically linked program of the host's that is executed in place of the first word
             of `args`, from a read-only mount; "" for none.
@@ -230,6 +239,10 @@ class Spec:
     pid: str | Donor = "private"
     ipc: str | Donor = "private"
     uts: str = "private"
+    user_namespace: str | Donor = "host"
+    uid_map: tuple[tuple[int, int, int], ...] = ()
+    gid_map: tuple[tuple[int, int, int], ...] = ()
+    shifted: tuple[str, ...] = ()
     init: str = ""
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
@@ -275,6 +288,9 @@ class Spec:
             *("masked_paths", "readonly_paths"),
         ):
             values[name] = tuple(values[name])
+        for name in ("uid_map", "gid_map"):
+            values[name] = tuple(tuple(extent) for extent in values[name])
+        values["shifted"] = tuple(values["shifted"])
         if values["terminal"] is not None:
             values["terminal"] = tuple(values["terminal"])
         values["binds"] = tuple(

@@ -29,7 +29,7 @@ SPEC = Spec(
         Bind("/a", "/b", readonly=True),
         Bind("/c", "/d", directory=True, propagation="slave", recursive=False, subpath="s"),
         Tmpfs("/t", ("size=1m",), 2),
-        Bind("/v", "/w", fill=True),
+        Bind("/v", "/w", fill=True, shifted=True),
     ),
     readonly_root=True,
     network="host",
@@ -81,6 +81,7 @@ def test_every_field_reaches_the_plan():
     assert (first.directory, first.propagation, first.recursive) == (None, "", True)
     assert (second.directory, second.propagation, second.recursive) == (True, "slave", False)
     assert (second.subpath, second.fill, volume.fill) == (b"s", False, True)
+    assert (second.shifted, volume.shifted) == (False, True)
     assert (tmpfs.target, tmpfs.options, tmpfs.attributes) == (b"/t", [b"size=1m"], 2)
     assert plan.rlimits == [("nofile", 7, 10, 20), ("core", 4, -1, -1)]
     assert plan.oom_score_adj == b"-5"
