@@ -80,14 +80,16 @@ class Tree:
 
     Attributes:
         plain: Its flags could not be set yet (Linux before 5.12).
+        nodev: MS_NODEV or 0.
     """
 
-    __slots__ = ("bind", "fd", "plain")
+    __slots__ = ("bind", "fd", "nodev", "plain")
 
-    def __init__(self, bind: Bind, fd: int, plain: bool) -> None:
+    def __init__(self, bind: Bind, fd: int, plain: bool, nodev: int) -> None:
         self.bind = bind
         self.fd = fd
         self.plain = plain
+        self.nodev = nodev
 
 
 def propagates(one: Bind | Tmpfs) -> bool:
@@ -100,14 +102,16 @@ def is_ours(one: Bind | Tmpfs) -> bool:
     return isinstance(one, Bind) and one.shifted
 
 
-def take(door: Kernel, binds: Sequence[Bind | Tmpfs]) -> dict[Bind | Tmpfs, Tree]:
-    """Copy each source's mount tree, nodev and, where asked, read-only."""
+def take(
+    door: Kernel, binds: Sequence[Bind | Tmpfs], nodev: int = flags.MS_NODEV
+) -> dict[Bind | Tmpfs, Tree]:
+    """Copy each source's mount tree, nodev unless that is 0 and, where asked, read-only."""
     trees: dict[Bind | Tmpfs, Tree] = {}
     for bind in binds:
         if not isinstance(bind, Bind):
             continue
         fd = _open_source(door, bind)
-        attributes = flags.MOUNT_ATTR_NODEV
+        attributes = flags.MOUNT_ATTR_NODEV if nodev else 0
         if bind.readonly:
             attributes |= flags.MOUNT_ATTR_RDONLY
         propagation = flags.MS_SLAVE if bind.propagation == "slave" else 0
@@ -118,7 +122,7 @@ def take(door: Kernel, binds: Sequence[Bind | Tmpfs]) -> dict[Bind | Tmpfs, Tree
             if error.errno != errno.ENOSYS:
                 raise
             plain = True
-        trees[bind] = Tree(bind, fd, plain)
+        trees[bind] = Tree(bind, fd, plain, nodev)
     return trees
 
 
@@ -193,7 +197,7 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
         tree = trees[one]
         directory = stat.S_ISDIR(door.fstat(tree.fd).st_mode)
         try:
-            target = _open_target(door, one.target, directory)[0]
+            target = open_target(door, one.target, directory)
         except OSError as error:
             if not one.optional or error.errno != errno.EROFS:
                 raise
@@ -227,6 +231,11 @@ def _attach_tmpfs(door: Kernel, one: Tmpfs) -> int:
     door.move_mount(fd, target, one.target)
     door.close(target)
     return fd
+
+
+def open_target(door: Kernel, path: bytes, directory: bool) -> int:
+    """A descriptor of a place in the caller's root for a mount, which is made if it is missing."""
+    return _open_target(door, path, directory)[0]
 
 
 def _open_target(door: Kernel, path: bytes, directory: bool) -> tuple[int, bool]:
@@ -267,7 +276,7 @@ def _set_flags(door: Kernel, tree: Tree) -> None:
     """What mount_setattr would have done, mount by mount, by the container's own mountinfo."""
     if tree.bind.propagation == "slave":
         door.mount(None, tree.bind.target, None, flags.MS_REC | flags.MS_SLAVE, None)
-    added = flags.MS_NODEV | (flags.MS_RDONLY if tree.bind.readonly else 0)
+    added = tree.nodev | (flags.MS_RDONLY if tree.bind.readonly else 0)
     below = tree.bind.target.rstrip(b"/")
     with open("/proc/self/mountinfo", "rb") as mountinfo:
         points = [line.split(b" ")[4] for line in mountinfo]

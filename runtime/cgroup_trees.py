@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime.errors import CgroupsUnusable
 
-_V1_CONTROLLERS = ("memory", "cpu", "pids", "cpuset", "blkio")
+_V1_CONTROLLERS = ("memory", "cpu", "pids", "cpuset", "blkio", "devices")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ none; limits go to the v1 trees, where a directory is made only for a controller
 
     <v2 root>/<parent>/<container id>            always
     <v1 memory|cpu|pids root>/<parent>/<id>      hybrid, and limited
+    <v1 devices root>/<parent>/<id>              only where the kernel has no device programs
 
 A container can be below another directory (`--cgroup-parent`), in the trees of all controllers
 then. Its own one in the v2 tree stays empty and names that directory in an attribute, so whoever
@@ -18,9 +19,10 @@ import contextlib
 import errno
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
-from runtime import block_limits, cpuset_trees
+from runtime import block_limits, cpuset_trees, device_cgroup
 from runtime.cgroup_limits import (
     NO_LIMITS,
     v1_values,
@@ -31,6 +33,8 @@ from runtime.cgroup_limits import (
 )
 from runtime.cgroup_limits import Limits as Limits
 from runtime.cgroup_trees import Trees, find_trees
+from runtime.device_cgroup import DeviceControl
+from runtime.device_rules import EVERYTHING, Rule
 from runtime.errors import CgroupsUnusable
 from runtime.spec import CgroupPlan
 
@@ -47,6 +51,7 @@ class Cgroups:
     Attributes:
         parent: The name of the directory that holds the containers' in each tree.
         trees: Where the machine's trees are mounted.
+        devices: What keeps containers from devices.
     """
 
     def __init__(self, parent: str, trees: Trees) -> None:
@@ -54,6 +59,7 @@ class Cgroups:
         self.trees = trees
         self._unified = trees.unified / parent
         self._elsewhere: dict[str, str] = {}
+        self.devices = DeviceControl()
 
     @classmethod
     def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
@@ -73,10 +79,13 @@ class Cgroups:
                 f"can't make {found._unified}: {error.strerror}; is the cgroup2 tree writable?"
             ) from error
         if found.hybrid:
-            with contextlib.suppress(OSError):  # containers of an earlier supervisor are in it
+            try:
                 found._unified.rmdir()
+            except OSError:  # containers of an earlier supervisor are in it
+                found.devices.guard(found._unified)
         else:
             found._count()
+            found.devices.guard(found._unified)
         return found
 
     def _count(self) -> None:
@@ -92,7 +101,7 @@ class Cgroups:
     @property
     def hybrid(self) -> bool:
         """Limits go to v1 controllers."""
-        return bool(self.trees.v1)
+        return bool(self.trees.v1.keys() - {"devices"})
 
     def unified(self, place: str) -> Path:
         """The v2 directory of a container, or of `ID/NAME` below its."""
@@ -119,7 +128,14 @@ class Cgroups:
         path = self.path(container_id)
         return {name: tree / path for name, tree in self.trees.v1.items()}
 
-    def create(self, container_id: str, limits: Limits = NO_LIMITS, parent: str = "") -> CgroupPlan:
+    def create(
+        self,
+        container_id: str,
+        limits: Limits = NO_LIMITS,
+        parent: str = "",
+        *,
+        devices: Sequence[Rule] | None = None,
+    ) -> CgroupPlan:
         """Make the container's directories and write its limits; undone if that fails.
 
         Args:
@@ -127,9 +143,13 @@ class Cgroups:
             limits: What it may use.
             parent: A directory in each tree, such as "jobs/7", that they are to be in; missing
                 ones are made. "" for the engine's own.
+            devices: What it may open beside what every container may, which needs a `Spec` with
+                `device_nodes`; `runtime.device_rules.EVERYTHING` for --privileged; None for
+                nothing.
 
         Raises:
-            CgroupsUnusable: a limit needs a controller that this machine doesn't offer.
+            CgroupsUnusable: a limit needs a controller that this machine doesn't offer, or nothing
+                on it can hold containers to rules of devices.
             OSError: the kernel refused a directory or a value; the error names the file. EBUSY
                 where an earlier run has left a process in it.
         """
@@ -138,6 +158,7 @@ class Cgroups:
             os.mkdir(directory)
         except FileNotFoundError:
             self._unified.mkdir(exist_ok=True)
+            self.devices.guard(self._unified)
             directory.mkdir(exist_ok=True)
         except FileExistsError:
             # Left by a run whose removal met a process that was still going. Not used again: what
@@ -150,6 +171,7 @@ class Cgroups:
                 directory = self._make_elsewhere(container_id, parent)
             else:
                 self._elsewhere[container_id] = ""
+            joins = self._hold_devices(container_id, directory, devices)
             wanted = limits.controllers()
             # Who is below another directory can meet a limit of that one's.
             memory_limited = "memory" in wanted or bool(parent)
@@ -158,8 +180,7 @@ class Cgroups:
                     self.enable(wanted, container_id)
                     write_all(directory, v2_values(limits))
                     self._limit_devices(directory, limits)
-                return CgroupPlan(str(directory), (), memory_limited)
-            joins = []
+                return CgroupPlan(str(directory), tuple(joins), memory_limited)
             for controller in self.trees.v1 if parent else wanted:
                 limited = self.make_v1(container_id, controller)
                 write_all(limited, v1_values(controller, limits))
@@ -221,6 +242,24 @@ class Cgroups:
             except OSError:
                 return  # somebody else's, in use, or gone
             place = place.parent
+
+    def _hold_devices(
+        self, container_id: str, directory: Path, devices: Sequence[Rule] | None
+    ) -> list[str]:
+        """Hold a container to its rules of devices; returns the v1 directory that it is to join."""
+        rules = device_cgroup.own_rules(devices)
+        guarded = directory.parent == self._unified
+        if (devices is not None or not guarded) and self.devices.allow(directory, rules):
+            return []
+        if self.devices.programs or rules is EVERYTHING:
+            return []
+        if "devices" in self.trees.v1:
+            held = self.make_v1(container_id, "devices")
+            device_cgroup.write_v1(held, rules)
+            return [str(held)]
+        if devices is not None:
+            device_cgroup.refuse()
+        return []
 
     def make_v1(self, container_id: str, controller: str) -> Path:
         """Make a container's directory in the tree of a v1 controller, and return it.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from runtime import becoming, binds, flags, mounts, terminal, user_namespaces
+from runtime import becoming, binds, devices, flags, mounts, terminal, user_namespaces
 from runtime.becoming import Becoming
 
 TYPE_CHECKING = False
@@ -76,20 +76,21 @@ class _Init(Becoming):
             door.setdomainname(plan.domainname)
         self.step = "bind"
         # Copies of shared mounts are their peers, until these are made private.
-        propagated = binds.take(door, [one for one in plan.binds if binds.propagates(one)])
+        later = [one for one in plan.binds if binds.propagates(one)]
+        propagated = binds.take(door, later, plan.nodev)
         self.step = "make its mounts private"
         door.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
         self.step = "bind"
         rest = [one for one in plan.binds if not binds.propagates(one)]
         # Those of the machine's files first: their ids stay as they are.
-        trees = binds.take(door, [one for one in rest if not binds.is_ours(one)])
+        trees = binds.take(door, [one for one in rest if not binds.is_ours(one)], plan.nodev)
         if plan.uids:
             self._shift_ids()
         self.step = "bind"
-        trees |= binds.take(door, [one for one in rest if binds.is_ours(one)])
+        trees |= binds.take(door, [one for one in rest if binds.is_ours(one)], plan.nodev)
         if plan.init:
             self.take_init()
-        self._build_root(shm)
+        nodes = self._build_root(shm)
         self.step = "copy the image's files into a volume"
         binds.fill(door, plan.binds, plan.merged, plan.id)
         self.step = "change the root"
@@ -100,9 +101,12 @@ class _Init(Becoming):
         door.chdir(b"/")
         self.step = "bind"
         binds.attach(door, plan.binds, propagated | trees)
+        if nodes:
+            self.step = "put its devices into their places"
+            devices.attach(door, nodes)
         if plan.readonly_root:
             self.step = "make its root read-only"
-            bits = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
+            bits = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | plan.nodev
             door.mount(None, b"/", None, bits, None)
         for file, value in plan.sysctls:
             self._set_sysctl(file, value)
@@ -202,16 +206,24 @@ class _Init(Becoming):
         elif not self.plan.shm:
             door.rmdir(path)
 
-    def _build_root(self, shm: int) -> None:
+    def _build_root(self, shm: int) -> list[devices.Taken]:
+        """Returns the device nodes that are still to be attached."""
         door, plan = self.door, self.plan
         self.step = "mount the root"
-        mounts.mount_overlay(door, plan.merged, plan.lower, plan.upper, plan.work, plan.volatile)
+        layers = plan.lower, plan.upper, plan.work
+        mounts.mount_overlay(door, plan.merged, *layers, plan.volatile, plan.nodev)
         mounts.make_mount_points(door, plan.merged)
         self.step = "mount its file systems"
+        nodes: list[devices.Taken] = []
         for one in plan.early:
             door.mount(*one)
             if one[1] == plan.dev:
                 mounts.fill_dev(door, plan.dev)
+                if not plan.nodev:
+                    devices.allow(door, plan.dev)
+                self.step = "make its devices"
+                nodes = devices.fill(door, plan.dev, plan.nodes)
+                self.step = "mount its file systems"
                 self._share_shm(shm)
         self.step = "bind its devices"
         for one in plan.devices:
@@ -224,3 +236,4 @@ class _Init(Becoming):
             door.mkdir(directory, 0o755)
         for one in plan.cgroup_mounts:
             door.mount(*one)
+        return nodes

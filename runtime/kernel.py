@@ -74,6 +74,8 @@ class Kernel:
     read = staticmethod(os.read)
     fstat = staticmethod(os.fstat)
     fchown = staticmethod(os.fchown)
+    chmod = staticmethod(os.chmod)
+    chown = staticmethod(os.chown)
     lstat = staticmethod(os.lstat)
     mkdir = staticmethod(os.mkdir)
     mknod = staticmethod(os.mknod)

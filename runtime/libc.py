@@ -35,6 +35,7 @@ _NUMBERS = {
         "keyctl": 250,
         "seccomp": 317,
         "execveat": 322,
+        "bpf": 321,
     },
     "aarch64": {
         "pivot_root": 41,
@@ -43,6 +44,7 @@ _NUMBERS = {
         "keyctl": 219,
         "seccomp": 277,
         "execveat": 281,
+        "bpf": 280,
     },
 }
 _COMMON_NUMBERS = {
@@ -150,6 +152,7 @@ pivot_root = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 keyctl = _declare("syscall", c_long, c_long, c_int, c_long, c_ulong)
 keyctl_text = _declare("syscall", c_long, c_long, c_int, c_char_p)
 seccomp = _declare("syscall", c_long, c_long, c_uint, c_uint, POINTER(SockFprog))
+bpf = _declare("syscall", c_long, c_long, c_int, c_char_p, c_uint)
 capset = _declare("syscall", c_long, c_long, c_char_p, c_char_p)
 mmap = _declare("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 munmap = _declare("munmap", c_int, c_void_p, c_size_t)

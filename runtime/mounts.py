@@ -1,9 +1,11 @@
 """The container's file systems as a pure list, and the hands that mount them.
 
-What keeps a container with CAP_MKNOD from the machine's disks is `nodev`, as there is no device
-cgroup: the overlay, every tmpfs and every bind is mounted nodev, and the few devices in /dev are
-binds of the host's nodes. Those are read-only, which leaves reading and writing the device alone
-but keeps the container's root from changing the host's node (chmod, chown).
+What keeps a container with CAP_MKNOD from the machine's disks is `nodev`, beside the engine's
+device program (`runtime.device_cgroup`): the overlay, every tmpfs and every bind is mounted nodev,
+and the few devices in /dev are binds of the host's nodes. With devices of its own
+(`runtime.devices`) it is the program alone. The binds of nodes are read-only, which leaves reading
+and writing the device alone but keeps the container's root from changing the host's node (chmod,
+chown).
 """
 
 from __future__ import annotations
@@ -93,9 +95,18 @@ def _called_inside(paths: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
 
 
 def mount_overlay(
-    door: Kernel, merged: bytes, lower: Sequence[bytes], upper: bytes, work: bytes, volatile: bool
+    door: Kernel,
+    merged: bytes,
+    lower: Sequence[bytes],
+    upper: bytes,
+    work: bytes,
+    volatile: bool,
+    nodev: int = flags.MS_NODEV,
 ) -> None:
     """Mount the root. It may change the working directory.
+
+    Args:
+        nodev: MS_NODEV, or 0 where device nodes in it may be opened.
 
     A volatile upper leaves a mark behind that forbids a second mount (overlayfs can't know whether
     the data survived); a container never outlives the machine's boot, so the mark is dropped.
@@ -108,7 +119,7 @@ def mount_overlay(
         _drop_mark(door, work + VOLATILE_MARK)
     if directory:
         door.chdir(directory)
-    door.mount(b"overlay", merged, b"overlay", flags.MS_NODEV, options)
+    door.mount(b"overlay", merged, b"overlay", nodev, options)
 
 
 def _drop_mark(door: Kernel, mark: bytes) -> None:

@@ -12,6 +12,7 @@ import os
 
 from runtime import capabilities, flags, idmap, json_text, mounts
 from runtime.binds import Bind, Tmpfs
+from runtime.devices import Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class Plan(PayloadPlan):
         pid_of: Be born into this one's pid namespace; None for none.
         ipc_of: Enter this one's IPC namespace, and have its /dev/shm; None for none.
         shm: It has a /dev/shm of one kind or another.
+        nodes: Device nodes beside those that are everybody's.
+        nodev: MS_NODEV, or 0 where device nodes in its file systems may be opened.
         early: Mounts below `merged`, made before it is the root.
         cgroup_directories: Made before `cgroup_mounts`.
         writable_system: /sys and its cgroups can be written.
@@ -174,6 +177,8 @@ class Plan(PayloadPlan):
         "masked",
         "merged",
         "network_of",
+        "nodes",
+        "nodev",
         "own",
         "pid_of",
         "readonly",
@@ -216,6 +221,8 @@ class Plan(PayloadPlan):
     dev: bytes
     early: list[Mount]
     devices: list[Mount]
+    nodes: list[Node]
+    nodev: int
     cgroup_directories: list[bytes]
     cgroup_mounts: list[Mount]
 
@@ -273,6 +280,15 @@ def compile_plan(data: bytes) -> Plan:
         plan.early = [one for one in plan.early if one[1] != plan.dev + b"/shm"]
     _take_user_namespace(plan, spec)
     plan.devices = mounts.device_mounts(plan.merged)
+    plan.nodes = [Node(as_bytes(path), *rest) for path, *rest in spec["devices"]]
+    plan.nodev = 0 if spec["device_nodes"] else flags.MS_NODEV
+    if plan.uids:
+        for node in plan.nodes:
+            # Who has no place in the map stays what a new file's owner is: the root inside.
+            node.uid = idmap.outside(plan.uids, node.uid)
+            node.gid = idmap.outside(plan.gids, node.gid)
+    if plan.nodes and plan.nodev:
+        raise ValueError("devices that could not be opened: device_nodes is not set")
     plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(
         plan.merged, directories, plan.writable_system
     )

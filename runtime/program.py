@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 
-from runtime import becoming, capabilities, flags, mounts
+from runtime import becoming, capabilities, devices, flags, mounts
 from runtime.binds import Bind
 from runtime.exec_child import NAMESPACES
 from runtime.layer_files import Unusual, read_etc
@@ -37,6 +37,7 @@ _RMDIR, _UNLINK = 84, 87
 _EXECVE, _GETCWD, _CHDIR, _MKDIR, _SYMLINK, _SETSID, _SETGROUPS = 59, 79, 80, 83, 88, 112, 116
 _FCHOWN = 93
 _SETRESUID, _SETRESGID, _CAPSET, _MKNOD, _PIVOT_ROOT, _PRCTL = 117, 119, 126, 133, 155, 157
+_CHMOD, _CHOWN = 90, 92
 _MOUNT, _UMOUNT2, _SETHOSTNAME, _SETDOMAINNAME, _MKDIRAT, _MKNODAT = 165, 166, 170, 171, 258, 259
 _UNSHARE, _DUP3, _PRLIMIT64, _SETNS, _OPEN_TREE, _MOVE_MOUNT = 272, 292, 302, 308, 428, 429
 _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 436, 437, 442
@@ -85,8 +86,11 @@ class Programs:
         self._loopback = self._fixed_loopback()
         self._root = self._fixed_root()
         self._pivot = self._fixed_pivot()
-        readonly = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY | flags.MS_NODEV
-        self._readonly_root = step(_MOUNT, 0, self._at(b"/"), 0, readonly, 0)
+        readonly = flags.MS_REMOUNT | flags.MS_BIND | flags.MS_RDONLY
+        self._readonly_root = {
+            nodev: step(_MOUNT, 0, self._at(b"/"), 0, readonly | nodev, 0)
+            for nodev in (flags.MS_NODEV, 0)
+        }
         self._limits = self._fixed_limits()
         null = self._at(b"/dev/null")
         self._no_input = step(_OPEN, null, os.O_RDONLY | os.O_CLOEXEC) + step(_DUP2, _FIRST, 0)
@@ -123,13 +127,14 @@ class Programs:
             self._namespaces(plan, ends.entered >= 0, texts),
             self._overlay(plan, texts),
             self._root,
+            self._nodes(plan, texts),
             self._shm_and_cgroups(plan, texts),
-            self._take_binds(binds, texts),
+            self._take_binds(binds, plan.nodev, texts),
             self._take_init(plan.init, _FIRST + len(binds), texts) if plan.init else b"",
             self._pivot,
             self._attach_binds(binds, texts),
             self._close_from(_FIRST, plan),
-            self._readonly_root if plan.readonly_root else b"",
+            self._readonly_root[plan.nodev] if plan.readonly_root else b"",
             self._sysctls(plan, texts),
             self._protect(plan, texts),
             self._become(plan, identity, ends, texts),
@@ -308,7 +313,7 @@ class Programs:
             packed += step(_UNLINK, texts.put(mark + b"/dirty"), passing=missing)
             packed += step(_RMDIR, texts.put(mark), passing=missing)
         merged, kind = texts.put(plan.merged), self._at(b"overlay")
-        packed += step(_MOUNT, kind, merged, kind, flags.MS_NODEV, texts.put(options))
+        packed += step(_MOUNT, kind, merged, kind, plan.nodev, texts.put(options))
         return packed + step(_CHDIR, merged)
 
     def _shm_and_cgroups(self, plan: Plan, texts: Texts) -> bytes:
@@ -331,11 +336,29 @@ class Programs:
                 parts.append(step(_MOUNT, from_path, self._at(target), 0, bits, 0))
         return b"".join(parts)
 
-    def _take_binds(self, binds: Sequence[Bind], texts: Texts) -> bytes:
+    def _nodes(self, plan: Plan, texts: Texts) -> bytes:
+        """What `devices.allow` and `devices.fill` do in the new /dev."""
+        if plan.nodev:
+            return b""
+        parts = [step(_MOUNT, 0, self._at(b"./dev"), 0, devices.ABOVE, 0)]
+        for node in plan.nodes:
+            if not node.inside:
+                raise Unusual
+            for parent in devices.parents(node.inside):
+                path = texts.put(b"./dev/" + parent)
+                parts.append(step(_MKDIR, path, 0o755, passing=(errno.EEXIST,)))
+            path = texts.put(b"./dev/" + node.inside)
+            parts.append(step(_MKNOD, path, node.mode, node.number))
+            parts.append(step(_CHMOD, path, stat.S_IMODE(node.mode)))
+            if node.uid or node.gid:
+                parts.append(step(_CHOWN, path, node.uid, node.gid))
+        return b"".join(parts)
+
+    def _take_binds(self, binds: Sequence[Bind], nodev: int, texts: Texts) -> bytes:
         parts = []
         below = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
         for fd, bind in enumerate(binds, _FIRST):
-            attributes = flags.MOUNT_ATTR_NODEV
+            attributes = flags.MOUNT_ATTR_NODEV if nodev else 0
             if bind.readonly:
                 attributes |= flags.MOUNT_ATTR_RDONLY
             copy = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC

@@ -114,6 +114,31 @@ class Tmpfs:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A device node of the container's own, made at its start.
+
+    Attributes:
+        path: Absolute and normalised, in the container; directories above it are made, and links in
+            it are followed inside the container's root. Names that every container's /dev has
+            (`runtime.devices.OWN`) can't be.
+        kind: "c" or "b".
+        major: Of the device.
+        minor: Of the device.
+        mode: Permission bits.
+        uid: The owner, in the container's numbers.
+        gid: The group, in the container's numbers.
+    """
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CgroupPlan:
     """Where the init is born and what it joins; `runtime.cgroups` makes the directories.
 
@@ -216,6 +241,14 @@ class Spec:
             what an ordinary process of the machine has.
         sysctls: Files of its own namespaces, as they are called below /proc/sys, and what each is
             to hold.
+        devices: Nodes beside those that every container's /dev has. Which devices can be opened is
+            not said here but by the cgroup (`runtime.cgroups.Cgroups.create(…, devices=rules)`):
+            a container with devices needs both, and `device_nodes`.
+        device_nodes: Device nodes in its file systems can be opened, those that it makes itself
+            (mknod) included: its root, its /dev, binds and volumes are not mounted nodev. Only
+            where the cgroup says which devices may be opened, or where all may (--privileged:
+            device_nodes=True, devices=`supervisor.devices.of_host()` and the cgroup made with
+            devices=`runtime.device_rules.EVERYTHING`).
         cgroup: Where the init is born.
         volatile: Don't write the upper layer back to the disk when the container ends or calls
             fsync: right for a container that is removed when it ends.
@@ -257,6 +290,8 @@ class Spec:
     rlimits: tuple[Rlimit, ...] = ()
     oom_score_adj: int | None = None
     sysctls: tuple[tuple[str, str], ...] = ()
+    devices: tuple[Device, ...] = ()
+    device_nodes: bool = False
     cgroup: CgroupPlan
     volatile: bool = False
 
@@ -268,6 +303,9 @@ class Spec:
             {name: getattr(bind, name) for name in bind.__slots__} for bind in self.binds
         ]
         values["rlimits"] = rlimit_values(self.rlimits)
+        values["devices"] = [
+            [getattr(device, name) for name in device.__slots__] for device in self.devices
+        ]
         values["cgroup"] = {name: getattr(self.cgroup, name) for name in self.cgroup.__slots__}
         for name in _DONATED:
             if isinstance(donor := values[name], Donor):
@@ -302,6 +340,7 @@ class Spec:
         for name in _DONATED:
             if isinstance(values[name], dict):
                 values[name] = Donor(**values[name])
+        values["devices"] = tuple(Device(*one) for one in values["devices"])
         cgroup = values["cgroup"]
         values["cgroup"] = CgroupPlan(
             cgroup["unified"], tuple(cgroup["joins"]), cgroup["memory_limited"]

@@ -26,7 +26,7 @@ from runtime.cgroups import Cgroups, Limits
 from runtime.fast import FastStarts
 from runtime.plan import compile_plan
 from runtime.program import Programs
-from runtime.spec import Bind, Spec
+from runtime.spec import Bind, Device, Spec
 from runtime.steps import Texts
 
 NO_SUCH_CALL = 9999
@@ -88,7 +88,10 @@ def _own_score() -> int:
 def main(lower: str, directory: Path, init: str = "") -> dict[str, object]:
     _, faults = keep_low_descriptors()
     cgroups = Cgroups.detect(f"mdocker-steps{os.getpid()}")
-    more = {"init": init, "pid": "host", "ipc": "host"} if init else {}
+    more: dict[str, object] = {}
+    if init:
+        tun = Device("/dev/net/tun", "c", 10, 200, 0o666, 1, 2)
+        more = {"init": init, "pid": "host", "ipc": "host", "devices": (tun,), "device_nodes": True}
     plan = compile_plan(spec(lower, directory, cgroups, **more).to_json())
     programs, code, slots = Programs(host()), native.Code(), native.Slots()
     cgroup = os.open(plan.unified, os.O_PATH)

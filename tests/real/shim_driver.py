@@ -164,7 +164,9 @@ class ShimDriver:
         """Where its writable layer is."""
         return self._directory / container_id
 
-    def spec(self, container_id: str, *args: str, limits: Limits | None = None, **more) -> Spec:
+    def spec(
+        self, container_id: str, *args: str, limits: Limits | None = None, rules=None, **more
+    ) -> Spec:
         """A spec with directories and cgroup made."""
         home = self.home(container_id)
         for name in ("upper", "work", "merged"):
@@ -172,7 +174,7 @@ class ShimDriver:
         values = {
             "hostname": container_id,
             "lower": (str(self.lower),),
-            "cgroup": self.cgroups.create(container_id, limits or Limits()),
+            "cgroup": self.cgroups.create(container_id, limits or Limits(), devices=rules),
         }
         return Spec(
             id=container_id,
@@ -200,7 +202,7 @@ class ShimDriver:
         return started
 
     def start(self, *args: str, limits: Limits | None = None, **more) -> Started:
-        """Start a container under a fresh id."""
+        """Start a container under a fresh id; `rules` are those of devices."""
         spec = self.spec(f"c{next(_NUMBERS)}", *args, limits=limits, **more)
         return self.answer(self.send_spawn(spec))
 

@@ -36,6 +36,8 @@ def test_nothing_is_imported_after_the_fork():
         "mounts",
         "binds",
         "copy_up",
+        "devices",
+        "devices",
         "payload",
         "users",
         "capabilities",

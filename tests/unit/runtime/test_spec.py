@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import stat
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,16 @@ from hypothesis import strategies as st
 
 from runtime import flags
 from runtime.plan import compile_plan
-from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Bind, CgroupPlan, Rlimit, Spec, Tmpfs
+from runtime.spec import (
+    DEFAULT_CAPABILITIES,
+    DEFAULT_PATH,
+    Bind,
+    CgroupPlan,
+    Device,
+    Rlimit,
+    Spec,
+    Tmpfs,
+)
 
 SPEC = Spec(
     id="c1",
@@ -44,6 +55,11 @@ SPEC = Spec(
     rlimits=(Rlimit("nofile", 7, 10, 20), Rlimit("core", 4, -1, -1)),
     oom_score_adj=-5,
     sysctls=(("net/ipv4/ip_forward", "1"), ("kernel/sem", "1 2 3 4")),
+    devices=(
+        Device("/dev/net/tun", "c", 10, 200, 0o666, 3, 4),
+        Device("/opt/disk", "b", 7, 300),
+    ),
+    device_nodes=True,
     cgroup=CgroupPlan("/cg/c1", ("/v1/memory/engine/c1",)),
     volatile=True,
 )
@@ -96,6 +112,12 @@ def test_every_field_reaches_the_plan():
     assert (plan.masked, plan.readonly) == ([b"/m"], [b"/r"])
     assert plan.unified == b"/cg/c1"
     assert plan.joins == [b"/v1/memory/engine/c1/cgroup.procs"]
+    inside, elsewhere = plan.nodes
+    assert (inside.inside, elsewhere.inside, plan.nodev) == (b"net/tun", b"", 0)
+    assert (inside.mode, inside.number) == (stat.S_IFCHR | 0o666, os.makedev(10, 200))
+    assert (elsewhere.mode, elsewhere.number) == (stat.S_IFBLK | 0o600, os.makedev(7, 300))
+    assert (inside.uid, inside.gid, elsewhere.path) == (3, 4, b"/opt/disk")
+    assert compile_plan(SMALL.to_json()).nodev == flags.MS_NODEV
     shm = next(mount for mount in plan.early if mount[1] == b"/c/merged/dev/shm")
     assert shm[4] == b"mode=1777,size=12345"
     assert plan.cgroup_directories == [
