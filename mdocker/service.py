@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import grp
+import ipaddress
 import os
 import select
 import shutil
@@ -73,27 +74,53 @@ class Systemd(NamedTuple):
         return done.stdout
 
 
-def describe(place: Settings, options: tuple[str, ...], systemd: Systemd) -> Service:
+def describe(
+    place: Settings,
+    options: tuple[str, ...],
+    systemd: Systemd,
+    hosts: tuple[str, ...] = (),
+    group: str | None = None,
+) -> Service:
     """Return the service that runs this very mdocker for these directories.
 
     Args:
-        options: More options of `mdocker daemon`.
+        options: More options of `mdocker daemon`, also the following.
+        hosts: Its --host; systemd listens there, too.
+        group: Its --group.
     """
     ours = (sys.executable, "-m", "mdocker", "daemon")
     root, run_dir = os.path.abspath(place.root), os.path.abspath(place.run_dir)
-    try:
-        group = grp.getgrnam("docker").gr_name
-    except KeyError:
-        group = "root"
+    if group is None:
+        try:
+            group = grp.getgrnam("docker").gr_name
+        except KeyError:
+            group = "root"
     return Service(
         command=(*ours, "--no-respawn", "--root", root, "--run-dir", run_dir, *options),
         upgrade=(*ours, "--upgrade", "--no-wait", "--run-dir", run_dir),
         directory=str(PACKAGES),
         root=root,
         socket=f"{run_dir}/mdocker.sock",
-        group=group,
+        group=group or "root",
         systemd=systemd.version(),
+        further=tuple(stream for host in hosts if (stream := _stream(host))),
     )
+
+
+def _stream(host: str) -> str:
+    """What ListenStream= calls a host; "" for one that the engine must bind itself.
+
+    systemd resolves no names (systemd.socket(5)).
+    """
+    scheme, _, rest = host.partition("://")
+    if scheme == "unix":
+        return rest
+    name, colon, port = rest.rpartition(":")
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return ""
+    return rest if colon and port.isdigit() and int(port) else ""
 
 
 def units(service: Service) -> dict[str, str]:

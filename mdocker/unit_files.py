@@ -51,6 +51,7 @@ class Service(NamedTuple):
         socket: The path of the API's socket.
         group: Who besides root may use the socket.
         systemd: The manager's version; 0 for one that tells none.
+        further: More that systemd listens on: paths, ADDRESS:PORT.
     """
 
     command: tuple[str, ...]
@@ -60,6 +61,7 @@ class Service(NamedTuple):
     socket: str
     group: str
     systemd: int
+    further: tuple[str, ...] = ()
 
 
 def service_unit(service: Service) -> str:
@@ -117,7 +119,7 @@ Description=mdocker container engine's API
 
 [Socket]
 ListenStream={_path(service.socket)}
-SocketUser=root
+{"".join(f"ListenStream={_path(one)}{chr(10)}" for one in service.further)}SocketUser=root
 SocketGroup={service.group}
 SocketMode=0660
 DirectoryMode=0755

@@ -211,12 +211,13 @@ class Successor(Message):
     """Should this supervisor die, start another.
 
     `recipe` is a memfd with JSON {"argv": […], "env": {…}, "cwd": …}; `output` becomes its stdout
-    and stderr, `listener` its descriptor 3. It replaces what an earlier one said."""
+    and stderr, `fds` are the listening sockets: its descriptors from 3 on. It replaces what an
+    earlier one said."""
 
-    FD_FIELDS: ClassVar[tuple[str, ...]] = ("recipe", "output", "listener")
+    FD_FIELDS: ClassVar[tuple[str, ...]] = ("recipe", "output")
     recipe: int
     output: int
-    listener: int
+    fds: tuple[int, ...]
 
 
 class Farewell(Message):

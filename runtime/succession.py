@@ -18,6 +18,8 @@ import os
 import struct
 import time
 from _socket import SO_PEERCRED, SOL_SOCKET
+from fcntl import F_DUPFD_CLOEXEC
+from fcntl import fcntl as _fcntl
 
 from runtime import json_text, run_dir, scheduling
 from runtime.endings import has_ended
@@ -31,10 +33,10 @@ if TYPE_CHECKING:
     from runtime.shim_protocol import Successor
 
 LISTENER_FD = 3
-"""Where a successor finds the socket that its predecessor listened on."""
+"""From where on a successor finds the sockets that its predecessor listened on."""
 
 INHERITED = "MDOCKER_INHERITED"
-"""Environment variable: `listener=3`, what a process was started with."""
+"""Environment variable: `listener=3,listener=4`, what a process was started with."""
 
 _STEADY_S = 1.0
 _FIRST_DELAY_S = 0.1
@@ -160,11 +162,12 @@ class Succession:
         longest = _LONGEST_AFTER_SERVING_S if served else _LONGEST_DELAY_S
         delay = _FIRST_DELAY_S * 2 ** (self._failures - 1) if self._failures else 0.0
         self._due = now + min(delay, longest)
-        if self._failures >= _LISTENER_PATIENCE and not served and self._recipe.listener >= 0:
+        if self._failures >= _LISTENER_PATIENCE and not served and self._recipe.fds:
             # Clients in its backlog have waited long enough to be told that nobody comes.
             recipe, self._recipe = self._recipe, None
-            os.close(recipe.listener)
-            self._recipe = type(recipe)(recipe.recipe, recipe.output, -1)
+            for listener in recipe.fds:
+                os.close(listener)
+            self._recipe = type(recipe)(recipe.recipe, recipe.output, ())
 
     def _watch_peer(self, pid: int) -> None:
         if self._peer >= 0 and self._peer != self._child:
@@ -207,9 +210,13 @@ def _start(recipe: Successor) -> int:
         (os.POSIX_SPAWN_DUP2, recipe.output, 1),
         (os.POSIX_SPAWN_DUP2, recipe.output, 2),
     ]
-    if recipe.listener >= 0:
-        actions.append((os.POSIX_SPAWN_DUP2, recipe.listener, LISTENER_FD))
-        environment[INHERITED] = f"listener={LISTENER_FD}"
+    # Out of each other's way, as one of them may have a number that another is to get.
+    moved = [_fcntl(fd, F_DUPFD_CLOEXEC, LISTENER_FD + len(recipe.fds)) for fd in recipe.fds]
+    for place, listener in enumerate(moved, LISTENER_FD):
+        actions.append((os.POSIX_SPAWN_DUP2, listener, place))
+    if moved:
+        named = (f"listener={place}" for place in range(LISTENER_FD, LISTENER_FD + len(moved)))
+        environment[INHERITED] = ",".join(named)
     os.chdir(told["cwd"])
     try:
         pid = os.posix_spawn(
@@ -224,4 +231,6 @@ def _start(recipe: Successor) -> int:
         scheduling.be_prompt(pid)  # from its first import on
         return pid
     finally:
+        for listener in moved:
+            os.close(listener)
         os.chdir("/")

@@ -9,6 +9,7 @@ import os
 import stat
 from pathlib import Path
 
+from supervisor.access import AccessOptions
 from supervisor.registries.configuration import RegistryOptions
 
 BACKENDS = ("asyncio", "trio", "uvloop")
@@ -29,6 +30,7 @@ class Settings:
         debug: Log at debug level.
         respawn: Should this supervisor die, the shim starts another.
         registries: How registries are reached.
+        access: Who may talk to us, and where.
     """
 
     root: Path
@@ -37,6 +39,7 @@ class Settings:
     debug: bool = False
     respawn: bool = False
     registries: RegistryOptions = dataclasses.field(default_factory=RegistryOptions)
+    access: AccessOptions = dataclasses.field(default_factory=AccessOptions)
 
     @property
     def containers(self) -> Path:

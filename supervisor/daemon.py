@@ -18,6 +18,7 @@ import importlib.util
 import os
 import resource
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -35,8 +36,8 @@ from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
 from runtime.run_dir import follow_name
-from supervisor import engine_log, holder, kept_marks, state_version, succession, upgrade
-from supervisor.api import late
+from supervisor import access, engine_log, holder, kept_marks, state_version, succession, upgrade
+from supervisor.api import late, tls
 from supervisor.api.server import serve
 from supervisor.config import (
     BACKENDS,
@@ -48,7 +49,7 @@ from supervisor.config import (
 from supervisor.engine import Engine
 from supervisor.errors import EngineError
 from supervisor.inherited import Inherited, passing
-from supervisor.listening import CannotListen, Door, open_door, passed_sockets
+from supervisor.listening import CannotListen, Door, open_doors, passed_sockets
 from supervisor.notify import Manager
 from supervisor.pumping import Stages
 from supervisor.recovery import recover
@@ -74,6 +75,7 @@ REFUSALS = (
     RuntimeRefused,
     ImageError,
     configuration.RefusedConfiguration,
+    access.RefusedAccess,
 )
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
@@ -90,6 +92,12 @@ def main(
     insecure_registries: Sequence[str] = (),
     downloads: int = configuration.DOWNLOADS,
     uploads: int = configuration.UPLOADS,
+    hosts: Sequence[str] = (),
+    tls_files: tuple[str, str, str] = ("", "", ""),
+    with_tls: bool = False,
+    tlsverify: bool = False,
+    group: str | None = None,
+    authorization_command: str = "",
 ) -> int:
     """Run the supervisor in the foreground until SIGTERM or SIGINT.
 
@@ -105,6 +113,12 @@ def main(
         insecure_registries: HOST[:PORT] or CIDR of registries without good certificates.
         downloads: Layers that a pull fetches at once.
         uploads: Layers that a push sends at once.
+        hosts: Where to listen beside the run directory's socket: unix:///PATH, tcp://HOST:PORT.
+        tls_files: Paths for the latter: authority of clients, our certificate, its key.
+        with_tls: --tls was given, which does not ask for clients' certificates.
+        tlsverify: --tlsverify was given, which does.
+        group: Who may use the unix sockets beside root; None for `docker` where there is one.
+        authorization_command: Asked about each request.
 
     Returns:
         0 after a clean shutdown, 1 where it could not start.
@@ -118,9 +132,24 @@ def main(
         registries = configuration.checked(
             registry_mirrors, insecure_registries, downloads, uploads
         )
-        settings = Settings(
-            Path(root).absolute(), Path(run_dir).absolute(), backend, debug, respawn, registries
+        admitted = access.checked(
+            hosts,
+            tls=with_tls,
+            tlsverify=tlsverify,
+            files=tls_files,
+            group=group,
+            authorization=authorization_command,
         )
+        settings = Settings(
+            Path(root).absolute(),
+            Path(run_dir).absolute(),
+            backend,
+            debug,
+            respawn,
+            registries,
+            access=admitted,
+        )
+        context = None if admitted.tls is None else tls.context(admitted.tls)
         with contextlib.ExitStack() as stack:
             _check_machine(settings)
             if check:
@@ -137,17 +166,17 @@ def main(
             oom_score.spare_us()  # the shim sees to it that containers are not spared
             kernel.set_child_subreaper()
             options: dict[str, Any] = {"use_uvloop": True} if backend == "uvloop" else {}
-            door = anyio.run(
+            doors = anyio.run(
                 _supervise,
                 settings,
                 inherited,
                 ready_fd,
+                context,
                 backend="asyncio" if backend == "uvloop" else backend,
                 backend_options=options,
             )
-            if door is not None:
-                kept = passing(door.socket, ours=door.ours, locks=locks)
-                upgrade.execute(settings, kept)
+            if doors:
+                upgrade.execute(settings, passing(doors, locks=locks))
     except (*REFUSALS, BaseExceptionGroup) as error:
         refusals = list(_leaves(error))
         if not all(isinstance(one, REFUSALS) for one in refusals):
@@ -267,8 +296,13 @@ def _end_pumps(stages: Stages) -> None:
         stages.close(None)
 
 
-async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | None) -> Door | None:
-    """Supervise until told to end; returns the socket if another version is to take over."""
+async def _supervise(
+    settings: Settings,
+    inherited: Inherited,
+    ready_fd: int | None,
+    context: ssl.SSLContext | None,
+) -> list[Door]:
+    """Supervise until told to end; returns the sockets if another version is to take over."""
     began_ns = time.time_ns()
     manager = Manager(os.environ)
     passed = passed_sockets(os.environ) or inherited.activated()
@@ -290,11 +324,11 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
                 await recover(engine, adopted)
                 came = engine.generations.ready(began_ns, engine.counts.adopted)
                 engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9
-                door = open_door(settings.socket, passed, inherited.listener(settings.socket))
+                doors = open_doors(settings.socket, settings.access, passed, inherited.listener)
                 inherited.close()
                 if inherited.by_upgrade:
                     shim.renew()
-                await _serve_until_cancelled(engine, door, manager, ready_fd)
+                await _serve_until_cancelled(engine, doors, context, manager, ready_fd)
             upgrading = engine is not None and engine.upgrade.drained.is_set()
             if not upgrading:
                 manager.stopping()
@@ -308,9 +342,9 @@ async def _supervise(settings: Settings, inherited: Inherited, ready_fd: int | N
     if upgrading:
         log.info("supervisor.upgrading")
         manager.reloading()
-        return door
+        return doors
     log.info("supervisor.stopped", containers_left_running=alive)
-    return None
+    return []
 
 
 async def _cancel_at_signal(
@@ -324,22 +358,27 @@ async def _cancel_at_signal(
             scope.cancel(f"{name} ends the supervisor")
 
 
-async def _name_successor(engine: Engine, door: Door) -> None:
+async def _name_successor(engine: Engine, doors: Sequence[Door]) -> None:
     """Have the shim start another supervisor if this one dies, or nobody."""
     if not engine.settings.respawn:
         await engine.shim.say_farewell()
     else:
-        await _be_succeeded(engine, door)
+        await _be_succeeded(engine, doors)
 
 
-async def _be_succeeded(engine: Engine, door: Door) -> None:
+async def _be_succeeded(engine: Engine, doors: Sequence[Door]) -> None:
     with _refusing("cannot name a successor"):
         recipe = succession.recipe(engine.settings)
-    await engine.shim.be_succeeded(recipe, sys.stderr.fileno(), door.socket.fileno())
+    listeners = tuple(door.socket.fileno() for door in doors)
+    await engine.shim.be_succeeded(recipe, sys.stderr.fileno(), listeners)
 
 
 async def _serve_until_cancelled(
-    engine: Engine, door: Door, manager: Manager, ready_fd: int | None
+    engine: Engine,
+    doors: Sequence[Door],
+    context: ssl.SSLContext | None,
+    manager: Manager,
+    ready_fd: int | None,
 ) -> None:
     try:
         # What lives from here on is worth collecting, what was imported is not.
@@ -347,15 +386,16 @@ async def _serve_until_cancelled(
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
         # Before the first answer: whoever has got one finds somebody for the next question too.
-        await _name_successor(engine, door)
+        await _name_successor(engine, doors)
         async with anyio.create_task_group() as connections:
-            await connections.start(_serve, engine, door)
+            await connections.start(_serve, engine, doors, context)
             await connections.start(_upgrade_at_signal, engine)
             connections.start_soon(manager.watchdog, engine.words)
             connections.start_soon(late.import_all)
             log.info(
                 "supervisor.ready",
-                socket=str(door.path),
+                socket=str(doors[0].path),
+                hosts=[door.host for door in doors[1:]],
                 backend=engine.backend,
                 containers=len(engine.containers),
             )
@@ -364,17 +404,22 @@ async def _serve_until_cancelled(
             await engine.upgrade.drained.wait()
             if not manager.there:
                 # Should the other version not come up, the shim starts it; and it stays till then.
-                await _be_succeeded(engine, door)
+                await _be_succeeded(engine, doors)
             connections.cancel_scope.cancel("another version takes over")
     finally:
         if not engine.upgrade.drained.is_set():
-            door.close()
+            for door in doors:
+                door.close()
 
 
 async def _serve(
-    engine: Engine, door: Door, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    engine: Engine,
+    doors: Sequence[Door],
+    context: ssl.SSLContext | None,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    await serve(engine, door.socket, task_status=task_status)
+    await serve(engine, [door.socket for door in doors], context, task_status=task_status)
     engine.upgrade.drained.set()
 
 

@@ -1,7 +1,7 @@
 """Descriptors that this process was started with, because its predecessor had them.
 
-A supervisor that the shim starts gets the listening socket; one that an upgrade executed gets the
-locks too. `MDOCKER_INHERITED` names them: `listener=3,lock=7,lock=8`.
+A supervisor that the shim starts gets the listening sockets; one that an upgrade executed gets the
+locks too. `MDOCKER_INHERITED` names them: `listener=3,listener=4,lock=7,lock=8`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 from runtime.succession import INHERITED
+from supervisor.listening import Address, Door, bound_to
 
 
 class Inherited:
@@ -30,14 +31,20 @@ class Inherited:
                     self._named.append((name, int(number)))
                     self._upgraded |= name == "lock"
 
-    def listener(self, path: Path) -> socket.socket | None:
-        """The socket that clients of `path` still wait at, if there is one."""
-        for descriptor in self._take("listener"):
+    def listener(self, address: Address) -> socket.socket | None:
+        """The socket that clients of an address still wait at, if there is one.
+
+        Port 0 stands for whichever the kernel has given our predecessor.
+        """
+        for name, descriptor in self._named:
+            if name != "listener":
+                continue
             found = socket.socket(fileno=descriptor)
-            if found.getsockname() == str(path) and path.is_socket():
+            if _is_at(found, address):
+                self._named.remove((name, descriptor))
                 found.setblocking(False)
                 return found
-            found.close()
+            found.detach()
         return None
 
     def activated(self) -> list[int]:
@@ -69,10 +76,17 @@ class Inherited:
         return taken
 
 
-def passing(listener: socket.socket, *, ours: bool, locks: list[int]) -> str:
+def passing(doors: Sequence[Door], *, locks: list[int]) -> str:
     """The variable's value for a program that this process executes; makes them inheritable."""
-    named = [("listener" if ours else "activated", listener.fileno())]
+    named = [("listener" if door.ours else "activated", door.socket.fileno()) for door in doors]
     named += [("lock", descriptor) for descriptor in locks]
     for _, descriptor in named:
         os.set_inheritable(descriptor, True)
     return ",".join(f"{name}={descriptor}" for name, descriptor in named)
+
+
+def _is_at(listener: socket.socket, address: Address) -> bool:
+    bound = bound_to(listener)
+    if isinstance(bound, str):
+        return bound == address and Path(bound).is_socket()
+    return bound == address or (bound[0], 0) == address

@@ -1,6 +1,6 @@
-"""The API's listening socket: our own, or one that the service manager has opened for us.
+"""The API's listening sockets: our own, or ones that the service manager has opened for us.
 
-With socket activation (sd_listen_fds(3)) the manager binds the socket before we live and keeps it
+With socket activation (sd_listen_fds(3)) the manager binds a socket before we live and keeps it
 when we die: clients wait in its backlog and are never refused.
 """
 
@@ -10,8 +10,12 @@ import contextlib
 import grp
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
+import stat
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
+
+from supervisor import access
+from supervisor.access import AccessOptions
 
 BACKLOG = 4096
 SOCKET_MODE = 0o660
@@ -20,7 +24,9 @@ FIRST_PASSED = 3
 """SD_LISTEN_FDS_START."""
 
 MOST_PASSED = 64
-"""One is right; so many are looked at for the words that refuse more."""
+
+Address = str | tuple[str, int]
+"""Where a socket is bound, as getsockname(2) has it: a path, or an address and a port."""
 
 
 class CannotListen(Exception):
@@ -32,37 +38,96 @@ class Door:
 
     Attributes:
         socket: Listening, non-blocking.
-        path: Where it is.
+        host: Where it is, as --host has it.
         ours: We have bound it, so we take it away when we end.
+        tls: Clients speak TLS.
     """
 
-    def __init__(self, socket: socket.socket, path: Path, *, ours: bool) -> None:
-        self.socket = socket
-        self.path = path
+    def __init__(self, listener: socket.socket, *, ours: bool) -> None:
+        self.socket = listener
         self.ours = ours
+        self.tls = listener.family != socket.AF_UNIX
+        self.address = bound_to(listener)
+        self.host = _spelt(self.address)
+        self._file = _identity(self.path) if ours and not self.tls else None
+
+    @property
+    def path(self) -> Path:
+        """Where a unix socket is."""
+        return Path(str(self.address))
 
     def close(self) -> None:
         """Let go of it; clients find nobody from now on, unless the manager still has it."""
         self.socket.close()
-        if self.ours:
+        # What stands there now may be somebody else's.
+        if self._file is not None and _identity(self.path) == self._file:
             self.path.unlink(missing_ok=True)
 
 
-def open_door(path: Path, passed: Sequence[int] = (), kept: socket.socket | None = None) -> Door:
-    """Take the socket that the manager passes, or that a predecessor left, or else bind one.
+def open_doors(
+    main: Path,
+    options: AccessOptions,
+    passed: Sequence[int] = (),
+    kept: Callable[[Address], socket.socket | None] = lambda address: None,
+) -> list[Door]:
+    """Take the sockets that the manager passes, or that a predecessor left, or else bind them.
 
     Args:
-        path: Where to bind one.
-        kept: Our predecessor's, in whose backlog clients wait.
+        main: Where the one is bound that there always is.
+        options: Which others there are, and whose the unix sockets are.
+        kept: Gives our predecessor's socket of an address, in whose backlog clients wait.
+
+    Returns:
+        The main one first.
 
     Raises:
-        CannotListen: The address can't be bound, or what is passed is no such socket.
+        CannotListen: An address can't be bound, or what is passed is no such socket.
     """
-    if kept is not None:
-        return Door(kept, path, ours=True)
-    if passed:
-        return _activated(passed, path)
-    return Door(_bound(path), path, ours=True)
+    with contextlib.ExitStack() as undo:
+        found = {}
+        for descriptor in passed:
+            door = Door(_activated(descriptor), ours=False)
+            undo.callback(door.socket.close)
+            found[door.address] = door
+        wanted: list[Address] = [str(main), *(_address(host) for host in options.hosts)]
+        doors = []
+        if passed and wanted[0] not in found:
+            # The manager may have put the main one elsewhere: it is the only one that has no host.
+            moved = [one for one in found.values() if not one.tls and one.address not in wanted]
+            if len(moved) == 1:
+                found[wanted[0]] = found.pop(moved[0].address)
+        for address in dict.fromkeys(wanted):
+            if address in found:
+                door = found.pop(address)
+            else:
+                door = _own(address, options.group, kept(address), main)
+            undo.callback(door.socket.close)
+            doors.append(door)
+        if found:
+            others = ", ".join(door.host for door in found.values())
+            raise CannotListen(
+                f"the service manager passes a socket that nobody has named, {others}: take its "
+                "ListenStream= out of the socket unit, or name it by --host (tcp:// with "
+                "--tlsverify)"
+            )
+        undo.pop_all()
+        return doors
+
+
+def _own(address: Address, group: str | None, kept: socket.socket | None, main: Path) -> Door:
+    if kept is None and isinstance(address, str):
+        kept = _bound(Path(address), group, alone=address == str(main))
+    elif kept is None:
+        kept = _bound_by_tcp(*address)
+    return Door(kept, ours=True)
+
+
+def bound_to(listener: socket.socket) -> Address:
+    """Where a socket is bound; "" for one that has no name."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return name if isinstance(name, str) else ""
+    return name[0], name[1]
 
 
 def passed_sockets(environment: MutableMapping[str, str]) -> list[int]:
@@ -83,44 +148,138 @@ def passed_sockets(environment: MutableMapping[str, str]) -> list[int]:
     return passed
 
 
-def _activated(passed: Sequence[int], path: Path) -> Door:
-    if len(passed) != 1:
-        raise CannotListen(
-            f"the service manager passes {len(passed)} sockets, one is wanted: "
-            "name one ListenStream= in the socket unit"
-        )
+def _activated(descriptor: int) -> socket.socket:
     try:
-        listener = socket.socket(fileno=passed[0])
+        listener = socket.socket(fileno=descriptor)
         listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise CannotListen(
-            f"descriptor {passed[0]} of the service manager is no socket: {error.strerror}"
+            f"descriptor {descriptor} of the service manager is no socket: {error.strerror}"
         ) from error
-    if (listener.family, listener.type, listening) != (socket.AF_UNIX, socket.SOCK_STREAM, 1):
+    family = listener.family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+    if (family, listener.type, listening) != (True, socket.SOCK_STREAM, 1):
         listener.close()
         raise CannotListen(
-            "the service manager passes something else than a listening unix stream socket: "
-            "the socket unit wants one ListenStream=/PATH"
+            "the service manager passes something else than a listening stream socket: "
+            "the socket unit wants ListenStream=/PATH"
         )
     listener.setblocking(False)
-    name = listener.getsockname()
-    return Door(listener, Path(name) if name and isinstance(name, str) else path, ours=False)
+    return listener
 
 
-def _bound(path: Path) -> socket.socket:
-    """Bind the API's socket: mode 0660, group docker where there is one."""
-    path.unlink(missing_ok=True)  # we hold the run directory's lock, so nobody listens on it
+def _address(host: str) -> Address:
+    """Where a host would be bound. Raises CannotListen."""
+    if host.startswith("unix://"):
+        return host.removeprefix("unix://")
+    name, port = access.address(host)
+    try:
+        *_, address = socket.getaddrinfo(
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}: {error.strerror or error}") from error
+    return str(address[0]), int(address[1])
+
+
+def _spelt(address: Address) -> str:
+    if isinstance(address, str):
+        return f"unix://{address}"
+    name, port = address
+    return f"tcp://[{name}]:{port}" if ":" in name else f"tcp://{name}:{port}"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _bound(path: Path, group: str | None, *, alone: bool) -> socket.socket:
+    """Bind a unix socket: mode 0660, for its group.
+
+    Args:
+        alone: Nobody listens there, as we hold the directory's lock.
+
+    Raises:
+        CannotListen: It can't be bound, somebody else listens there, or there is no such group.
+    """
+    owner = _group_id(group)
+    try:
+        if alone:
+            path.unlink(missing_ok=True)
+        else:
+            _clear(path)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {path}: {error.strerror or error}") from error
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old_mask = os.umask(0o777 & ~SOCKET_MODE)
     try:
         listener.bind(str(path))
+        os.chown(path, 0 if os.geteuid() == 0 else -1, owner, follow_symlinks=False)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise CannotListen(f"cannot listen on {path}: {error.strerror or error}") from error
     finally:
         os.umask(old_mask)
+    listener.setblocking(False)
+    return listener
+
+
+def _clear(path: Path) -> None:
+    """Take away a socket that nobody listens on any more.
+
+    Raises:
+        CannotListen: Somebody does, or it is something else.
+        OSError: It can't be looked at or taken away.
+    """
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise CannotListen(f"cannot listen on {path}: it is there already, and no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # a full backlog: somebody is there
+    raise CannotListen(
+        f"cannot listen on {path}: another program listens there (dockerd?): stop it, or name "
+        "another path by --host"
+    )
+
+
+def _group_id(group: str | None) -> int:
+    """The group of the unix sockets; root's where nobody else is meant. Raises CannotListen."""
+    if group == "":
+        return 0
     with contextlib.suppress(KeyError):
-        os.chown(path, 0, grp.getgrnam(DOCKER_GROUP).gr_gid)
-    listener.listen(BACKLOG)
+        return grp.getgrnam(DOCKER_GROUP if group is None else group).gr_gid
+    if group is None:
+        return -1
+    if group.isascii() and group.isdigit() and int(group) < 2**32 - 1:
+        return int(group)
+    raise CannotListen(f'invalid argument "{group}" for "--group": there is no such group')
+
+
+def _bound_by_tcp(name: str, port: int) -> socket.socket:
+    """Bind a TCP socket. Raises CannotListen."""
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Connections of our predecessor's that linger must not keep us from its address: socket(7).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((name, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        where = _spelt((name, port))
+        raise CannotListen(f"cannot listen on {where}: {error.strerror or error}") from error
     listener.setblocking(False)
     return listener

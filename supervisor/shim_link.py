@@ -202,15 +202,15 @@ class ShimLink:
         with contextlib.suppress(OSError):  # there is none now: the next one gets all
             await self._sending.send(protocol.Hold(name, descriptors))
 
-    async def be_succeeded(self, recipe: int, output: int, listener: int) -> None:
+    async def be_succeeded(self, recipe: int, output: int, listeners: tuple[int, ...]) -> None:
         """Should we die, have the shim start another.
 
         Args:
             recipe: A memfd that says how (`protocol.Successor`); it stays ours, and open.
             output: Becomes its standard output and error.
-            listener: The API's socket.
+            listeners: The API's sockets.
         """
-        self._last_words = protocol.Successor(recipe, output, listener)
+        self._last_words = protocol.Successor(recipe, output, listeners)
         with contextlib.suppress(OSError):
             await self._sending.send(self._last_words)
 

@@ -33,6 +33,7 @@ def arguments(settings: Settings) -> list[str]:
     if settings.debug:
         words.append("--debug")
     words += settings.registries.words()
+    words += settings.access.words()
     return words
 
 

@@ -23,9 +23,13 @@ _REGISTRIES = frozenset(
         "--max-concurrent-uploads",
     }
 )
-_ENGINE_OPTIONS = _REGISTRIES | {"--backend", "--debug", "--no-respawn", "--ready-fd"}
+_TLS_FILES = ("--tlscacert", "--tlscert", "--tlskey")
+_ACCESS = frozenset(
+    {"--host", "--tls", "--tlsverify", *_TLS_FILES, "--group", "--authorization-command"}
+)
+_ENGINE_OPTIONS = _REGISTRIES | _ACCESS | {"--backend", "--debug", "--no-respawn", "--ready-fd"}
 _GO_WITH = {
-    "--install": _REGISTRIES | {"--backend", "--debug", "--dry-run"},
+    "--install": _REGISTRIES | _ACCESS | {"--backend", "--debug", "--dry-run"},
     "--uninstall": frozenset(),
     # The engine that runs keeps its event loop and all else that it was started with.
     "--upgrade": frozenset({"--no-wait"}),
@@ -66,6 +70,40 @@ def daemon(
     max_concurrent_uploads: Annotated[
         int, flag("--max-concurrent-uploads", help="Layers that a push sends at once (5)")
     ] = _UPLOADS,
+    host: Annotated[
+        tuple[str, ...],
+        flag(
+            "--host",
+            "-H",
+            help="Listen here, too: unix:///PATH, or tcp://HOST:PORT with --tlsverify",
+        ),
+    ] = (),
+    tls: Annotated[
+        bool, flag("--tls", help="Refused: TLS without --tlsverify lets in whoever connects")
+    ] = False,
+    tlsverify: Annotated[
+        bool, flag("--tlsverify", help="By TCP only clients with a certificate of --tlscacert")
+    ] = False,
+    tlscacert: Annotated[
+        str, flag("--tlscacert", help="Who signs clients' certificates (~/.docker/ca.pem)")
+    ] = "",
+    tlscert: Annotated[
+        str, flag("--tlscert", help="The engine's certificate (~/.docker/cert.pem)")
+    ] = "",
+    tlskey: Annotated[
+        str, flag("--tlskey", help="Its key, without a password (~/.docker/key.pem)")
+    ] = "",
+    group: Annotated[
+        str | None,
+        flag("--group", "-G", help="Who may use the sockets beside root (docker); '' for nobody"),
+    ] = None,
+    authorization_command: Annotated[
+        str,
+        flag(
+            "--authorization-command",
+            help="Asked about each request, by JSON on its stdin: must say 'yes' (docs/service.md)",
+        ),
+    ] = "",
     ready_fd: Annotated[
         int | None,
         flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
@@ -114,7 +152,17 @@ def daemon(
         "--insecure-registry": bool(insecure_registry),
         "--max-concurrent-downloads": max_concurrent_downloads != _DOWNLOADS,
         "--max-concurrent-uploads": max_concurrent_uploads != _UPLOADS,
+        "--host": bool(host),
+        "--tls": tls,
+        "--tlsverify": tlsverify,
+        "--tlscacert": bool(tlscacert),
+        "--tlscert": bool(tlscert),
+        "--tlskey": bool(tlskey),
+        "--group": group is not None,
+        "--authorization-command": bool(authorization_command),
     }
+    # It works in / later on.
+    files = tuple(path and os.path.abspath(path) for path in (tlscacert, tlscert, tlskey))
     _refuse_what_would_be_ignored(modes, options)
     if upgrade:
         from mdocker import upgrade as upgrading
@@ -133,10 +181,17 @@ def daemon(
             ("--insecure-registry", insecure_registry),
             ("--max-concurrent-downloads", (str(max_concurrent_downloads),)),
             ("--max-concurrent-uploads", (str(max_concurrent_uploads),)),
+            ("--host", host),
+            *zip(_TLS_FILES, ((path,) for path in files), strict=True),
+            ("--group", (str(group),)),
+            ("--authorization-command", (authorization_command,)),
         ):
             if options[name]:
                 more += [word for value in values for word in (name, value)]
-        _service(place, tuple(more), install, dry_run)
+        more += [name for name in ("--tls", "--tlsverify") if options[name]]
+        if install and not dry_run and any(options[name] for name in _ACCESS):
+            _try(place, more)
+        _service(place, tuple(more), install, dry_run, host, group)
         return 0
     if ready_fd is not None:
         try:
@@ -163,6 +218,12 @@ def daemon(
         insecure_registry,
         max_concurrent_downloads,
         max_concurrent_uploads,
+        hosts=host,
+        tls_files=files,
+        with_tls=tls,
+        tlsverify=tlsverify,
+        group=group,
+        authorization_command=authorization_command,
     )
     return code
 
@@ -181,13 +242,35 @@ def _refuse_what_would_be_ignored(modes: dict[str, bool], options: dict[str, boo
             raise UsageError(f"{name} has a meaning only{only}", FAILED)
 
 
-def _service(place: Settings, options: tuple[str, ...], install: bool, dry_run: bool) -> None:
+def _try(place: Settings, options: list[str]) -> None:
+    """Raise UsageError if an engine with these options would not start."""
+    import subprocess
+    import sys
+
+    command = (sys.executable, "-m", "mdocker", "daemon", "--check")
+    where = ("--root", os.path.abspath(place.root), "--run-dir", os.path.abspath(place.run_dir))
+    done = subprocess.run((*command, *where, *options), stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        words = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
+        raise UsageError(words[0].removeprefix("mdocker daemon: "), FAILED)
+
+
+def _service(
+    place: Settings,
+    options: tuple[str, ...],
+    install: bool,
+    dry_run: bool,
+    hosts: tuple[str, ...],
+    group: str | None,
+) -> None:
     from mdocker import service
 
     systemd = service.Systemd()
     if not install:
         service.uninstall(systemd)
-    elif dry_run:
-        service.show(service.describe(place, options, systemd), systemd)
+        return
+    described = service.describe(place, options, systemd, hosts, group)
+    if dry_run:
+        service.show(described, systemd)
     else:
-        service.install(service.describe(place, options, systemd), systemd)
+        service.install(described, systemd)

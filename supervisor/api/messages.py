@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
@@ -20,6 +21,9 @@ LARGEST_JSON = 4 * 1024 * 1024
 
 BODY_SECONDS = 60.0
 """How long a client may pause within a JSON body."""
+
+WHOLE_BODY_SECONDS = 600.0
+"""How long it may take for all of it."""
 
 
 class BodyTooLarge(EngineError):
@@ -143,27 +147,41 @@ class Request:
 
         Raises:
             BodyTooLarge: It has, or announces, more than `limit` bytes.
-            BodyTooSlow: The client paused for `BODY_SECONDS`.
+            BodyTooSlow: The client paused for `BODY_SECONDS`, or took `WHOLE_BODY_SECONDS`.
             ClientGone: The client hung up half-way.
+            HoldsTooMuch: So do many others of its user that are under way.
         """
         announced = self.header(b"content-length")
         if announced and int(announced) > limit:
             raise BodyTooLarge(f"the request body has {announced} bytes, at most {limit} are read")
         pieces: list[bytes] = []
         size = 0
-        while True:
-            piece = self.connection.buffered_body()
-            if piece is None:
-                with anyio.move_on_after(BODY_SECONDS) as scope:
-                    piece = await self.connection.receive_body()
-                if scope.cancelled_caught or piece is None:
-                    raise BodyTooSlow(f"no more of the body came for {BODY_SECONDS:.0f} s")
-            if not piece:
-                return b"".join(pieces)
-            size += len(piece)
-            if size > limit:
-                raise BodyTooLarge(f"the request body has more than {limit} bytes")
-            pieces.append(piece)
+        account = self.connection.account
+        deadline = math.inf
+        try:
+            while True:
+                piece = self.connection.buffered_body()
+                if piece is None:
+                    now = anyio.current_time()
+                    deadline = min(deadline, now + WHOLE_BODY_SECONDS)
+                    pause = min(deadline, now + BODY_SECONDS)
+                    with anyio.CancelScope(deadline=pause) as scope:
+                        piece = await self.connection.receive_body()
+                    if scope.cancelled_caught or piece is None:
+                        if pause < deadline:
+                            raise BodyTooSlow(f"no more of the body came for {BODY_SECONDS:.0f} s")
+                        raise BodyTooSlow(
+                            f"the body was not whole after {WHOLE_BODY_SECONDS:.0f} s"
+                        )
+                if not piece:
+                    return b"".join(pieces)
+                if size + len(piece) > limit:
+                    raise BodyTooLarge(f"the request body has more than {limit} bytes")
+                account.hold(len(piece))
+                size += len(piece)
+                pieces.append(piece)
+        finally:
+            account.release(size)
 
     async def body_pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives, however big.

@@ -88,6 +88,12 @@ class Router:
         raise WrongMethod(f"{path} does not take {request.method}, only {', '.join(table)}")
 
 
+def without_version(path: str) -> str:
+    """A request's path as the table has it."""
+    prefix = _VERSION.match(path)
+    return path if prefix is None else path[prefix.end() :]
+
+
 def _checked_version(major: int, minor: int) -> tuple[int, int]:
     version = (major, minor)
     if version < OLDEST:

@@ -20,6 +20,7 @@ from runtime.images.errors import ImageNotFound, ImportRefused
 from runtime.images.model import Blob, Deleted, Image, Layer, RootfsLayers, Untagged
 from runtime.images.store import ImageStore
 from supervisor import names, signals, top, waiting
+from supervisor.access import AccessOptions
 from supervisor.api.server import serve
 from supervisor.building.needed import NeededByBuilds
 from supervisor.container import Container, Life
@@ -209,6 +210,7 @@ class FakeEngine:
             rootfs=root / "rootfs",
             debug=False,
             registries=RegistryOptions(),
+            access=AccessOptions(),
         )
         self.backend = "asyncio"
         self.registries = Registries(self.settings)
@@ -482,7 +484,7 @@ async def serving(tmp_path, listener=None):
     listener.listen(1000)
     async with anyio.create_task_group() as group:
         engine.tasks = group
-        await group.start(serve, engine, listener)
+        await group.start(serve, engine, [listener])
         engine.serving = group.cancel_scope
         yield engine, lambda: Client(path)
         group.cancel_scope.cancel()

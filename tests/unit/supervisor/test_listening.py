@@ -1,5 +1,6 @@
 """Socket activation with descriptors passed by hand, and the socket that we bind ourselves."""
 
+import grp
 import os
 import socket
 import stat
@@ -8,8 +9,16 @@ import sys
 
 import pytest
 
-from supervisor import listening
-from supervisor.listening import CannotListen, open_door, passed_sockets
+from supervisor import access
+from supervisor import listening as listening_module
+from supervisor.inherited import Inherited, passing
+from supervisor.listening import CannotListen, open_doors, passed_sockets
+
+
+def open_door(path, passed=(), **options):
+    """The only one."""
+    (door,) = open_doors(path, access.AccessOptions(**options), passed)
+    return door
 
 
 def passed_to(pid, count):
@@ -23,7 +32,7 @@ def test_what_was_passed_is_taken_out_of_the_environment():
 
 
 def test_a_count_that_can_not_be_is_not_counted_to_its_end():
-    assert len(passed_sockets(passed_to(os.getpid(), 10**18))) == listening.MOST_PASSED
+    assert len(passed_sockets(passed_to(os.getpid(), 10**18))) == listening_module.MOST_PASSED
 
 
 @pytest.mark.parametrize(
@@ -61,9 +70,135 @@ def test_a_passed_socket_is_used_and_left_where_it_is(tmp_path):
             late.connect(str(path))
 
 
-def test_a_second_passed_socket_is_refused_in_words(tmp_path):
-    with pytest.raises(CannotListen, match="passes 2 sockets, one is wanted"):
-        open_door(tmp_path / "own.sock", [3, 4])
+def listening(family=socket.AF_UNIX, address=("127.0.0.1", 0)):
+    made = socket.socket(family)
+    made.bind(str(address) if family == socket.AF_UNIX else address)
+    made.listen()
+    return made
+
+
+def test_a_passed_socket_that_nobody_has_named_is_refused_in_words(tmp_path):
+    main, other = listening(address=tmp_path / "m"), listening(socket.AF_INET)
+    with pytest.raises(CannotListen, match=r"nobody has named, tcp://127\.0\.0\.1:\d+: take"):
+        open_doors(tmp_path / "own.sock", access.AccessOptions(), [main.detach(), other.detach()])
+
+
+def test_passed_sockets_are_told_apart_by_where_they_are(tmp_path):
+    paths = tmp_path / "m", tmp_path / "more.sock"
+    main, more = (listening(address=path) for path in paths)
+    tcp = listening(socket.AF_INET)
+    name, port = tcp.getsockname()
+    options = access.checked(
+        [f"unix://{paths[1]}", f"tcp://{name}:{port}", f"unix://{tmp_path}/our-own.sock"],
+        tlsverify=True,
+        files=("a", "b", "c"),
+    )
+    passed = [tcp.detach(), more.detach(), main.detach()]
+    doors = open_doors(tmp_path / "elsewhere.sock", options, passed)
+    assert [door.host for door in doors] == [
+        f"unix://{paths[0]}",
+        f"unix://{paths[1]}",
+        f"tcp://{name}:{port}",
+        f"unix://{tmp_path}/our-own.sock",
+    ]
+    assert [(door.ours, door.tls) for door in doors] == [
+        (False, False),
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    for door in doors:
+        door.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "more.sock"]
+
+
+def test_a_successor_finds_each_of_its_predecessors_sockets(tmp_path):
+    options = access.checked(
+        ["tcp://127.0.0.1:0", f"unix://{tmp_path}/more.sock"], tlsverify=True, files=("a",) * 3
+    )
+    doors = open_doors(tmp_path / "own.sock", options)
+    lock = os.open(tmp_path, os.O_RDONLY)
+    told = passing(doors, locks=[lock])
+    before = [(door.host, door.socket.fileno()) for door in doors]
+    for door in doors:
+        door.socket.detach()
+    inherited = Inherited({"MDOCKER_INHERITED": told})
+    again = open_doors(tmp_path / "own.sock", options, (), inherited.listener)
+    assert [(door.host, door.socket.fileno()) for door in again] == before
+    assert inherited.lock(tmp_path) == lock
+    inherited.close()
+    os.fstat(lock)
+    os.close(lock)
+    for door in again:
+        door.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inherited_socket_that_is_no_host_any_more_is_closed(tmp_path):
+    doors = open_doors(
+        tmp_path / "own.sock",
+        access.checked(["tcp://127.0.0.1:0"], tlsverify=True, files=("a",) * 3),
+    )
+    inherited = Inherited({"MDOCKER_INHERITED": passing(doors, locks=[])})
+    port = doors[1].address
+    for door in doors:
+        door.socket.detach()
+    again = open_door_of(tmp_path, inherited)
+    inherited.close()
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(port)
+    again.close()
+
+
+def open_door_of(tmp_path, inherited):
+    (door,) = open_doors(tmp_path / "own.sock", access.AccessOptions(), (), inherited.listener)
+    return door
+
+
+def test_a_socket_elsewhere_is_not_taken_from_who_listens_there(tmp_path):
+    path = tmp_path / "docker.sock"
+    options = access.checked([f"unix://{path}"])
+    dockerd = listening(address=path)
+    with pytest.raises(CannotListen, match="another program listens there"):
+        open_doors(tmp_path / "own.sock", options)
+    dockerd.close()  # killed: its socket is still there
+    doors = open_doors(tmp_path / "own.sock", options)
+    path.unlink()
+    somebody_elses = listening(address=path)
+    for door in doors:
+        door.close()
+    assert path.is_socket()
+    somebody_elses.close()
+    path.unlink()
+    path.write_text("precious")
+    with pytest.raises(CannotListen, match="there already, and no socket"):
+        open_doors(tmp_path / "own.sock", options)
+    assert path.read_text() == "precious"
+
+
+def test_nothing_of_several_is_left_where_one_cant_be_had(tmp_path):
+    taken = listening(socket.AF_INET)
+    name, port = taken.getsockname()
+    options = access.checked([f"tcp://{name}:{port}"], tlsverify=True, files=("a",) * 3)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CannotListen, match=r"cannot listen on tcp://127.*in use"):
+        open_doors(tmp_path / "own.sock", options)
+    assert len(os.listdir("/proc/self/fd")) == before
+    taken.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives sockets to groups")
+def test_the_sockets_belong_to_the_group_that_is_named(tmp_path):
+    more = f"unix://{tmp_path}/more.sock"
+    for group, number in (("daemon", grp.getgrnam("daemon").gr_gid), ("4711", 4711), ("", 0)):
+        doors = open_doors(tmp_path / "own.sock", access.checked([more], group=group))
+        for door in doors:
+            found = door.path.stat()
+            assert (found.st_uid, found.st_gid) == (0, number)
+            assert stat.S_IMODE(found.st_mode) == listening_module.SOCKET_MODE
+            door.close()
+    with pytest.raises(CannotListen, match='"nosuchgroup" for "--group": there is no such group'):
+        open_door(tmp_path / "own.sock", group="nosuchgroup")
 
 
 @pytest.mark.parametrize("kind", ["file", "datagram", "deaf", "internet"])
@@ -79,7 +214,7 @@ def test_something_else_than_a_listening_stream_is_refused(tmp_path, kind):
             made.listen()
         descriptor = made.detach()
     try:
-        with pytest.raises(CannotListen, match=r"descriptor|something else"):
+        with pytest.raises(CannotListen, match=r"descriptor|something else|nobody has named"):
             open_door(tmp_path / "own.sock", [descriptor])
     finally:
         if kind == "file":
@@ -91,7 +226,7 @@ def test_our_own_socket_is_for_its_group_alone_and_goes_with_us(tmp_path):
     path.write_text("left by one that was killed")
     door = open_door(path)
     assert door.ours
-    assert stat.S_IMODE(path.stat().st_mode) == listening.SOCKET_MODE
+    assert stat.S_IMODE(path.stat().st_mode) == listening_module.SOCKET_MODE
     door.close()
     assert not path.exists()
 
