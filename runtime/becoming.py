@@ -39,6 +39,7 @@ has changed its permissions."""
 
 _PROFILE = b"/proc/self/attr/apparmor/exec"
 _PROFILE_OF_OLD = b"/proc/self/attr/exec"
+_NULL = os.makedev(1, 3)  # Documentation/admin-guide/devices.txt
 _HIGHEST_FD = 2**31 - 1
 _OPEN_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _LONGEST_FILE = 4 * 1024 * 1024
@@ -134,6 +135,7 @@ class Becoming:
         door.close_range(first, _HIGHEST_FD, 0)
         door.setsid()
         door.prctl(flags.PR_SET_DUMPABLE, 0)
+        self._set_oom_score()
         self._join_keyring()
         if self.wanted.apparmor:
             self._change_profile()
@@ -204,10 +206,9 @@ class Becoming:
         identity = users.resolve(wanted.user, *files, wanted.groups)
         wanted.env.setdefault(b"HOME", identity.home)
         self.step = "set its limits"
-        self._set_oom_score()
         door.set_nofile(host.nofile)
         if self.wanted.terminal is None and self.ends.stdin < 0:
-            door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+            door.dup2(self.open_null(os.O_RDONLY), 0)
         owner = user_namespaces.mapped(wanted, identity) if wanted.uids else identity.uid
         if owner:
             self._give_streams(owner)
@@ -252,8 +253,13 @@ class Becoming:
         self.host.bounding = self.host.permitted = there_are
 
     def _set_oom_score(self) -> None:
-        """How readily the kernel kills it (proc_pid_oom_score_adj(5))."""
+        """How readily the kernel kills it (proc_pid_oom_score_adj(5)).
+
+        While /proc is the machine's: a write to a container's goes where a volume or a mount of
+        its payload's leads (CVE-2025-52881).
+        """
         door = self.door
+        self.step = "set its limits"
         value = self.wanted.oom_score_adj or self.host.oom_score_adj
         if not value:
             return
@@ -284,6 +290,23 @@ class Becoming:
                     error.errno or 0,
                     125,
                 ) from None
+
+    def open_null(self, mode: int) -> int:
+        """The container's /dev/null, and nothing that a volume or a payload has put in its place.
+
+        Raises:
+            InitRefused: It is something else.
+            OSError: There is none, or a symbolic link.
+        """
+        door = self.door
+        # Non-blocking, should it be a fifo.
+        bits = mode | os.O_NONBLOCK | os.O_NOCTTY
+        fd = door.openat2(flags.AT_FDCWD, b"/dev/null", bits, flags.RESOLVE_NO_SYMLINKS)
+        status = door.fstat(fd)
+        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
+            raise InitRefused("the container's /dev/null is no null device", 0, 126)
+        os.set_blocking(fd, True)
+        return fd
 
     def _give_streams(self, uid: int) -> None:
         """Let a user that isn't root open its own streams by their names, such as /dev/stdout."""

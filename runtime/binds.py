@@ -17,6 +17,7 @@ import os
 import stat
 
 from runtime import copy_up, flags
+from runtime.errors import InitRefused
 from runtime.mounts import mount_bits
 
 TYPE_CHECKING = False
@@ -33,6 +34,14 @@ _MISMATCH = (
     "not a directory: are you trying to mount a directory onto a file (or vice-versa)? Check if "
     "the specified host path exists and is the expected type"
 )
+_HARMLESS_IN_PROC = frozenset(
+    b"/proc/" + name
+    for name in (
+        *(b"cpuinfo", b"diskstats", b"loadavg", b"meminfo", b"slabinfo", b"stat", b"swaps"),
+        *(b"uptime", b"net/dev", b"sys/kernel/ns_last_pid"),
+    )
+)
+"""What lxcfs and its like show of their own, as runc has it."""
 
 
 class Bind:
@@ -81,15 +90,17 @@ class Tree:
     Attributes:
         plain: Its flags could not be set yet (Linux before 5.12).
         nodev: MS_NODEV or 0.
+        proc: It is of the machine's own /proc.
     """
 
-    __slots__ = ("bind", "fd", "nodev", "plain")
+    __slots__ = ("bind", "fd", "nodev", "plain", "proc")
 
-    def __init__(self, bind: Bind, fd: int, plain: bool, nodev: int) -> None:
+    def __init__(self, bind: Bind, fd: int, plain: bool, nodev: int, proc: bool) -> None:
         self.bind = bind
         self.fd = fd
         self.plain = plain
         self.nodev = nodev
+        self.proc = proc
 
 
 def propagates(one: Bind | Tmpfs) -> bool:
@@ -122,7 +133,8 @@ def take(
             if error.errno != errno.ENOSYS:
                 raise
             plain = True
-        trees[bind] = Tree(bind, fd, plain, nodev)
+        proc = door.fstat(fd).st_dev == door.lstat(b"/proc").st_dev
+        trees[bind] = Tree(bind, fd, plain, nodev, proc)
     return trees
 
 
@@ -186,9 +198,10 @@ def _open_content(door: Kernel, root: bytes, path: bytes) -> int:
 def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tmpfs, Tree]) -> None:
     """Put each at its target in the caller's root, in order, making targets that are missing."""
     readonly: list[int] = []
+    proc = {door.lstat(b"/proc").st_dev}
     for one in binds:
         if isinstance(one, Tmpfs):
-            fd = _attach_tmpfs(door, one)
+            fd = _attach_tmpfs(door, one, proc)
             if one.attributes & flags.MOUNT_ATTR_RDONLY:
                 readonly.append(fd)
             else:
@@ -205,6 +218,10 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
             continue
         if stat.S_ISDIR(door.fstat(target).st_mode) != directory:
             raise NotADirectoryError(errno.ENOTDIR, _MISMATCH, os.fsdecode(one.target))
+        if tree.proc and directory:
+            proc.add(door.fstat(tree.fd).st_dev)
+        else:
+            _spare_proc(door, target, proc)
         door.move_mount(tree.fd, target, one.target)
         door.close(target)
         if tree.plain:
@@ -219,9 +236,28 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
         door.close(fd)
 
 
-def _attach_tmpfs(door: Kernel, one: Tmpfs) -> int:
+def _spare_proc(door: Kernel, target: int, proc: set[int]) -> None:
+    """Refuse to cover what we and others rely on when we read and write there.
+
+    With a volume in its place a write to /proc/self would go where the volume's links lead, and
+    what is to be hidden would not be (CVE-2019-19921, CVE-2023-27561, CVE-2025-52881).
+
+    Raises:
+        InitRefused: It is /proc, or in it.
+    """
+    if door.fstat(target).st_dev not in proc:
+        return
+    path = os.readlink(b"/proc/self/fd/%d" % target)
+    if path in _HARMLESS_IN_PROC:
+        return
+    what = "not of type proc" if path == b"/proc" else "inside /proc"
+    raise InitRefused(f'"{os.fsdecode(path)}" cannot be mounted because it is {what}', 0, 125)
+
+
+def _attach_tmpfs(door: Kernel, one: Tmpfs, proc: set[int]) -> int:
     """Returns its descriptor."""
     target, was_there = _open_target(door, one.target, True)
+    _spare_proc(door, target, proc)
     options = one.options
     if was_there and not any(option.startswith(b"mode=") for option in options):
         mode = stat.S_IMODE(door.fstat(target).st_mode)

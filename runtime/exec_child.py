@@ -42,7 +42,7 @@ def run(door: Kernel, plan: ExecPlan, ends: Ends, host: Host) -> NoReturn:
         child.enter_namespaces(NAMESPACES)
         if plan.silent:
             child.step = "silence it"
-            null = door.open(b"/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+            null = child.open_null(os.O_WRONLY)
             for number in plan.silent:
                 door.dup2(null, number)
             door.close(null)

@@ -100,6 +100,7 @@ class _Init(Becoming):
         door.umount2(b".", flags.MNT_DETACH)
         door.chdir(b"/")
         self.step = "bind"
+        null = door.open(b"/dev/null", os.O_PATH | os.O_CLOEXEC)
         binds.attach(door, plan.binds, propagated | trees)
         if nodes:
             self.step = "put its devices into their places"
@@ -112,10 +113,11 @@ class _Init(Becoming):
             self._set_sysctl(file, value)
         self.step = "protect /proc and /sys"
         mounts.make_readonly(door, plan.readonly)
-        mounts.mask(door, plan.masked)
+        mounts.mask(door, plan.masked, b"/proc/self/fd/%d" % null)
+        door.close(null)
         if plan.terminal is not None:
             self.terminal = self.open_terminal()
-            terminal.bind_console(door, self.terminal)
+            terminal.bind_console(door)
 
     def _make_user_namespace(self, wanted: int) -> int:
         """Make its user namespace, if it is to have one, or find the one that it shares; returns
@@ -147,12 +149,12 @@ class _Init(Becoming):
         door.unshare(flags.CLONE_NEWNS | flags.CLONE_NEWCGROUP)
         # What it holds open is in the mount namespace that ends now, where names lead nowhere.
         if self.terminal >= 0:
-            slave = door.open(b"/dev/pts/%d" % self.terminal, os.O_RDWR | os.O_NOCTTY)
+            slave = terminal.reopen(door, self.terminal)
             for fd in (0, 1, 2):
                 door.dup2(slave, fd)
             door.close(slave)
         elif self.ends.stdin < 0:
-            door.dup2(door.open(b"/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+            door.dup2(self.open_null(os.O_RDONLY), 0)
 
     def _enter_ipc(self) -> int:
         """Enter another container's IPC namespace; returns a copy of its /dev/shm's mount."""

@@ -222,15 +222,18 @@ def make_readonly(door: Kernel, paths: Iterable[bytes]) -> None:
         door.mount(None, path, None, bits, None)
 
 
-def mask(door: Kernel, paths: Iterable[bytes]) -> None:
+def mask(door: Kernel, paths: Iterable[bytes], null: bytes) -> None:
     """Hide each path that exists: a file behind /dev/null, a directory behind an empty one.
+
+    `null` names the /dev/null that was there before any volume could cover it: one that leads
+    elsewhere would show there what it names, with all that root may do (CVE-2025-31133).
 
     The first directory gets a read-only tmpfs; the others get a bind of it, which is cheaper and
     inherits the flag, as the binds of the read-only /dev/null do.
     """
     empty: bytes | None = None
     for path in paths:
-        code = door.try_mount(b"/dev/null", path, None, flags.MS_BIND, None)
+        code = door.try_mount(null, path, None, flags.MS_BIND, None)
         if code == errno.ENOTDIR:
             if empty is None:
                 code = door.try_mount(b"tmpfs", path, b"tmpfs", SAFE | flags.MS_RDONLY, b"size=4k")

@@ -48,6 +48,10 @@ _STATUS, _ENTERED, _FIRST = 3, 5, 5
 _INIT = 128
 """The directory of the init that stands before the payload: above what is opened meanwhile."""
 
+_SHM = b"/dev/shm"
+"""The one place on our own /dev that may be covered."""
+_ELSEWHERE = (b"/proc", b"/dev", b"/sys")
+
 _MOST_BINDS = 100
 """Beside an init: each has a descriptor below it."""
 
@@ -82,6 +86,10 @@ class Programs:
                 flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS,
             )
         )
+        # Within one mount, so that nobody else changes what is on the way, and never in /proc or
+        # /dev: what lies across others is for the Python init, which looks at it.
+        inside = flags.RESOLVE_IN_ROOT | flags.RESOLVE_NO_MAGICLINKS | flags.RESOLVE_NO_XDEV
+        self._inside = self._at(struct.pack("=3Q", os.O_PATH | os.O_CLOEXEC, 0, inside))
         self._nothing = self._at(bytes(32))
         self._loopback = self._fixed_loopback()
         self._root = self._fixed_root()
@@ -92,10 +100,9 @@ class Programs:
             for nodev in (flags.MS_NODEV, 0)
         }
         self._limits = self._fixed_limits()
-        null = self._at(b"/dev/null")
-        self._no_input = step(_OPEN, null, os.O_RDONLY | os.O_CLOEXEC) + step(_DUP2, _FIRST, 0)
+        self._no_input = self._open_null(os.O_RDONLY) + step(_DUP2, _FIRST, 0)
         self._silence = {
-            number: step(_OPEN, null, os.O_WRONLY | os.O_CLOEXEC)
+            number: self._open_null(os.O_WRONLY)
             + step(_DUP2, _FIRST, number)
             + step(_CLOSE, _FIRST)
             for number in (1, 2)
@@ -123,6 +130,7 @@ class Programs:
         binds = _ordinary(plan.binds)
         parts = [
             self._take_ends(ends),
+            self._score(_ENTERED + (ends.entered >= 0)),
             self._join_keyring(plan, texts),
             self._namespaces(plan, ends.entered >= 0, texts),
             self._overlay(plan, texts),
@@ -153,6 +161,7 @@ class Programs:
         identity = _resolved(plan, plan.layers)
         parts = [
             self._take_ends(ends),
+            self._score(_ENTERED + 1),
             self._join_keyring(plan, texts),
             self._join(plan.joins, _ENTERED + 1, texts),
             step(_SETNS, _ENTERED, NAMESPACES),
@@ -183,6 +192,11 @@ class Programs:
             bits,
             self._at(data) if data else 0,
         )
+
+    def _open_null(self, mode: int) -> bytes:
+        """Open the container's /dev/null, or fail where something leads elsewhere from there."""
+        how = struct.pack("=3Q", mode | os.O_CLOEXEC, 0, flags.RESOLVE_NO_SYMLINKS)
+        return step(_OPENAT2, _HERE, self._at(b"/dev/null"), self._at(how), 24)
 
     def _fixed_loopback(self) -> bytes:
         request = self._at(b"lo".ljust(16, b"\0") + b"\1".ljust(24, b"\0"))
@@ -231,16 +245,20 @@ class Programs:
         )
 
     def _fixed_limits(self) -> bytes:
-        parts = []
-        score = self._host.oom_score_adj
-        if score:
-            path = self._at(b"/proc/self/oom_score_adj")
-            parts.append(step(_OPEN, path, os.O_WRONLY | os.O_CLOEXEC))
-            parts.append(step(_WRITE, _FIRST, self._at(score), len(score)))
-            parts.append(step(_CLOSE, _FIRST))
         nofile = self._at(struct.pack("=2Q", *self._host.nofile))
-        parts.append(step(_PRLIMIT64, 0, 7, nofile, 0))  # RLIMIT_NOFILE
-        return b"".join(parts)
+        return step(_PRLIMIT64, 0, 7, nofile, 0)  # RLIMIT_NOFILE
+
+    def _score(self, opened: int) -> bytes:
+        """`Becoming._set_oom_score`; `opened` is the lowest free descriptor."""
+        score = self._host.oom_score_adj
+        if not score:
+            return b""
+        path = self._at(b"/proc/self/oom_score_adj")
+        return (
+            step(_OPEN, path, os.O_WRONLY | os.O_CLOEXEC)
+            + step(_WRITE, opened, self._at(score), len(score))
+            + step(_CLOSE, opened)
+        )
 
     def _identity(self, plan: Plan) -> Identity:
         for bind in plan.binds:
@@ -377,9 +395,8 @@ class Programs:
             over = len(make) // STEP_BYTES + 1
             target = texts.put(bind.target)
             missing = (errno.ENOENT,)
-            parts.append(
-                step(_OPENAT2, _HERE, target, self._target, 24, passing=missing, done=over)
-            )
+            how = self._target if bind.target == _SHM else self._inside
+            parts.append(step(_OPENAT2, _HERE, target, how, 24, passing=missing, done=over))
             parts.append(make)
             parts.append(step(_MOVE_MOUNT, fd, self._nothing, found, self._nothing, bits))
             parts.append(step(_CLOSE, found))
@@ -425,18 +442,18 @@ class Programs:
         self, target: bytes, directory: bool, fd: int, put: Callable[[bytes], int]
     ) -> bytes:
         names = [name for name in target.split(b"/") if name not in (b"", b".")]
-        parts = [step(_OPENAT2, _HERE, self._at(b"/"), self._target, 24)]
+        parts = [step(_OPENAT2, _HERE, self._at(b"/"), self._inside, 24)]
         so_far = b""
         for number, name in enumerate(names, 1):
             so_far += b"/" + name
             path, last = put(so_far), put(name)
             missing = (errno.ENOENT,)
-            parts.append(step(_OPENAT2, _HERE, path, self._target, 24, passing=missing, done=3))
+            parts.append(step(_OPENAT2, _HERE, path, self._inside, 24, passing=missing, done=3))
             if number == len(names) and not directory:
                 parts.append(step(_MKNODAT, fd, last, stat.S_IFREG | 0o644, 0))
             else:
                 parts.append(step(_MKDIRAT, fd, last, 0o755))
-            parts.append(step(_OPENAT2, _HERE, path, self._target, 24))
+            parts.append(step(_OPENAT2, _HERE, path, self._inside, 24))
             parts.append(step(_DUP3, fd + 1, fd, os.O_CLOEXEC))
             parts.append(step(_CLOSE, fd + 1))
         return b"".join(parts)
@@ -602,10 +619,18 @@ def _ordinary(binds: Sequence[Bind | Tmpfs]) -> list[Bind]:
     Raises:
         Unusual: one is not.
     """
+    covered = [*_ELSEWHERE]
     for bind in binds:
         if not isinstance(bind, Bind) or bind.propagation or bind.subpath or bind.fill:
             raise Unusual
+        if bind.target != _SHM and any(_is_below(bind.target, top) for top in covered):
+            raise Unusual
+        covered.append(bind.target)
     return list(binds)  # type: ignore[arg-type]  # all are, as the loop has seen
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top + b"/")
 
 
 def usable() -> bool:

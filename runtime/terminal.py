@@ -115,7 +115,33 @@ def resize(fd: int, height: int, width: int) -> None:
     fcntl.ioctl(fd, _TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
 
 
-def bind_console(door: Kernel, number: int) -> None:
-    """Show it as /dev/console too, as a container's first terminal. Before the payload runs."""
-    door.mknod(b"/dev/console", stat.S_IFREG | 0o600)
-    door.mount(b"/dev/pts/%d" % number, b"/dev/console", None, flags.MS_BIND, None)
+def reopen(door: Kernel, number: int) -> int:
+    """The terminal that stdin is, opened anew by its name in /dev/pts; returns its descriptor.
+
+    Raises:
+        InitRefused: Something else has that name.
+        OSError: None has, or a symbolic link.
+    """
+    path = b"/dev/pts/%d" % number
+    bits = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK
+    slave = door.openat2(flags.AT_FDCWD, path, bits, flags.RESOLVE_NO_SYMLINKS)
+    if door.fstat(slave).st_rdev != door.fstat(0).st_rdev:
+        raise InitRefused(f"the container's {os.fsdecode(path)} is not its terminal", 0, 126)
+    os.set_blocking(slave, True)
+    return slave
+
+
+def bind_console(door: Kernel) -> None:
+    """Show stdin as /dev/console too, as a container's first terminal. Before the payload runs.
+
+    By descriptors: another container may share what is mounted on /dev, and change names meanwhile
+    (CVE-2025-52565).
+    """
+    path = b"/dev/console"
+    door.mknod(path, stat.S_IFREG | 0o600)
+    bits = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_EMPTY_PATH
+    tree = door.open_tree(b"", bits, 0)
+    place = door.openat2(flags.AT_FDCWD, path, os.O_PATH, flags.RESOLVE_NO_SYMLINKS)
+    door.move_mount(tree, place, path)
+    door.close(place)
+    door.close(tree)

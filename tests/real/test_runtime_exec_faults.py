@@ -114,6 +114,7 @@ def test_every_call_of_the_child_fails_once(bed):
             steps.append(report["step"])
     assert steps == [
         "take over its descriptors",
+        "set its limits",
         "join its session keyring",
         *(["enter its cgroups"] if joins else []),
         "enter its namespaces",

@@ -120,6 +120,7 @@ def test_every_call_of_an_init_fails_once(place):
     assert fatal > 120
     assert steps == [
         "take over its descriptors",
+        "set its limits",
         "join its session keyring",
         "enter its cgroups",
         "make its namespaces",
