@@ -82,6 +82,7 @@ class Connection:
         """
         deadline = anyio.current_time() + HEAD_SECONDS if self._first else math.inf
         self._first = False
+        self._head_only = False
         held = 0
         try:
             while True:

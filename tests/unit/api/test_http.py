@@ -57,6 +57,14 @@ async def test_a_request_may_come_byte_by_byte(engine_and_client):
         assert (await client.receive()).startswith(b"HTTP/1.1 200")
 
 
+async def test_what_is_no_request_of_a_head_is_answered_without_a_body(engine_and_client):
+    async with engine_and_client() as (_, connect), connect() as client:
+        await client.send(b"HEAD /_ping HTTP/0.0\r\nHost: d\r\n\r\n")
+        head, _, body = (await client.everything()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 505 ")
+        assert body == b""
+
+
 @pytest.mark.parametrize(
     ("garbage", "status"),
     [
