@@ -175,12 +175,13 @@ class Cgroups:
             wanted = limits.controllers()
             # Who is below another directory can meet a limit of that one's.
             memory_limited = "memory" in wanted or bool(parent)
+            depth = self.path(container_id).count("/") + 1
             if not self.hybrid:
                 if wanted:
                     self.enable(wanted, container_id)
                     write_all(directory, v2_values(limits))
                     self._limit_devices(directory, limits)
-                return CgroupPlan(str(directory), tuple(joins), memory_limited)
+                return CgroupPlan(str(directory), tuple(joins), memory_limited, depth)
             for controller in self.trees.v1 if parent else wanted:
                 limited = self.make_v1(container_id, controller)
                 write_all(limited, v1_values(controller, limits))
@@ -188,7 +189,7 @@ class Cgroups:
                     self._limit_devices(limited, limits)
                 joins.append(str(limited))
             unique = tuple(dict.fromkeys(joins))
-            return CgroupPlan(str(directory), unique, memory_limited)
+            return CgroupPlan(str(directory), unique, memory_limited, depth)
         except BaseException:
             self.remove(container_id)
             raise

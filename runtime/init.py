@@ -191,7 +191,7 @@ class _Init(Becoming):
     def _set_sysctl(self, file: bytes, value: bytes) -> None:
         """Write to a file of its own namespaces, in which it is by now."""
         door = self.door
-        name = os.fsdecode(file.removeprefix(b"/proc/sys/"))
+        name = os.fsdecode(file.removeprefix(b"/proc/sys/")).replace("/", ".")
         self.step = f"set the sysctl {name}"
         fd = door.open(file, os.O_WRONLY | os.O_CLOEXEC)
         door.write(fd, value)

@@ -157,7 +157,7 @@ def device_mounts(merged: bytes) -> list[Mount]:
 
 
 def cgroup_mounts(
-    merged: bytes, joins: Sequence[bytes], writable: bool = False
+    merged: bytes, joins: Sequence[bytes], writable: bool = False, depth: int = 2
 ) -> tuple[list[bytes], list[Mount]]:
     """Directories to make and mounts for /sys/fs/cgroup: only what is its own, and read-only if it
     is not to be `writable`.
@@ -173,8 +173,8 @@ def cgroup_mounts(
     mounts: list[Mount] = [(b"cgroup2", made[0], b"cgroup2", bits, None)]
     again = flags.MS_REMOUNT | flags.MS_BIND | bits
     for directory in joins:
-        # <mount point of the tree>/<parent>/<id>
-        target = top + b"/" + directory.split(b"/")[-3]
+        # <mount point of the tree>/<parent>/<id>, of which the parent can have several names
+        target = top + b"/" + directory.split(b"/")[-1 - depth]
         made.append(target)
         mounts.append((directory, target, None, flags.MS_BIND, None))
         mounts.append((None, target, None, again, None))

@@ -116,8 +116,8 @@ class PayloadPlan:
         self.apparmor = as_bytes(spec["apparmor"])
         self.init = b""
         self.rlimits = [
-            (str(name), int(resource), int(soft), int(hard))
-            for name, resource, soft, hard in spec["rlimits"]
+            (str(one["name"]), int(one["resource"]), int(one["soft"]), int(one["hard"]))
+            for one in spec["rlimits"]
         ]
         score = spec["oom_score_adj"]
         self.oom_score_adj = b"" if score is None else b"%d" % score
@@ -155,6 +155,7 @@ class Plan(PayloadPlan):
         nodes: Device nodes beside those that are everybody's.
         nodev: MS_NODEV, or 0 where device nodes in its file systems may be opened.
         early: Mounts below `merged`, made before it is the root.
+        cgroup_depth: As in `runtime.spec.CgroupPlan`.
         cgroup_directories: Made before `cgroup_mounts`.
         writable_system: /sys and its cgroups can be written.
         sysctls: Paths inside the container, and what to write there.
@@ -162,6 +163,7 @@ class Plan(PayloadPlan):
 
     __slots__ = (
         "binds",
+        "cgroup_depth",
         "cgroup_directories",
         "cgroup_mounts",
         "dev",
@@ -223,6 +225,7 @@ class Plan(PayloadPlan):
     devices: list[Mount]
     nodes: list[Node]
     nodev: int
+    cgroup_depth: int
     cgroup_directories: list[bytes]
     cgroup_mounts: list[Mount]
 
@@ -267,6 +270,7 @@ def compile_plan(data: bytes) -> Plan:
     plan.readonly = [as_bytes(path) for path in spec["readonly_paths"]]
     plan.unified = as_bytes(spec["cgroup"]["unified"])
     plan.memory_limited = spec["cgroup"]["memory_limited"]
+    plan.cgroup_depth = spec["cgroup"]["depth"]
     directories = [as_bytes(path) for path in spec["cgroup"]["joins"]]
     plan.joins = [path + b"/cgroup.procs" for path in directories]
     plan.dev = plan.merged + b"/dev"
@@ -290,7 +294,7 @@ def compile_plan(data: bytes) -> Plan:
     if plan.nodes and plan.nodev:
         raise ValueError("devices that could not be opened: device_nodes is not set")
     plan.cgroup_directories, plan.cgroup_mounts = mounts.cgroup_mounts(
-        plan.merged, directories, plan.writable_system
+        plan.merged, directories, plan.writable_system, plan.cgroup_depth
     )
     return plan
 

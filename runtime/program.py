@@ -341,7 +341,7 @@ class Programs:
         if plan.own & flags.CLONE_NEWIPC:
             parts.append(step(_MOUNT, self._at(b"shm"), shm, kind, mounts.SAFE, size))
         directories = [procs.rpartition(b"/")[0] for procs in plan.joins]
-        made, mounted = mounts.cgroup_mounts(b".", directories)
+        made, mounted = mounts.cgroup_mounts(b".", directories, depth=plan.cgroup_depth)
         if directories:
             top = b"./sys/fs/cgroup"
             parts.append(self._mount(b"tmpfs", top, b"tmpfs", mounts.SAFE, b"mode=755,size=64k"))

@@ -147,11 +147,13 @@ class CgroupPlan:
         joins: v1 directories whose cgroup.procs the init writes itself to. Empty on pure v2, and
             on hybrid hosts for a container without limits.
         memory_limited: Memory is limited somewhere there, so that a process can be OOM-killed.
+        depth: How many names below the mount points of their trees all of these directories are.
     """
 
     unified: str
     joins: tuple[str, ...] = ()
     memory_limited: bool = False
+    depth: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +337,7 @@ class Spec:
             Bind(**one) if "source" in one else Tmpfs(**one | {"options": tuple(one["options"])})
             for one in values["binds"]
         )
-        values["rlimits"] = tuple(Rlimit(*one) for one in values["rlimits"])
+        values["rlimits"] = tuple(Rlimit(**one) for one in values["rlimits"])
         values["sysctls"] = tuple((file, value) for file, value in values["sysctls"])
         for name in _DONATED:
             if isinstance(values[name], dict):
@@ -343,11 +345,14 @@ class Spec:
         values["devices"] = tuple(Device(*one) for one in values["devices"])
         cgroup = values["cgroup"]
         values["cgroup"] = CgroupPlan(
-            cgroup["unified"], tuple(cgroup["joins"]), cgroup["memory_limited"]
+            cgroup["unified"],
+            tuple(cgroup["joins"]),
+            cgroup["memory_limited"],
+            cgroup["depth"],
         )
         return cls(**values)
 
 
-def rlimit_values(rlimits: tuple[Rlimit, ...]) -> list[tuple[str, int, int, int]]:
+def rlimit_values(rlimits: tuple[Rlimit, ...]) -> list[dict[str, str | int]]:
     """What stands for them in the JSON of a spec."""
-    return [(one.name, one.resource, one.soft, one.hard) for one in rlimits]
+    return [{name: getattr(one, name) for name in one.__slots__} for one in rlimits]

@@ -9,6 +9,7 @@ import os
 import stat
 from pathlib import Path
 
+from runtime.spec import Rlimit
 from supervisor.access import AccessOptions
 from supervisor.registries.configuration import RegistryOptions
 
@@ -31,6 +32,7 @@ class Settings:
         respawn: Should this supervisor die, the shim starts another.
         registries: How registries are reached.
         access: Who may talk to us, and where.
+        default_ulimits: Of containers that say nothing of them.
     """
 
     root: Path
@@ -40,6 +42,7 @@ class Settings:
     respawn: bool = False
     registries: RegistryOptions = dataclasses.field(default_factory=RegistryOptions)
     access: AccessOptions = dataclasses.field(default_factory=AccessOptions)
+    default_ulimits: tuple[Rlimit, ...] = ()
 
     @property
     def containers(self) -> Path:

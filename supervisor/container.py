@@ -40,6 +40,12 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
         cpuset_cpus: The CPUs that it may use, as in "0-2,5"; empty for all.
         cpuset_mems: The same for memory nodes.
         blkio_weight: Its part of a busy block device, 10 to 1000; 0 is the kernel's default.
+        oom_kill_disable: Who wants more memory than there is waits, and is not killed; v1 alone.
+        blkio_weight_devices: The weight for single devices: path, 10 to 1000.
+        device_read_bps: Bytes that it may read of a device in a second: path, bytes.
+        device_write_bps: The same for writing.
+        device_read_iops: Requests for reading in a second.
+        device_write_iops: The same for writing.
     """
 
     memory: int = 0
@@ -54,6 +60,12 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
+    oom_kill_disable: bool = False
+    blkio_weight_devices: tuple[tuple[str, int], ...] = ()
+    device_read_bps: tuple[tuple[str, int], ...] = ()
+    device_write_bps: tuple[tuple[str, int], ...] = ()
+    device_read_iops: tuple[tuple[str, int], ...] = ()
+    device_write_iops: tuple[tuple[str, int], ...] = ()
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,6 +143,11 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         network_mode: "default", "none" or "host", as it was asked, or `container:ID`.
         init: A real init is PID 1 and runs the payload; None where nobody has said.
         exposed_ports: `80/tcp`; nothing but told until there are networks.
+        ulimits: Docker's name, soft and hard limit; -1 is none.
+        oom_score_adj: How readily the kernel kills it when memory is short; 0 for as any other.
+        sysctls: By their names, as they were asked for.
+        cgroup_parent: The cgroup that its own is in, without a slash before it; "" for the
+            engine's.
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
         privileges: Capabilities, --privileged, masked and read-only paths.
@@ -165,6 +182,10 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     resolving: Resolving = Resolving()
     init: bool | None = None
     resources: Resources = Resources()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    oom_score_adj: int = 0
+    sysctls: dict[str, str] = {}
+    cgroup_parent: str = ""
     log_driver: str = "json-file"
     log_options: dict[str, str] = {}
     auto_remove: bool = False

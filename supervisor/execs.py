@@ -29,6 +29,7 @@ from supervisor.container import Container
 from supervisor.errors import NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
+from supervisor.kernel_limits import ulimits_of
 from supervisor.privileges import CapabilityRefused, at_hand
 from supervisor.process_streams import console, input_pipe, output_pipe
 from supervisor.shared_namespaces import shares_pids
@@ -333,7 +334,9 @@ def _spec(
         lasting=command.lasting,
         cgroup=plan.unified,
         joins=plan.joins,
-        memory_limited=limits.memory > 0 or limits.memory_swap > 0,
+        rlimits=ulimits_of(config, engine.settings.default_ulimits),
+        oom_score_adj=config.oom_score_adj or None,
+        memory_limited=limits.memory > 0 or limits.memory_swap > 0 or bool(config.cgroup_parent),
         # Who may trace anybody must not share the shim's memory on its way.
         layers=() if command.privileged else _layers(engine, container),
     )

@@ -22,7 +22,6 @@ import msgspec
 import structlog
 
 from runtime import kernel
-from runtime.cgroups import Limits
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec, Tmpfs
 from supervisor import (
@@ -34,8 +33,9 @@ from supervisor import (
     store,
     volumes_mounted,
 )
-from supervisor.container import Container, Resources
+from supervisor.container import Container
 from supervisor.errors import EngineFault, StartFailed, Unsupported
+from supervisor.kernel_limits import limits_of, sysctl_files, ulimits_of
 from supervisor.lifecycle import Ahead, attributes
 from supervisor.phases import Laps, Timeline, closed
 from supervisor.privileges import CapabilityRefused, at_hand
@@ -266,14 +266,15 @@ async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
 
 
 async def _cgroup(engine: Engine, container: Container, undo: Undo) -> CgroupPlan:
-    limits = limits_of(container.config.resources)
+    config = container.config
+    limits = limits_of(config.resources)
     try:
-        plan = engine.cgroups.create(container.id, limits)
+        plan = engine.cgroups.create(container.id, limits, config.cgroup_parent)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
         await clear_cgroup(engine.cgroups, container.id)  # of what the last run has left
-        plan = engine.cgroups.create(container.id, limits)
+        plan = engine.cgroups.create(container.id, limits, config.cgroup_parent)
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
     return plan
 
@@ -364,27 +365,6 @@ async def kill_half_started(engine: Engine, container_id: str, pidfd: int) -> No
         await engine.shim.ending(container_id, pidfd)
 
 
-def limits_of(resources: Resources) -> Limits:
-    """A container's limits in the kernel's units."""
-    period, quota = resources.cpu_period, resources.cpu_quota
-    if resources.nano_cpus:
-        period = 100_000
-        quota = resources.nano_cpus * period // 1_000_000_000
-    return Limits(
-        memory=resources.memory,
-        memory_swap=resources.memory_swap,
-        cpu_period=period,
-        cpu_quota=quota,
-        cpu_shares=resources.cpu_shares,
-        pids=resources.pids or 0,
-        memory_reservation=resources.memory_reservation,
-        memory_swappiness=resources.memory_swappiness,
-        cpuset_cpus=resources.cpuset_cpus,
-        cpuset_mems=resources.cpuset_mems,
-        blkio_weight=resources.blkio_weight,
-    )
-
-
 def _spec(
     engine: Engine,
     container: Container,
@@ -428,6 +408,9 @@ def _spec(
         writable_system=privileges.privileged,
         no_new_privileges=config.no_new_privileges,
         shm_size=config.shm_size,
+        rlimits=ulimits_of(config, engine.settings.default_ulimits),
+        oom_score_adj=config.oom_score_adj or None,
+        sysctls=sysctl_files(config),
         terminal=config.console_size if config.tty else None,
         volatile=config.auto_remove,
         cgroup=plan,

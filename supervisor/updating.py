@@ -20,7 +20,7 @@ from runtime.errors import RuntimeRefused
 from supervisor import lifecycle, restarting, store
 from supervisor.container import Container, ContainerConfig, Resources
 from supervisor.errors import Conflict, EngineFault
-from supervisor.start import limits_of
+from supervisor.kernel_limits import former_limits_of, limits_of
 from supervisor.states import ALIVE, State
 
 if TYPE_CHECKING:
@@ -91,10 +91,14 @@ async def _apply(
     run = container.run
     if before == after or run is None or container.state not in ALIVE:
         return []
-    work = functools.partial(
-        changed_limits.change, engine.cgroups, container.id, limits_of(before), limits_of(after)
-    )
     try:
+        work = functools.partial(
+            changed_limits.change,
+            engine.cgroups,
+            container.id,
+            former_limits_of(before),
+            limits_of(after),
+        )
         done = await anyio.to_thread.run_sync(work, limiter=engine.limits.updates)
     except RuntimeRefused as error:
         raise EngineFault(f"Cannot update container {container.id}: {error}") from error

@@ -11,7 +11,15 @@ from runtime.images.errors import ImageError
 from supervisor import init_program, shared_namespaces, waiting
 from supervisor.api import create as creation
 from supervisor.api import filters as filtering
-from supervisor.api import links, mount_options, namespace_options, selection, views, wire
+from supervisor.api import (
+    limit_options,
+    links,
+    mount_options,
+    namespace_options,
+    selection,
+    views,
+    wire,
+)
 from supervisor.api.disk_usage import sizes_of
 from supervisor.api.image_names import ImageNames
 from supervisor.api.messages import Reply, Request
@@ -71,6 +79,8 @@ async def create(engine: Engine, request: Request) -> Reply:
     reference = asked.Image or ""
     image = engine.images.resolve(reference)
     creation.check_platform(request.parameter("platform"), image, reference)
+    if asked.HostConfig and asked.HostConfig.StorageOpt:
+        limit_options.refuse_layer_size(asked.HostConfig.StorageOpt, engine.settings.containers)
     config, warnings = creation.merge(asked, image)
     linked = (asked.HostConfig and asked.HostConfig.Links) or ()
     warnings += links.checked(linked, config.network_mode, engine.containers.find)

@@ -11,7 +11,7 @@ import msgspec
 from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
 from supervisor import signals
-from supervisor.api import exposed_ports, limits, namespace_options, wire
+from supervisor.api import exposed_ports, limit_options, limits, namespace_options, wire
 from supervisor.api.console_size import console_size
 from supervisor.api.health_options import checked_health
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
@@ -107,6 +107,10 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         resolving=checked_resolving(host, network_mode),
         init=host.Init,
         resources=limits.checked_resources(host),
+        ulimits=limit_options.checked_ulimits(host.Ulimits),
+        oom_score_adj=limit_options.checked_oom_score(host.OomScoreAdj),
+        sysctls=host.Sysctls or {},
+        cgroup_parent=limit_options.checked_cgroup_parent(host.CgroupParent),
         log_driver=driver,
         log_options=log_options,
         auto_remove=bool(host.AutoRemove),
@@ -124,6 +128,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         stdin_once=bool(asked.StdinOnce),
         console_size=console_size(host.ConsoleSize),
     )
+    limit_options.check_sysctls(config)
     return config, warnings
 
 

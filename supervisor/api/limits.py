@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from supervisor.api import wire
+from supervisor.api.limit_options import checked_rates, checked_weights
 from supervisor.api.number_sets import checked_set, numbers
 from supervisor.container import Resources
 from supervisor.errors import BadParameter
@@ -69,7 +70,18 @@ def checked_resources(host: wire.AskedHostConfig) -> Resources:
             host.CpusetMems or "", available_nodes(), "cpuset mems", "memory nodes"
         ),
         blkio_weight=weight,
+        oom_kill_disable=bool(host.OomKillDisable) and not pure_v2(),
+        blkio_weight_devices=_set(checked_weights(host.BlkioWeightDevice)),
+        device_read_bps=_set(checked_rates(host.BlkioDeviceReadBps)),
+        device_write_bps=_set(checked_rates(host.BlkioDeviceWriteBps)),
+        device_read_iops=_set(checked_rates(host.BlkioDeviceReadIOps, requests=True)),
+        device_write_iops=_set(checked_rates(host.BlkioDeviceWriteIOps, requests=True)),
     )
+
+
+def _set(limits: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    """Those that are limits: 0 is none."""
+    return tuple((path, value) for path, value in limits if value)
 
 
 def _checked_memory(memory: int, swap: int) -> tuple[int, int]:
@@ -110,14 +122,27 @@ def _checked_swappiness(asked: int | None) -> int | None:
     return None if pure_v2() else asked
 
 
-def warnings(host: wire.AskedHostConfig) -> list[str]:
+def warnings(host: wire.AskedHostConfig | wire.AskedUpdate) -> list[str]:
     """Return what is said of limits that this machine has not, as in Docker."""
-    if host.MemorySwappiness in (None, -1) or not pure_v2():
-        return []
-    return [
-        "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. "
-        "Memory swappiness discarded."
-    ]
+    told = []
+    if host.MemorySwappiness not in (None, -1) and pure_v2():
+        told.append(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not "
+            "mounted. Memory swappiness discarded."
+        )
+    if host.KernelMemory and host.KernelMemory > 0:
+        told.append(
+            "Your kernel does not support kernel memory limit capabilities or the cgroup is not "
+            "mounted. Limitation discarded."
+        )
+    if host.OomKillDisable and pure_v2():
+        told.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
+    elif host.OomKillDisable and not host.Memory and isinstance(host, wire.AskedHostConfig):
+        told.append(
+            "OOM killer is disabled for the container, but no memory limit is set, this can "
+            "result in the system running out of resources."
+        )
+    return told
 
 
 @functools.cache

@@ -19,10 +19,19 @@ _HARMLESS: dict[str, frozenset[Any]] = {
 }
 """The values of options that ask for what we do anyway."""
 
-_INSTEAD = dict.fromkeys(
-    ("PortBindings", "PublishAllPorts"),
-    ": what listens in the network host is reached at its own port",
-)
+_INSTEAD = {
+    **dict.fromkeys(
+        ("PortBindings", "PublishAllPorts"),
+        ": what listens in the network host is reached at its own port",
+    ),
+    **dict.fromkeys(
+        ("CpuRealtimePeriod", "CpuRealtimeRuntime"),
+        ": cgroups v2 share out no real-time time, and v1 only what each cgroup above was given; "
+        "use CpuShares or CpuQuota",
+    ),
+    "KernelMemoryTCP": ": it is limited with Memory",
+    "Ulimits": ": what runs keeps those it was started with",
+}
 """What to do, where there is something."""
 
 _NEW_PRIVILEGES = frozenset(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from supervisor.api import wire
+from supervisor.api import limits, wire
 from supervisor.api.containers import found
+from supervisor.api.limit_options import checked_rates, checked_weights
 from supervisor.api.limits import checked_resources
 from supervisor.api.messages import Reply, Request
 from supervisor.api.options import refuse_unsupported
@@ -39,7 +40,7 @@ async def update(engine: Engine, request: Request) -> Reply:
             resources=updated_resources(container.id, asked, before.resources),
         )
 
-    warnings = await engine.update(container, change)
+    warnings = limits.warnings(asked) + await engine.update(container, change)
     return Reply(body=_encode(wire.Updated(Warnings=warnings)))
 
 
@@ -71,12 +72,40 @@ def updated_resources(id: str, asked: wire.AskedUpdate, before: Resources) -> Re
             CpuShares=asked.CpuShares or before.cpu_shares,
             PidsLimit=pids,
             MemoryReservation=_new(asked.MemoryReservation, before.memory_reservation),
-            MemorySwappiness=before.memory_swappiness,
+            MemorySwappiness=asked.MemorySwappiness
+            if asked.MemorySwappiness is not None
+            else before.memory_swappiness,
+            OomKillDisable=asked.OomKillDisable
+            if asked.OomKillDisable is not None
+            else before.oom_kill_disable,
             CpusetCpus=asked.CpusetCpus or before.cpuset_cpus,
             CpusetMems=asked.CpusetMems or before.cpuset_mems,
             BlkioWeight=asked.BlkioWeight or before.blkio_weight,
+            BlkioWeightDevice=[
+                wire.AskedWeight(path, value)
+                for path, value in _merged(
+                    before.blkio_weight_devices, checked_weights(asked.BlkioWeightDevice)
+                )
+            ],
+            BlkioDeviceReadBps=_rates(before.device_read_bps, asked.BlkioDeviceReadBps),
+            BlkioDeviceWriteBps=_rates(before.device_write_bps, asked.BlkioDeviceWriteBps),
+            BlkioDeviceReadIOps=_rates(before.device_read_iops, asked.BlkioDeviceReadIOps),
+            BlkioDeviceWriteIOps=_rates(before.device_write_iops, asked.BlkioDeviceWriteIOps),
         )
     )
+
+
+def _merged(
+    before: tuple[tuple[str, int], ...], asked: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, int], ...]:
+    """What is named is changed, the rest stays; 0 takes the limit of a device away."""
+    return tuple((path, value) for path, value in (dict(before) | dict(asked)).items() if value)
+
+
+def _rates(
+    before: tuple[tuple[str, int], ...], asked: list[wire.AskedRate] | None
+) -> list[wire.AskedRate]:
+    return [wire.AskedRate(path, rate) for path, rate in _merged(before, checked_rates(asked))]
 
 
 def _new(asked: int | None, before: int) -> int:

@@ -242,6 +242,18 @@ def _host_config(container: Container) -> wire.HostConfig:
         CpusetCpus=limits.cpuset_cpus,
         CpusetMems=limits.cpuset_mems,
         BlkioWeight=limits.blkio_weight,
+        BlkioWeightDevice=[
+            wire.AskedWeight(path, value) for path, value in limits.blkio_weight_devices
+        ],
+        BlkioDeviceReadBps=_rates(limits.device_read_bps),
+        BlkioDeviceWriteBps=_rates(limits.device_write_bps),
+        BlkioDeviceReadIOps=_rates(limits.device_read_iops),
+        BlkioDeviceWriteIOps=_rates(limits.device_write_iops),
+        OomKillDisable=limits.oom_kill_disable,
+        OomScoreAdj=config.oom_score_adj,
+        CgroupParent=config.cgroup_parent and f"/{config.cgroup_parent}",
+        Ulimits=[wire.AskedUlimit(name, hard, soft) for name, soft, hard in config.ulimits],
+        Sysctls=config.sysctls or msgspec.UNSET,
         CapAdd=list(privileges.added) or None,
         CapDrop=list(privileges.dropped) or None,
         Privileged=privileges.privileged,
@@ -253,6 +265,10 @@ def _host_config(container: Container) -> wire.HostConfig:
 def _protected(asked: tuple[str, ...] | None, paths: tuple[str, ...]) -> list[str] | None:
     """Paths as Docker shows them: null where a privileged container protects none."""
     return list(paths) if paths or asked is not None else None
+
+
+def _rates(rates: tuple[tuple[str, int], ...]) -> list[wire.AskedRate]:
+    return [wire.AskedRate(path, rate) for path, rate in rates]
 
 
 def config_of(container: Container) -> wire.Config:

@@ -129,6 +129,28 @@ class RestartPolicy(msgspec.Struct, frozen=True):
     MaxDelayMs: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class AskedUlimit(msgspec.Struct):
+    """A ulimit of a create request, as it is shown, too."""
+
+    Name: str | None = None
+    Hard: int | None = None
+    Soft: int | None = None
+
+
+class AskedRate(msgspec.Struct):
+    """How much of a block device; shown as it was asked for."""
+
+    Path: str | None = None
+    Rate: int | None = None
+
+
+class AskedWeight(msgspec.Struct):
+    """The weight for a block device; shown as it was asked for."""
+
+    Path: str | None = None
+    Weight: int | None = None
+
+
 class HostConfig(msgspec.Struct, kw_only=True):
     """What of the container depends on the host."""
 
@@ -155,7 +177,7 @@ class HostConfig(msgspec.Struct, kw_only=True):
     IpcMode: str = "private"
     Cgroup: str = ""
     Links: None = None
-    OomScoreAdj: int = 0
+    OomScoreAdj: int
     PidMode: str = ""
     Privileged: bool = False
     PublishAllPorts: bool = False
@@ -169,13 +191,13 @@ class HostConfig(msgspec.Struct, kw_only=True):
     CpuShares: int
     Memory: int
     NanoCpus: int
-    CgroupParent: str = ""
+    CgroupParent: str
     BlkioWeight: int = 0
-    BlkioWeightDevice: list[None] = []
-    BlkioDeviceReadBps: list[None] = []
-    BlkioDeviceWriteBps: list[None] = []
-    BlkioDeviceReadIOps: list[None] = []
-    BlkioDeviceWriteIOps: list[None] = []
+    BlkioWeightDevice: list[AskedWeight]
+    BlkioDeviceReadBps: list[AskedRate]
+    BlkioDeviceWriteBps: list[AskedRate]
+    BlkioDeviceReadIOps: list[AskedRate]
+    BlkioDeviceWriteIOps: list[AskedRate]
     CpuPeriod: int
     CpuQuota: int
     CpuRealtimePeriod: int = 0
@@ -188,9 +210,10 @@ class HostConfig(msgspec.Struct, kw_only=True):
     MemoryReservation: int = 0
     MemorySwap: int
     MemorySwappiness: int | None = None
-    OomKillDisable: bool = False
+    OomKillDisable: bool
     PidsLimit: int | None
-    Ulimits: list[None] = []
+    Ulimits: list[AskedUlimit]
+    Sysctls: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     CpuCount: int = 0
     CpuPercent: int = 0
     IOMaximumIOps: int = 0
@@ -355,7 +378,12 @@ class AskedRestartPolicy(msgspec.Struct):
 class AskedUpdate(msgspec.Struct):
     """The options of an update request that we do."""
 
+    BlkioDeviceReadBps: list[AskedRate] | None = None
+    BlkioDeviceReadIOps: list[AskedRate] | None = None
+    BlkioDeviceWriteBps: list[AskedRate] | None = None
+    BlkioDeviceWriteIOps: list[AskedRate] | None = None
     BlkioWeight: int | None = None
+    BlkioWeightDevice: list[AskedWeight] | None = None
     CpuPeriod: int | None = None
     CpuQuota: int | None = None
     CpuShares: int | None = None
@@ -364,7 +392,10 @@ class AskedUpdate(msgspec.Struct):
     Memory: int | None = None
     MemoryReservation: int | None = None
     MemorySwap: int | None = None
+    KernelMemory: int | None = None
+    MemorySwappiness: int | None = None
     NanoCpus: int | None = None
+    OomKillDisable: bool | None = None
     PidsLimit: int | None = None
     RestartPolicy: AskedRestartPolicy | None = None
 
@@ -392,9 +423,15 @@ class AskedHostConfig(msgspec.Struct):
 
     AutoRemove: bool | None = None
     Binds: list[str] | None = None
+    BlkioDeviceReadBps: list[AskedRate] | None = None
+    BlkioDeviceReadIOps: list[AskedRate] | None = None
+    BlkioDeviceWriteBps: list[AskedRate] | None = None
+    BlkioDeviceWriteIOps: list[AskedRate] | None = None
     BlkioWeight: int | None = None
+    BlkioWeightDevice: list[AskedWeight] | None = None
     CapAdd: list[str] | None = None
     CapDrop: list[str] | None = None
+    CgroupParent: str | None = None
     CgroupnsMode: str | None = None
     ConsoleSize: list[int] | None = None
     ContainerIDFile: str | None = None
@@ -412,6 +449,7 @@ class AskedHostConfig(msgspec.Struct):
     DnsSearch: list[str] | None = None
     ExtraHosts: list[str] | None = None
     Links: list[str] | None = None
+    KernelMemory: int | None = None
     LogConfig: AskedLogConfig | None = None
     MaskedPaths: list[str] | None = None
     Memory: int | None = None
@@ -421,6 +459,8 @@ class AskedHostConfig(msgspec.Struct):
     Mounts: list[AskedMount] | None = None
     NanoCpus: int | None = None
     NetworkMode: str | None = None
+    OomKillDisable: bool | None = None
+    OomScoreAdj: int | None = None
     PidMode: str | None = None
     PidsLimit: int | None = None
     Privileged: bool | None = None
@@ -430,8 +470,11 @@ class AskedHostConfig(msgspec.Struct):
     Runtime: str | None = None
     SecurityOpt: list[str] | None = None
     ShmSize: int | None = None
+    StorageOpt: dict[str, str] | None = None
+    Sysctls: dict[str, str] | None = None
     Tmpfs: dict[str, str] | None = None
     UTSMode: str | None = None
+    Ulimits: list[AskedUlimit] | None = None
     UsernsMode: str | None = None
     VolumeDriver: str | None = None
     VolumesFrom: list[str] | None = None

@@ -179,10 +179,13 @@ async def test_update_takes_a_policy_and_refuses_the_rest_by_name(engine_and_cli
         answer = await client.request("POST", "/containers/c1/update", body)
         assert (answer.status, answer.json) == (200, {"Warnings": []})
         assert engine.calls[-1] == ("update", "c1", RestartPolicy("always"))
-        answer = await client.request("POST", "/containers/c1/update", {"KernelMemory": 5})
+        answer = await client.request(
+            "POST", "/containers/c1/update", {"Ulimits": [{"Name": "core"}]}
+        )
         assert (answer.status, answer.message) == (
             501,
-            "mdocker does not support Update.KernelMemory 5 yet",
+            "mdocker does not support Update.Ulimits yet: "
+            "what runs keeps those it was started with",
         )
         answer = await client.request("POST", "/containers/c1/update", {"RestartPolicy": 5})
         assert answer.status == 400
