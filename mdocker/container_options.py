@@ -120,6 +120,21 @@ class ContainerOptions:
     uts: Annotated[str, flag("--uts", help="host: the machine's host name, not one of its own")] = (
         ""
     )
+    cgroupns: Annotated[
+        str,
+        flag(
+            "--cgroupns",
+            help="Which cgroups it sees: private (default, its own as the root) or host (all)",
+        ),
+    ] = ""
+    userns: Annotated[
+        str,
+        flag(
+            "--userns",
+            help="Whose users its users are: private (its root is a nobody of the machine's, whose "
+            "ids are in /etc/subuid), host (the machine's; default without --userns-remap)",
+        ),
+    ] = ""
     init: Annotated[
         bool,
         flag(

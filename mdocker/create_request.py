@@ -84,7 +84,13 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
     host: dict[str, Any] = {key: value for key, value in limits.items() if value}
     # Asked for by name, so that the engine need not warn of what --help says: no network yet.
     host["NetworkMode"] = options.network[0] if options.network else "none"
-    modes = {"PidMode": options.pid, "IpcMode": options.ipc, "UTSMode": options.uts}
+    modes = {
+        "PidMode": options.pid,
+        "IpcMode": options.ipc,
+        "UTSMode": options.uts,
+        "CgroupnsMode": options.cgroupns,
+        "UsernsMode": options.userns,
+    }
     host |= {key: mode for key, mode in modes.items() if mode}
     names: dict[str, list[str]] = {
         "ExtraHosts": [extra_host(word) for word in options.add_host],

@@ -20,7 +20,7 @@ _RUN = {
     **dict.fromkeys(
         (
             *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
-            *("--userns", "--cgroupns", "--gpus"),
+            "--gpus",
         ),
         _PRIVILEGES,
     ),

@@ -15,7 +15,7 @@ import errno
 import os
 import stat
 
-from runtime import flags, mounts
+from runtime import flags, mounts, user_namespaces
 from runtime.archive_order import GONE, Refused
 from runtime.kernel import DOOR
 
@@ -32,8 +32,9 @@ def enter(view: dict[str, Any], *, with_mounts: bool) -> None:
     """Make the container's root this process's, whose only thread this must be.
 
     Args:
-        view: {"pidfd"} of its init; or {"lower", "upper", "work", "merged", "binds", "writable",
-            "readonly_root", "volatile"} as `runtime.spec.Spec` has them, to put it together.
+        view: {"pidfd", "user"} of its init, and whether it has a user namespace of its own; or
+            {"lower", "upper", "work", "merged", "binds", "writable", "readonly_root", "volatile"}
+            as `runtime.spec.Spec` has them, to put it together.
         with_mounts: Also what is mounted over its overlay.
 
     Raises:
@@ -44,6 +45,11 @@ def enter(view: dict[str, Any], *, with_mounts: bool) -> None:
         _enter_running(view["pidfd"])
         if not with_mounts:
             _leave_mounts_behind()
+        if view["user"]:
+            # Its files have the ids of its own users there, and nothing else is ours to touch.
+            user_namespaces.enter(DOOR, view["pidfd"])
+        else:
+            os.close(view["pidfd"])
         return
     DOOR.unshare(flags.CLONE_NEWNS)
     DOOR.mount(None, b"/", None, flags.MS_REC | flags.MS_PRIVATE, None)
@@ -76,7 +82,6 @@ def _enter_running(pidfd: int) -> None:
         if error.errno == errno.ESRCH:
             raise Refused(GONE, "the container has ended") from None
         raise
-    os.close(pidfd)
     DOOR.chdir(b"/")
 
 

@@ -146,7 +146,7 @@ class _Init(Becoming):
         """Enter it, with a copy of the mounts that are locked there, and own cgroups' root."""
         door = self.door
         super().enter_user_namespace()
-        door.unshare(flags.CLONE_NEWNS | flags.CLONE_NEWCGROUP)
+        door.unshare(self.plan.own & (flags.CLONE_NEWNS | flags.CLONE_NEWCGROUP))
         # What it holds open is in the mount namespace that ends now, where names lead nowhere.
         if self.terminal >= 0:
             slave = terminal.reopen(door, self.terminal)

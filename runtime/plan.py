@@ -265,6 +265,8 @@ def compile_plan(data: bytes) -> Plan:
         plan.own &= ~flags.CLONE_NEWUTS
     if ipc not in ("private", "none"):
         plan.own &= ~flags.CLONE_NEWIPC
+    if _shared(spec, "cgroup_namespace", ("private", "host"))[0] == "host":
+        plan.own &= ~flags.CLONE_NEWCGROUP
     plan.init = as_bytes(spec["init"])
     plan.masked = [as_bytes(path) for path in spec["masked_paths"]]
     plan.readonly = [as_bytes(path) for path in spec["readonly_paths"]]

@@ -219,6 +219,7 @@ class Spec:
             the binds), or another container's with its /dev/shm.
         user_namespace: "host" for the machine's own, "private" for a new one, or another
             container's, which then has the same map.
+        cgroup_namespace: "private" (its cgroup is its root) or "host".
         uid_map: Its extents, each (first id inside, first outside, how many); none for "host".
         gid_map: The same for groups.
         shifted: Directories on disk with what belongs to containers: the layers, what holds `upper`
@@ -275,6 +276,7 @@ class Spec:
     ipc: str | Donor = "private"
     uts: str = "private"
     user_namespace: str | Donor = "host"
+    cgroup_namespace: str = "private"
     uid_map: tuple[tuple[int, int, int], ...] = ()
     gid_map: tuple[tuple[int, int, int], ...] = ()
     shifted: tuple[str, ...] = ()

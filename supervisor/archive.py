@@ -102,7 +102,7 @@ async def helper(
             seen, pidfd = await _view(engine, container, writable)
         try:
             if pidfd >= 0:
-                seen = {"pidfd": pidfd}
+                seen = {"pidfd": pidfd, "user": container.life.user_namespace is not None}
             job = await helper_process.start(engine, {**asked, "view": seen}, pidfd, output)
         finally:
             if pidfd >= 0:

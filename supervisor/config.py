@@ -31,6 +31,7 @@ class Settings:
         debug: Log at debug level.
         respawn: Should this supervisor die, the shim starts another.
         registries: How registries are reached.
+        userns_remap: Whose ids containers have (`supervisor.remapping`); "" for the machine's.
         access: Who may talk to us, and where.
         default_ulimits: Of containers that say nothing of them.
     """
@@ -41,6 +42,7 @@ class Settings:
     debug: bool = False
     respawn: bool = False
     registries: RegistryOptions = dataclasses.field(default_factory=RegistryOptions)
+    userns_remap: str = ""
     access: AccessOptions = dataclasses.field(default_factory=AccessOptions)
     default_ulimits: tuple[Rlimit, ...] = ()
 

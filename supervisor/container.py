@@ -121,11 +121,30 @@ class Namespaces(msgspec.Struct, frozen=True, omit_defaults=True):
         pid: "" or "private", "host", or another's.
         ipc: "private", "shareable" (with others), "none" (without /dev/shm), "host", or another's.
         uts: "" or "host".
+        cgroup: "" or "private", "host".
     """
 
     pid: str = ""
     ipc: str = "private"
     uts: str = ""
+    cgroup: str = ""
+
+
+Extents = tuple[tuple[int, int, int], ...]
+
+
+class UserNamespace(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A user namespace that a container has.
+
+    Attributes:
+        name: Of this one; who shares it has the same.
+        uids: Its map's extents: (first id inside, first outside, how many).
+        gids: The same for groups.
+    """
+
+    name: str
+    uids: Extents
+    gids: Extents
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -139,7 +158,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         groups: Supplementary groups beside the user's own, by name or number.
         runtime: Which name of the one runtime was asked for.
         isolation: "" or "default", as it was asked: there is one kind.
-        userns_mode: "" or "host", as it was asked: it is in the machine's user namespace anyway.
+        userns_mode: "" (as the engine has it), "host" for the machine's user namespace, "private"
+            for one of its own (or of the container whose namespaces it shares).
         network_mode: "default", "none" or "host", as it was asked, or `container:ID`.
         init: A real init is PID 1 and runs the payload; None where nobody has said.
         exposed_ports: `80/tcp`; nothing but told until there are networks.
@@ -285,6 +305,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         memory_uncounted: It got its memory limit while it ran: what it held before is not counted.
         hostname: What it got at its last start from the one whose network it shares.
         remove_volumes: Its anonymous volumes go with it: for who has to finish its removal.
+        user_namespace: That of its last start; None for the machine's.
         thaw_due: It is paused for a moment only: whoever finds it so without having asked ends it.
         timeline: The phases of it all with their times.
     """
@@ -312,6 +333,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     hostname: str = ""
     remove_volumes: bool = False
     thaw_due: bool = False
+    user_namespace: UserNamespace | None = None
     timeline: Timeline = Timeline()
 
 

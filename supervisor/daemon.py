@@ -54,6 +54,8 @@ from supervisor.notify import Manager
 from supervisor.pumping import Stages
 from supervisor.recovery import recover
 from supervisor.registries import configuration
+from supervisor.remapping import RefusedRemapping, Remapping
+from supervisor.remapping import lacking as remapping_lacks
 from supervisor.shim_link import ShimLink
 from supervisor.state_version import NewerState
 
@@ -69,6 +71,7 @@ class CannotStart(Exception):
 
 REFUSALS = (
     CannotStart,
+    RefusedRemapping,
     CannotListen,
     RefusedDirectory,
     NewerState,
@@ -92,6 +95,7 @@ def main(
     insecure_registries: Sequence[str] = (),
     downloads: int = configuration.DOWNLOADS,
     uploads: int = configuration.UPLOADS,
+    userns_remap: str = "",
     hosts: Sequence[str] = (),
     tls_files: tuple[str, str, str] = ("", "", ""),
     with_tls: bool = False,
@@ -113,6 +117,7 @@ def main(
         insecure_registries: HOST[:PORT] or CIDR of registries without good certificates.
         downloads: Layers that a pull fetches at once.
         uploads: Layers that a push sends at once.
+        userns_remap: Whose ids containers have (`supervisor.remapping`); "" for the machine's.
         hosts: Where to listen beside the run directory's socket: unix:///PATH, tcp://HOST:PORT.
         tls_files: Paths for the latter: authority of clients, our certificate, its key.
         with_tls: --tls was given, which does not ask for clients' certificates.
@@ -148,6 +153,7 @@ def main(
             respawn,
             registries,
             access=admitted,
+            userns_remap=userns_remap,
         )
         context = None if admitted.tls is None else tls.context(admitted.tls)
         with contextlib.ExitStack() as stack:
@@ -213,6 +219,10 @@ def _check_machine(settings: Settings) -> None:
         raise CannotStart("the uvloop backend is not installed: pip install 'mdocker[uvloop]'")
     if os.geteuid() != 0:
         raise CannotStart("containers need root: run it as root or by sudo")
+    if settings.userns_remap:
+        Remapping(settings.userns_remap)
+        if lacking := remapping_lacks():
+            raise CannotStart(f"--userns-remap {settings.userns_remap}: {lacking}")
     missing = kernel_check.missing()
     if missing:
         raise CannotStart(

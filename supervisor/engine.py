@@ -70,6 +70,7 @@ from supervisor.pumping import Stages
 from supervisor.ready_logs import ReadyLogs
 from supervisor.recent_ends import RecentEnd, RecentEnds
 from supervisor.registry import Registry
+from supervisor.remapping import Remapping
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
 from supervisor.stats import Sampler, Samples
@@ -126,6 +127,7 @@ class Engine:
         self.boot_id = boot.current()
         self.upgrade = Upgrade(settings, stages.stalls)
         self.log_recoveries = log_trouble.Recoveries()
+        self.remapping = Remapping(settings.userns_remap)
         self.warnings: list[str] = []
 
     # Both are made, and their modules imported, when a registry is first talked to.
@@ -187,11 +189,13 @@ class Engine:
             name: None or empty for a generated one.
 
         Raises:
-            BadParameter: The name is not allowed, or that of a volume.
+            BadParameter: The name is not allowed, or that of a volume; or a user namespace forbids
+                what is asked for.
             NameInUse: Another container has it.
             EngineFault: The disk refused.
         """
         await anyio.lowlevel.checkpoint()
+        self.remapping.check(config)
         chosen = names.check(name) if name else names.generate(self.containers.names)
         container = Container(
             id=os.urandom(32).hex(), name=chosen, config=config, created_ns=time.time_ns()

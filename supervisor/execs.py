@@ -24,7 +24,7 @@ import structlog
 from runtime import kernel
 from runtime.exec_spec import ExecSpec
 from runtime.spec import CgroupPlan
-from supervisor import network_files
+from supervisor import network_files, remapping
 from supervisor.container import Container
 from supervisor.errors import NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
@@ -310,6 +310,7 @@ def _spec(
 ) -> ExecSpec:
     config = container.config
     limits = config.resources
+    remapped = container.life.user_namespace
     term = ("TERM=xterm",) if command.terminal is not None else ()
     silent = []
     if command.terminal is None:
@@ -328,6 +329,8 @@ def _spec(
         groups=config.groups,
         capabilities=granted,
         no_new_privileges=config.no_new_privileges,
+        uid_map=remapped.uids if remapped else (),
+        gid_map=remapped.gids if remapped else (),
         container=container.id,
         terminal=command.terminal,
         silent=tuple(silent),
@@ -348,7 +351,8 @@ def _capabilities(container: Container, command: Command) -> tuple[str, ...]:
     if command.privileged:
         privileges = msgspec.structs.replace(privileges, privileged=True)
     try:
-        return privileges.capabilities(at_hand())
+        there = remapping.EVERY_CAPABILITY if container.life.user_namespace else at_hand()
+        return privileges.capabilities(there)
     except CapabilityRefused as error:
         raise ExecRefused(errno.EPERM, str(error)) from error
 

@@ -14,7 +14,7 @@ import msgspec
 
 from runtime.spec import Bind, Donor
 from supervisor import network_files
-from supervisor.container import Container
+from supervisor.container import Container, UserNamespace
 from supervisor.errors import DonorMissing, DonorNotRunning, DonorNotShareable
 from supervisor.states import ALIVE, State
 
@@ -34,6 +34,7 @@ class Shared(msgspec.Struct, frozen=True):
 
     Attributes:
         files: The directory with its hostname, hosts and resolv.conf.
+        user_namespace: As its record has it.
     """
 
     network: str | Donor
@@ -43,6 +44,8 @@ class Shared(msgspec.Struct, frozen=True):
     hostname: str
     domainname: str
     files: Path
+    user: str | Donor = "host"
+    user_namespace: UserNamespace | None = None
 
 
 def donor_id(mode: str) -> str:
@@ -63,21 +66,26 @@ def resolve(engine: Engine, container: Container) -> Shared:
     Raises:
         DonorMissing: A container that it names is gone.
         DonorNotRunning: One does not run.
-        DonorNotShareable: One has not said that its IPC namespace may be shared.
+        DonorNotShareable: One has not said that its IPC namespace may be shared, or is in another
+            user namespace.
+        EngineFault: There are no ids for its user namespace any more.
     """
     config = container.config
     modes = config.namespaces
+    donors: list[tuple[str, Container]] = []
     network: str | Donor = "host" if config.network_mode == "host" else "none"
     hostname, domainname = network_files.own_hostname(container), config.domainname
     if named := donor_id(config.network_mode):
         words = "cannot join network of a non running container: "
         donor = _running(engine, named, words + named)
+        donors.append(("network", donor))
         network = _of(donor)
         hostname, domainname = network_files.hostname(donor), donor.config.domainname
     pid: str | Donor = "host" if modes.pid == "host" else "private"
     if named := donor_id(modes.pid):
         words = f"can't join PID namespace of container {named}"
         donor = _running(engine, named, f"{words}: container {named} is not running")
+        donors.append(("PID namespace", donor))
         # In the machine's nobody else adopts its orphans.
         pid = "host" if _in_hosts_pids(engine, donor) else _of(donor)
     ipc: str | Donor = modes.ipc if modes.ipc in ("host", "none") else "private"
@@ -89,11 +97,21 @@ def resolve(engine: Engine, container: Container) -> Shared:
             raise DonorNotShareable(
                 f"{words}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
             )
+        donors.append(("IPC", donor))
         ipc = _of(donor)
     if modes.uts == "host":
         hostname = domainname = ""
+    user, user_namespace = engine.remapping.resolve(container, donors)
     return Shared(
-        network, pid, ipc, modes.uts or "private", hostname, domainname, files(engine, container)
+        network,
+        pid,
+        ipc,
+        modes.uts or "private",
+        hostname,
+        domainname,
+        files(engine, container),
+        user,
+        user_namespace,
     )
 
 

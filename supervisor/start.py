@@ -29,6 +29,7 @@ from supervisor import (
     health,
     init_program,
     network_files,
+    remapping,
     shared_namespaces,
     store,
     volumes_mounted,
@@ -312,6 +313,7 @@ def _put_on_record(
         restart_at_ns=0,
         memory_uncounted=False,
         hostname="" if isinstance(shared.network, str) else shared.hostname,
+        user_namespace=shared.user_namespace,
         restart_count=life.restart_count if again else 0,
         restart_delay_ms=life.restart_delay_ms if again else 0,
         boot_id=engine.boot_id,
@@ -378,6 +380,12 @@ def _spec(
     layers = engine.layers(container)
     hostname = shared.hostname or network_files.own_hostname(container)
     privileges = config.privileges
+    remapped = shared.user_namespace
+    binds = (
+        *layers.binds,
+        *((shared_namespaces.HOST_SHM,) if shared.ipc == "host" else ()),
+        *volumes_mounted.with_network_files(shared.files, config.mounts, mounted),
+    )
     return Spec(
         id=container.id,
         args=(init_program.NAME, "--", *config.args) if init else config.args,
@@ -391,18 +399,21 @@ def _spec(
         upper=f"{directory}/upper",
         work=f"{directory}/work",
         merged=str(engine.settings.rootfs),
-        binds=(
-            *layers.binds,
-            *((shared_namespaces.HOST_SHM,) if shared.ipc == "host" else ()),
-            *volumes_mounted.with_network_files(shared.files, config.mounts, mounted),
-        ),
+        binds=binds,
         readonly_root=config.mounts.readonly_root,
         network=shared.network,
         pid=shared.pid,
         ipc=shared.ipc,
         uts=shared.uts,
+        user_namespace=shared.user,
+        uid_map=remapped.uids if remapped else (),
+        gid_map=remapped.gids if remapped else (),
+        shifted=remapping.directories(layers.lower, directory, shared.files, binds)
+        if remapped
+        else (),
+        cgroup_namespace=config.namespaces.cgroup or "private",
         init=init,
-        capabilities=privileges.capabilities(at_hand()),
+        capabilities=privileges.capabilities(remapping.EVERY_CAPABILITY if remapped else at_hand()),
         masked_paths=privileges.masked,
         readonly_paths=privileges.readonly,
         writable_system=privileges.privileged,

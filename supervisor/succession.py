@@ -33,6 +33,8 @@ def arguments(settings: Settings) -> list[str]:
     if settings.debug:
         words.append("--debug")
     words += settings.registries.words()
+    if settings.userns_remap:
+        words += ["--userns-remap", settings.userns_remap]
     words += settings.access.words()
     return words
 

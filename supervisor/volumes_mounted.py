@@ -188,6 +188,7 @@ def _volume(point: MountPoint, volume: Volume, data: Path, fills: bool) -> Bind 
         directory=True,
         subpath=point.subpath,
         fill=fills and is_empty and not point.subpath,
+        shifted=True,
     )
 
 
@@ -203,6 +204,7 @@ def with_network_files(
             readonly=mounts.readonly_root,
             directory=False,
             optional=True,
+            shifted=True,
         )
         for name in network_files.NAMES
         if f"/etc/{name}" not in taken

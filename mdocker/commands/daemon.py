@@ -27,9 +27,11 @@ _TLS_FILES = ("--tlscacert", "--tlscert", "--tlskey")
 _ACCESS = frozenset(
     {"--host", "--tls", "--tlsverify", *_TLS_FILES, "--group", "--authorization-command"}
 )
-_ENGINE_OPTIONS = _REGISTRIES | _ACCESS | {"--backend", "--debug", "--no-respawn", "--ready-fd"}
+_ISOLATION = frozenset({"--userns-remap"})
+_PROCESS = frozenset({"--backend", "--debug", "--no-respawn", "--ready-fd"})
+_ENGINE_OPTIONS = _REGISTRIES | _ACCESS | _ISOLATION | _PROCESS
 _GO_WITH = {
-    "--install": _REGISTRIES | _ACCESS | {"--backend", "--debug", "--dry-run"},
+    "--install": _REGISTRIES | _ACCESS | _ISOLATION | {"--backend", "--debug", "--dry-run"},
     "--uninstall": frozenset(),
     # The engine that runs keeps its event loop and all else that it was started with.
     "--upgrade": frozenset({"--no-wait"}),
@@ -104,6 +106,14 @@ def daemon(
             help="Asked about each request, by JSON on its stdin: must say 'yes' (docs/service.md)",
         ),
     ] = "",
+    userns_remap: Annotated[
+        str,
+        flag(
+            "--userns-remap",
+            help="Root in containers is a nobody here, with the ids in /etc/subuid and subgid of: "
+            "default (dockremap), USER[:GROUP] or UID[:GID]; --userns host is without",
+        ),
+    ] = "",
     ready_fd: Annotated[
         int | None,
         flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
@@ -160,6 +170,7 @@ def daemon(
         "--tlskey": bool(tlskey),
         "--group": group is not None,
         "--authorization-command": bool(authorization_command),
+        "--userns-remap": bool(userns_remap),
     }
     # It works in / later on.
     files = tuple(path and os.path.abspath(path) for path in (tlscacert, tlscert, tlskey))
@@ -185,6 +196,7 @@ def daemon(
             *zip(_TLS_FILES, ((path,) for path in files), strict=True),
             ("--group", (str(group),)),
             ("--authorization-command", (authorization_command,)),
+            ("--userns-remap", (userns_remap,)),
         ):
             if options[name]:
                 more += [word for value in values for word in (name, value)]
@@ -224,6 +236,7 @@ def daemon(
         tlsverify=tlsverify,
         group=group,
         authorization_command=authorization_command,
+        userns_remap=userns_remap,
     )
     return code
 

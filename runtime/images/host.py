@@ -94,7 +94,7 @@ class HostImage:
         return RootfsLayers(
             lower=(str(self._tree(current.name)),),
             binds=tuple(
-                Bind(source, source, readonly=True)
+                Bind(source, source, readonly=True, shifted=True)
                 for source in ("/usr", *current.real_directories)
             ),
         )

@@ -60,12 +60,17 @@ def refuse_conflicts(body: Mapping[str, Any]) -> None:
 
 
 def checked_namespaces(host: wire.AskedHostConfig) -> Namespaces:
-    """Return the modes of pid, IPC and UTS namespaces.
+    """Return the modes of pid, IPC, UTS and cgroup namespaces.
 
     Raises:
         BadParameter: One is none that there is.
     """
-    modes = Namespaces(host.PidMode or "", host.IpcMode or "private", host.UTSMode or "")
+    modes = Namespaces(
+        host.PidMode or "", host.IpcMode or "private", host.UTSMode or "", host.CgroupnsMode or ""
+    )
+    for kind, mode in (("cgroup namespace", modes.cgroup), ("USER", host.UsernsMode or "")):
+        if mode not in ("", "host", "private"):
+            raise BadParameter(f"invalid {kind} mode: {mode}")
     for kind, mode, known in (
         ("PID", modes.pid, ("", "host", "private")),
         ("IPC", modes.ipc, ("host", "none", "private", "shareable")),
@@ -98,7 +103,9 @@ def by_id(config: ContainerConfig, find: Callable[[str], Container]) -> Containe
     return msgspec.structs.replace(
         config,
         network_mode=_by_id(config.network_mode, find),
-        namespaces=Namespaces(_by_id(modes.pid, find), _by_id(modes.ipc, find), modes.uts),
+        namespaces=msgspec.structs.replace(
+            modes, pid=_by_id(modes.pid, find), ipc=_by_id(modes.ipc, find)
+        ),
     )
 
 

@@ -12,10 +12,8 @@ _CONFIG = frozenset(wire.Asked.__struct_fields__)
 _HOST = frozenset(wire.AskedHostConfig.__struct_fields__)
 
 _HARMLESS: dict[str, frozenset[Any]] = {
-    "CgroupnsMode": frozenset({None, "", "private"}),
     "Isolation": frozenset({None, "", "default"}),
     "Runtime": frozenset({None, "", "mdocker", "runc"}),
-    "UsernsMode": frozenset({None, "", "host"}),
 }
 """The values of options that ask for what we do anyway."""
 

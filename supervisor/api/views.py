@@ -216,6 +216,7 @@ def _host_config(container: Container) -> wire.HostConfig:
         PidMode=config.namespaces.pid,
         IpcMode=config.namespaces.ipc,
         UTSMode=config.namespaces.uts,
+        CgroupnsMode=config.namespaces.cgroup or "private",
         Init=msgspec.UNSET if config.init is None else config.init,
         Runtime=config.runtime,
         Isolation=config.isolation,

@@ -61,9 +61,11 @@ class EngineProcess:
 
     Attributes:
         roots: Those of all that this process has made, also where the directory is gone by now.
+        before: Words of a command that executes the daemon, such as `unshare`.
     """
 
     roots: ClassVar[set[Path]] = set()
+    before: tuple[str, ...] = ()
 
     def __init__(self, base, backend="asyncio", root=None, respawn=False, options=()):
         self.base = Path(base)
@@ -104,6 +106,7 @@ class EngineProcess:
         with (self.base / "supervisor.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.before,
                     *(sys.executable, "-m", "mdocker", "daemon"),
                     *("--root", str(self.root), "--run-dir", str(self.run_dir)),
                     *("--backend", self.backend, "--ready-fd", str(ready_w), "--debug"),

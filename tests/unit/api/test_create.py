@@ -155,9 +155,31 @@ async def test_other_names_of_what_there_is_are_told(engine_and_client, body, ru
     assert (host["Runtime"], host["Isolation"]) == (runtime, isolation)
 
 
-async def test_the_user_namespace_there_is_may_be_asked_for(engine_and_client):
-    body = {"Image": "host", "HostConfig": {"UsernsMode": "host"}}
-    assert (await shown(engine_and_client, body))["HostConfig"]["UsernsMode"] == "host"
+@pytest.mark.parametrize(
+    ("asked", "user", "cgroup"),
+    [
+        ({}, "", "private"),
+        ({"UsernsMode": "host", "CgroupnsMode": "host"}, "host", "host"),
+        ({"CgroupnsMode": "private"}, "", "private"),
+    ],
+)
+async def test_user_and_cgroup_namespaces_are_shown_as_asked(
+    engine_and_client, asked, user, cgroup
+):
+    host = (await shown(engine_and_client, {"Image": "host", "HostConfig": asked}))["HostConfig"]
+    assert (host["UsernsMode"], host["CgroupnsMode"]) == (user, cgroup)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("UsernsMode", "invalid USER mode: container:x"),
+        ("CgroupnsMode", "invalid cgroup namespace mode: container:x"),
+    ],
+)
+async def test_nobody_shares_these_with_another(engine_and_client, option, text):
+    body = {"Image": "host", "HostConfig": {option: "container:x"}}
+    assert await refused(engine_and_client, body) == (400, text)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +253,6 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
     ("option", "value", "text"),
     [
         ("Devices", [{"PathOnHost": "/dev/fuse"}], "HostConfig.Devices"),
-        ("CgroupnsMode", "host", "HostConfig.CgroupnsMode 'host'"),
         ("Runtime", "kata", "HostConfig.Runtime 'kata'"),
         ("CpuRealtimePeriod", 5, "HostConfig.CpuRealtimePeriod 5 yet: cgroups"),
         ("KernelMemoryTCP", 5, "HostConfig.KernelMemoryTCP 5 yet: it is limited with"),

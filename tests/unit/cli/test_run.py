@@ -97,6 +97,7 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
         *("--memory-swappiness", "0"),
         *("--stop-timeout", "3", "--log-driver", "k8s-file", "--log-opt", "a=b"),
         *("--pid", "host", "--ipc", "container:a", "--uts", "host", "--init"),
+        *("--userns", "private", "--cgroupns", "host"),
         *("--add-host", "db:10.0.0.5", "--add-host", "six=[fe80::1]", "--dns", "1.1.1.1"),
         *("--dns-search", "wood", "--dns-option", "ndots:2", "--dns-opt", "rotate"),
         *("--security-opt", "no-new-privileges", "--shm-size", "1m", "--rm", "host", "cmd"),
@@ -121,6 +122,8 @@ def test_every_option_arrives(container, mdocker, tmp_path, monkeypatch):
             "PidMode": "host",
             "IpcMode": "container:a",
             "UTSMode": "host",
+            "CgroupnsMode": "host",
+            "UsernsMode": "private",
             "Init": True,
             "ExtraHosts": ["db:10.0.0.5", "six:fe80::1"],
             "Dns": ["1.1.1.1"],
@@ -214,7 +217,6 @@ def test_name_in_use(engine, mdocker):
     "words",
     [
         ("-p", "80:80"),
-        ("--userns", "host"),
         ("--ulimit", "nofile=1"),
     ],
 )

@@ -40,7 +40,11 @@ async def test_not_while_a_disk_hangs(monkeypatch):
 
 
 def test_the_words_that_start_another_say_all_that_was_asked_for():
-    settings = Settings(Path("/root"), Path("/run"), "trio", debug=True, respawn=False)
+    settings = Settings(
+        Path("/root"), Path("/run"), "trio", debug=True, respawn=False, userns_remap="me:us"
+    )
     words = succession.arguments(settings)
     assert words[1:6] == ["-m", "mdocker", "daemon", "--root", "/root"]
-    assert words[6:] == ["--run-dir", "/run", "--backend", "trio", "--no-respawn", "--debug"]
+    remapped = ["--userns-remap", "me:us"]
+    process = ["--run-dir", "/run", "--backend", "trio", "--no-respawn", "--debug"]
+    assert words[6:] == [*process, *remapped]
