@@ -272,6 +272,80 @@ class ContainerOptions:
         ),
     ] = ()
     shm_size: Annotated[str, flag("--shm-size", help="Size of /dev/shm (64m)")] = ""
+    ulimit: Annotated[
+        tuple[str, ...],
+        flag(
+            "--ulimit",
+            help="A limit of each process's own: NAME=SOFT[:HARD], such as nofile=1024:4096 or "
+            "core=-1 (none); as ulimit and getrlimit(2) have them",
+        ),
+    ] = ()
+    sysctl: Annotated[
+        tuple[str, ...],
+        flag(
+            "--sysctl",
+            help="A kernel setting of its own namespaces, NAME=VALUE: net.*, kernel.shm*, "
+            "kernel.msg*, kernel.sem, fs.mqueue.*",
+        ),
+    ] = ()
+    oom_kill_disable: Annotated[
+        bool,
+        flag(
+            "--oom-kill-disable",
+            help="Out of its memory it waits, and is not killed (cgroup v1 alone; with --memory)",
+        ),
+    ] = False
+    oom_score_adj: Annotated[
+        int,
+        flag(
+            "--oom-score-adj",
+            help="When the machine has no memory left: killed sooner (up to 1000) or later "
+            "(down to -1000)",
+        ),
+    ] = 0
+    cgroup_parent: Annotated[
+        str,
+        flag(
+            "--cgroup-parent",
+            help="The cgroup that it is in, such as /jobs/7: limits set there hold for it, too",
+        ),
+    ] = ""
+    blkio_weight_device: Annotated[
+        tuple[str, ...],
+        flag(
+            "--blkio-weight-device",
+            help="Its part of one busy block device: /dev/NAME:WEIGHT, 10 to 1000 (BFQ, iocost)",
+        ),
+    ] = ()
+    device_read_bps: Annotated[
+        tuple[str, ...],
+        flag(
+            "--device-read-bps",
+            help="What it may read of a block device in a second: /dev/NAME:BYTES, such as 10m",
+        ),
+    ] = ()
+    device_write_bps: Annotated[
+        tuple[str, ...],
+        flag(
+            "--device-write-bps",
+            help="The same for writing (on cgroup v1 only what passes by the page cache counts)",
+        ),
+    ] = ()
+    device_read_iops: Annotated[
+        tuple[str, ...],
+        flag("--device-read-iops", help="Reads of a block device in a second: /dev/NAME:NUMBER"),
+    ] = ()
+    device_write_iops: Annotated[
+        tuple[str, ...],
+        flag("--device-write-iops", help="Writes to a block device in a second: /dev/NAME:NUMBER"),
+    ] = ()
+    kernel_memory: Annotated[
+        str, flag("--kernel-memory", help="Discarded: Linux counts it with --memory")
+    ] = ""
+    storage_opt: Annotated[
+        tuple[str, ...],
+        flag("--storage-opt", help="size=SIZE of its own layer: refused, with what can be done"),
+    ] = ()
     cidfile: Annotated[str, flag("--cidfile", help="Write the container's id to a file")] = ""
     pull: Annotated[
         str,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mdocker import limit_request
 from mdocker.container_options import ContainerOptions
 from mdocker.environment import entries
 from mdocker.errors import UsageError
@@ -110,6 +111,7 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         host["AutoRemove"] = True
     if options.pids_limit is not None:
         host["PidsLimit"] = options.pids_limit
+    host |= limit_request.limits(options)
     if options.memory_swappiness != -1:
         host["MemorySwappiness"] = options.memory_swappiness
     if options.group_add:

@@ -11,12 +11,18 @@ from mdocker.table import Command
 
 _PORTS = "networks and published ports come later; use --network host"
 _PRIVILEGES = "changing capabilities, devices and namespaces comes later"
-_LIMITS = "this limit is not done; there are those of memory, CPUs, processes and --blkio-weight"
+_REAL_TIME = (
+    "cgroups v2 share out no real-time time, and v1 only what each cgroup above was given; "
+    "use --cpu-shares or --cpu-quota"
+)
+_AT_START = "what runs keeps those that it was started with: create it anew"
+_STEPS = (
+    "its steps have the limits of memory and CPUs; the engine's --default-ulimit holds for them"
+)
 
 _RUN = {
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
     **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
-    "--storage-opt": "a limit of a container's own layer comes later",
     **dict.fromkeys(
         (
             *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
@@ -24,21 +30,16 @@ _RUN = {
         ),
         _PRIVILEGES,
     ),
-    **dict.fromkeys(
-        (
-            *("--blkio-weight-device", "--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory"),
-            *("--oom-kill-disable", "--oom-score-adj", "--ulimit"),
-            *("--device-read-bps", "--device-read-iops", "--device-write-bps"),
-            *("--device-write-iops", "--sysctl", "--cgroup-parent"),
-        ),
-        _LIMITS,
-    ),
+    **dict.fromkeys(("--cpu-rt-period", "--cpu-rt-runtime"), _REAL_TIME),
     "--runtime": "there is one runtime, mdocker's own",
     "--isolation": "that is for Windows",
 }
 
 _OTHERS = {
-    "update": dict.fromkeys(("--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory"), _LIMITS),
+    "update": {
+        **dict.fromkeys(("--cpu-rt-period", "--cpu-rt-runtime"), _REAL_TIME),
+        **dict.fromkeys(("--ulimit", "--sysctl", "--oom-score-adj"), _AT_START),
+    },
     "rm": dict.fromkeys(("--link", "-l"), "links between containers are not done"),
     "images": dict.fromkeys(("--digests", "--tree"), "registries come later"),
     "build": {
@@ -54,7 +55,7 @@ _OTHERS = {
         "--squash": "steps stay layers of their own",
         "--compress": "a context is sent over a unix socket, where that would only cost time",
         "--isolation": "that is for Windows",
-        **dict.fromkeys(("--cgroup-parent", "--ulimit"), _LIMITS),
+        **dict.fromkeys(("--cgroup-parent", "--ulimit"), _STEPS),
         "--security-opt": _PRIVILEGES,
         "--disable-content-trust": "images are not signed",
     },

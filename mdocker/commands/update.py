@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from mdocker.client import Engine
 from mdocker.commands.lifecycle import each
 from mdocker.errors import FAILED, UsageError
+from mdocker.limit_request import devices
 from mdocker.messages import Reply, Request
 from mdocker.options import flag, injected
 from mdocker.output import warn
@@ -52,6 +53,50 @@ def update(
         int,
         flag("--blkio-weight", help="Its part of a busy block device: 10 to 1000 (BFQ, iocost)"),
     ] = 0,
+    memory_swappiness: Annotated[
+        int | None,
+        flag(
+            "--memory-swappiness",
+            help="How readily its memory is swapped out, 0 to 100 (cgroup v1 alone)",
+        ),
+    ] = None,
+    oom_kill_disable: Annotated[
+        bool | None,
+        flag(
+            "--oom-kill-disable",
+            help="Out of its memory it waits, and is not killed (cgroup v1 alone); =false: killed",
+        ),
+    ] = None,
+    kernel_memory: Annotated[
+        str, flag("--kernel-memory", help="Discarded: Linux counts it with --memory")
+    ] = "",
+    blkio_weight_device: Annotated[
+        tuple[str, ...],
+        flag(
+            "--blkio-weight-device",
+            help="Its part of one busy block device: /dev/NAME:WEIGHT; a weight of 0 is no own one",
+        ),
+    ] = (),
+    device_read_bps: Annotated[
+        tuple[str, ...],
+        flag(
+            "--device-read-bps",
+            help="What it may read of a block device in a second: /dev/NAME:BYTES; 0 is no limit",
+        ),
+    ] = (),
+    device_write_bps: Annotated[
+        tuple[str, ...], flag("--device-write-bps", help="The same for writing")
+    ] = (),
+    device_read_iops: Annotated[
+        tuple[str, ...],
+        flag(
+            "--device-read-iops",
+            help="Reads of a block device in a second: /dev/NAME:NUMBER; 0 is no limit",
+        ),
+    ] = (),
+    device_write_iops: Annotated[
+        tuple[str, ...], flag("--device-write-iops", help="The same for writing")
+    ] = (),
     pids_limit: Annotated[
         int | None, flag("--pids-limit", help="Processes at most; -1 is no limit")
     ] = None,
@@ -91,6 +136,16 @@ def update(
     body: dict[str, Any] = {name: value for name, value in limits.items() if value}
     if pids_limit is not None:
         body["PidsLimit"] = pids_limit
+    if memory_swappiness is not None:
+        body["MemorySwappiness"] = memory_swappiness
+    if oom_kill_disable is not None:
+        body["OomKillDisable"] = oom_kill_disable
+    if kernel_memory:
+        body["KernelMemory"] = parse_size(kernel_memory, "--kernel-memory")
+    asked = _OfDevices(
+        blkio_weight_device, device_read_bps, device_read_iops, device_write_bps, device_write_iops
+    )
+    body |= devices(asked, FAILED)
     policy = restart_policy(restart, restart_delay, restart_max_delay, code=FAILED)
     if policy:
         body["RestartPolicy"] = policy
@@ -106,6 +161,14 @@ def update(
         lambda one: Request.make("POST", container_path(one, "update"), None, body),
         show=_show,
     )
+
+
+class _OfDevices(NamedTuple):
+    blkio_weight_device: tuple[str, ...]
+    device_read_bps: tuple[str, ...]
+    device_read_iops: tuple[str, ...]
+    device_write_bps: tuple[str, ...]
+    device_write_iops: tuple[str, ...]
 
 
 def _or_none(text: str) -> int:

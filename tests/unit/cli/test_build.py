@@ -577,7 +577,7 @@ class TestRequest:
             (["-o", "out"], "-o is not supported yet: that is BuildKit's"),
             (["--squash"], "--squash is not supported yet"),
             (["--isolation", "x"], "--isolation is not supported yet"),
-            (["--ulimit", "nofile=1"], "--ulimit is not supported yet: this limit is not done"),
+            (["--ulimit", "nofile=1"], "--ulimit is not supported yet: its steps have the limits"),
             (["--memory", "much"], 'invalid argument "much" for "-m, --memory"'),
             (["--add-host", "x"], "--add-host: x: it is NAME:ADDRESS"),
         ],

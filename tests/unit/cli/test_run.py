@@ -217,7 +217,7 @@ def test_name_in_use(engine, mdocker):
     "words",
     [
         ("-p", "80:80"),
-        ("--ulimit", "nofile=1"),
+        ("--cpu-rt-period", "1000"),
     ],
 )
 def test_what_comes_later_is_refused_by_name(engine, mdocker, words):

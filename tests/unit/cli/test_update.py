@@ -98,7 +98,9 @@ def test_a_limit_that_is_none(engine, mdocker, words, text):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--kernel-memory", "9m", "a"), "--kernel-memory is not supported yet: this limit"),
+        (("--cpu-rt-period", "9", "a"), "--cpu-rt-period is not supported yet: cgroups v2"),
+        (("--ulimit", "core=0", "a"), "--ulimit is not supported yet: what runs keeps"),
+        (("--device-read-bps", "/dev/a", "a"), "it is /dev/NAME:RATE"),
         (("a",), "nothing to update: give --restart"),
         (("--restart", ":1", "a"), "no policy provided before colon"),
         (("--restart-delay", "soon", "a"), "not a duration such as 500ms"),
