@@ -1,4 +1,4 @@
-"""The engine's API over its unix socket: blocking, one keep-alive connection.
+"""The engine's API over its socket: blocking, one keep-alive connection.
 
 No event loop: a client does one thing at a time, and asyncio alone would double its start.
 Where many requests must be in flight at once, `mdocker/fanout.py` polls many connections.
@@ -44,7 +44,7 @@ class Engine:
             EngineUnreachable: Nobody listens, or may not be talked to; the text says what to do.
         """
         try:
-            sock = dial(self.place.socket)
+            sock = self.dial()
             self._met = True
             return sock
         except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -77,7 +77,12 @@ class Engine:
 
         Raises:
             OSError: None does, or it may not be talked to.
+            EngineUnreachable: It is reached by TLS, and a certificate is not good.
         """
+        if self.place.remote is not None:
+            from mdocker import tls
+
+            return tls.dial(self.place.remote)
         return dial(self.place.socket)
 
     def connection(self) -> Connection:

@@ -120,8 +120,8 @@ def _read(word: str, options: Mapping[str, Option]) -> Iterator[tuple[Option, st
 class _Engine:
     """The engine, as far as a TAB may bother it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, place: settings.Settings) -> None:
+        self._place = place
 
     def containers(self, fits: Callable[[str], bool]) -> list[tuple[str, str]]:
         """Return the names of containers, by their state."""
@@ -144,12 +144,26 @@ class _Engine:
         """Return the names of volumes."""
         return [(one["Name"], "") for one in self._ask("/volumes", "Volumes")]
 
+    def _connected(self) -> socket.socket:
+        if self._place.remote is not None:
+            from mdocker import tls
+
+            sock = tls.dial(self._place.remote)
+            sock.settimeout(_PATIENCE_S)
+            return sock
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(_PATIENCE_S)
+        try:
+            sock.connect(self._place.socket)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     def _ask(self, path: str, within: str = "") -> list[dict[str, Any]]:
         deadline = time.monotonic() + _PATIENCE_S
         answer = b""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_PATIENCE_S)
-            sock.connect(self._path)
+        with self._connected() as sock:
             sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             while piece := sock.recv(1 << 18):
                 answer += piece
@@ -208,7 +222,8 @@ _LOG_OPTIONS = {
 _SHARED = frozenset({"network", "pid", "ipc"})
 """Options that name another container, too."""
 
-_PLACES = frozenset({"host", "root", "run_dir"})
+_TLS = frozenset({"tlscacert", "tlscert", "tlskey"})
+_PLACES = frozenset({"host", "root", "run_dir"}) | _TLS
 _OPTION_FILES = _PLACES | {
     "env_file",
     "label_file",
@@ -248,9 +263,11 @@ def offer(words: Sequence[str]) -> Offer:
         name = f"{name} {typed.pop(0)}"
         name = ALIASES.get(name, name)
     command = next(one for one in COMMANDS if one.name == name)
-    places = {field: str(value) for field, value in spot.given.items() if field in _PLACES}
+    places: dict[str, Any] = {
+        field: str(value) for field, value in spot.given.items() if field in _PLACES
+    }
     place = settings.resolve(**places)
-    return _of_command(command, [*typed, spot.text], _Engine(place.socket))
+    return _of_command(command, [*typed, spot.text], _Engine(place))
 
 
 def _commands() -> list[tuple[str, str]]:

@@ -69,7 +69,10 @@ COMMANDS = {
 }
 """Docker's commands that are not here yet, and why."""
 
-_GLOBAL = frozenset({"--host", "-H", "--root", "--run-dir"})
+_GLOBAL = frozenset(
+    {"--host", "-H", "--root", "--run-dir"}
+    | {"--tls", "--tlsverify", "--tlscacert", "--tlscert", "--tlskey"}
+)
 
 
 def refuse(command: Command, spelling: str) -> None:

@@ -17,9 +17,18 @@ from mdocker.table import ALIASES, COMMANDS, Command
 GLOBAL = {
     spelling: option
     for option in (
-        binding.Option("host", "", ("--host", "-H"), str, "The engine's socket: unix:///PATH"),
+        binding.Option(
+            "host", "", ("--host", "-H"), str, "The engine: unix:///PATH or tcp://HOST:PORT (TLS)"
+        ),
         binding.Option("root", "", ("--root",), str, "Where the engine's state is"),
         binding.Option("run_dir", "", ("--run-dir",), str, "Where its socket is"),
+        binding.Option("tls", "", ("--tls",), bool, "Refused: it would trust any engine"),
+        binding.Option("tlsverify", "", ("--tlsverify",), bool, "As tcp:// always does"),
+        binding.Option(
+            "tlscacert", "", ("--tlscacert",), str, "Who signs engines' certificates (PEM)"
+        ),
+        binding.Option("tlscert", "", ("--tlscert",), str, "The client's certificate (PEM)"),
+        binding.Option("tlskey", "", ("--tlskey",), str, "Its key (PEM)"),
         binding.Option("help", "", ("--help", "-h"), bool, "Show all commands"),
         binding.Option("version", "", ("--version", "-v"), bool, "Show the client's version"),
     )

@@ -145,10 +145,32 @@ def test_settings(monkeypatch):
     assert settings.resolve().socket == "/d/mdocker.sock"
 
 
-@pytest.mark.parametrize("host", ["tcp://x:1", "/run/x.sock", "unix://", "ssh://x"])
-def test_only_unix_sockets(host):
-    with pytest.raises(UsageError, match="only unix sockets"):
+@pytest.mark.parametrize(
+    "host", ["tcp://x:99999", "tcp://", "tcp://:1", "/run/x.sock", "unix://", "ssh://x"]
+)
+def test_hosts_that_are_none(host):
+    with pytest.raises(UsageError, match="unable to use the host"):
         settings.resolve(host=host)
+
+
+def test_an_engine_by_tcp_is_reached_by_tls_always(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.delenv("DOCKER_CERT_PATH", raising=False)
+    files = [f"/home/ada/.docker/{name}.pem" for name in ("ca", "cert", "key")]
+    place = settings.resolve(host="tcp://box")
+    assert place.remote == settings.Remote("box", 2376, *files)
+    assert (place.socket, place.may_start) == ("tcp://box:2376", False)
+    monkeypatch.setenv("MDOCKER_HOST", "tcp://[::1]:99")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/certificates")
+    place = settings.resolve(tlsverify=True, tlscert="mine.pem")
+    assert place.remote == settings.Remote(
+        "::1", 99, "/certificates/ca.pem", "mine.pem", "/certificates/key.pem"
+    )
+    assert place.socket == "tcp://[::1]:99"
+    with pytest.raises(UsageError, match="--tls alone trusts whatever engine answers"):
+        settings.resolve(host="tcp://box", tls=True)
+    with pytest.raises(UsageError, match="at tcp://HOST:PORT alone"):
+        settings.resolve(host="unix:///x", tlsverify=True)
 
 
 def test_no_permission(tmp_path, monkeypatch):
