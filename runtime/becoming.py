@@ -237,6 +237,7 @@ class Becoming:
             path = payload.find(wanted.args[0], wanted.env)
         if wanted.filter:
             self._filter_calls()
+        self.last_rights_given_up()
         try:
             if wanted.init:
                 door.execveat(INIT_FD, os.path.basename(path), wanted.args, wanted.env)
@@ -244,6 +245,9 @@ class Becoming:
                 door.execve(path, wanted.args, wanted.env)
         except OSError as error:
             raise payload.explain(path, error) from None
+
+    def last_rights_given_up(self) -> None:
+        """What is left is the execve. `runtime.exec_apart` goes on in a child."""
 
     def enter_user_namespace(self) -> None:
         """Leave the machine's user namespace for the container's, as whose root it goes on."""

@@ -13,10 +13,12 @@ class ExecPlan(PayloadPlan):
         layers: Where /etc/passwd and group are to be found, the topmost first; or nothing.
         silent: Its descriptors that are /dev/null.
         lasting: It outlives its supervisor.
+        apart: Enter by `runtime.exec_apart`.
     """
 
-    __slots__ = ("lasting", "layers", "silent")
+    __slots__ = ("apart", "lasting", "layers", "silent")
 
+    apart: bool
     layers: list[bytes]
     silent: list[int]
     lasting: bool
@@ -39,4 +41,5 @@ def compile_exec(data: bytes) -> ExecPlan:
     plan.memory_limited = spec["memory_limited"]
     plan.silent = [int(number) for number in spec["silent"]]
     plan.lasting = spec["lasting"]
+    plan.apart = spec["apart"]
     return plan

@@ -40,6 +40,8 @@ class ExecSpec:
         cgroup: The v2 directory that it is born into, below the container's.
         joins: The container's v1 directories, for its limits.
         memory_limited: Memory is limited, so that a process of the container can be OOM-killed.
+        apart: Somebody in its pid namespace may trace others: it is born there only when it has
+            given up everything (`runtime.exec_apart`).
         layers: Its root's layers on the host, the writable one first, if none of /etc is mounted
             over there: a fast start finds the user in them. Without them it is no fast one.
     """
@@ -65,6 +67,7 @@ class ExecSpec:
     cgroup: str
     joins: tuple[str, ...] = ()
     memory_limited: bool = False
+    apart: bool = False
     layers: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:

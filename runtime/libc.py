@@ -35,6 +35,7 @@ _NUMBERS = {
         "keyctl": 250,
         "seccomp": 317,
         "execveat": 322,
+        "clone": 56,
         "bpf": 321,
     },
     "aarch64": {
@@ -44,6 +45,7 @@ _NUMBERS = {
         "keyctl": 219,
         "seccomp": 277,
         "execveat": 281,
+        "clone": 220,
         "bpf": 280,
     },
 }
@@ -137,6 +139,7 @@ setfsuid = _declare("setfsuid", c_int, c_uint)
 setfsgid = _declare("setfsgid", c_int, c_uint)
 prctl_text = _declare("prctl", c_int, c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 tee = _declare("tee", ctypes.c_ssize_t, c_int, c_int, c_size_t, c_uint)
+clone = _declare("syscall", c_long, c_long, c_ulong, c_void_p, c_void_p, c_void_p, c_void_p)
 clone3 = _declare("syscall", c_long, c_long, POINTER(CloneArgs), c_size_t)
 close_range = _declare("syscall", c_long, c_long, c_uint, c_uint, c_uint)
 open_tree = _declare("syscall", c_long, c_long, c_int, c_char_p, c_uint)

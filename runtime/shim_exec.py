@@ -1,6 +1,7 @@
 """The shim's side of an exec: a command in a container that runs already.
 
-The child has to be born into the container's pid namespace (`runtime.joining`).
+The child has to be born into the container's pid namespace (`runtime.joining`), unless those inside
+could take it over there (`runtime.exec_apart`).
 
 An exec belongs to the supervisor that asked for it and ends with it: when the connection is lost,
 its whole cgroup is killed, unless it is a `lasting` one. Its exit is told once and not kept.
@@ -16,6 +17,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed has none
 import errno
 import os
 import select
+import sys
 import time
 
 from runtime import exec_child, flags, spawner
@@ -45,9 +47,11 @@ class Entered:
         token: Names a fast child to its slot; 0 for others.
         code: The errno that a fast child has met.
         taken: Its descriptors, taken back for the Python child that follows.
+        birth: The memory in which the pid of another child of ours may be that follows an `apart`
+            one; -1 for none.
     """
 
-    __slots__ = ("code", "container", "id", "pid", "plan", "taken", "token")
+    __slots__ = ("birth", "code", "container", "id", "pid", "plan", "taken", "token")
 
     def __init__(self, exec_id: str, plan: ExecPlan, container: spawner.Held) -> None:
         self.id = exec_id
@@ -57,6 +61,16 @@ class Entered:
         self.token = 0
         self.code = 0
         self.taken: list[int] = []
+        self.birth = -1
+
+    def let_go_of_birth(self) -> int:
+        """Look for a pid there, the last time; returns it, or 0."""
+        if self.birth < 0:
+            return 0
+        pid = int.from_bytes(os.pread(self.birth, 4, 0), sys.byteorder)
+        os.close(self.birth)
+        self.birth = -1
+        return pid
 
 
 class Execs:
@@ -94,7 +108,7 @@ class Execs:
             entered = self._compiled(message, container)
             streams = (message.status_w, message.stdout_w, message.stderr_w)
             ends = Ends(*streams, entered.container.pidfd, *message.fds)
-            pidfd = self._clone(entered, ends, self._door, self._fast)
+            pidfd = self._clone(entered, ends, self._door, self._fast, message.spec)
         except spawner.Refused as refused:
             self._send(ExecRefused(message.id, refused.errno, str(refused)))
             return refused.errno
@@ -111,21 +125,37 @@ class Execs:
             raise spawner.Refused(errno.EINVAL, f"the spec can't be used: {error}") from error
         return Entered(message.id, plan, container)
 
-    def _clone(self, entered: Entered, ends: Ends, door: Kernel, fast: FastStarts | None) -> int:
+    def _clone(
+        self,
+        entered: Entered,
+        ends: Ends,
+        door: Kernel,
+        fast: FastStarts | None,
+        spec: int = -1,
+    ) -> int:
         """Have a child, watch it, return its pidfd."""
         self._joining.be_home()
         plan = entered.plan
         cgroup = spawner.open_cgroup(door, plan.unified)
         try:
-            program = fast.pack_exec(plan, ends) if fast is not None else None
-            self._joining.enter(ends.entered)
-            if program is not None:
+            program = None
+            if not plan.apart:
+                program = fast.pack_exec(plan, ends) if fast is not None else None
+                self._joining.enter(ends.entered)
+            if plan.apart:
+                entered.birth = os.memfd_create("mdocker-birth")
+                os.ftruncate(entered.birth, exec_child.BIRTH_BYTES)
+                entered.pid, pidfd = door.clone3(_CLONE_FLAGS, cgroup)
+                if entered.pid == 0:
+                    exec_child.leave(door, plan, ends, spec, entered.birth, self._host)
+            elif program is not None:
                 entered.pid, pidfd, entered.token = program.spawn(_CLONE_FLAGS, cgroup)
             else:
                 entered.pid, pidfd = door.clone3(_CLONE_FLAGS, cgroup)
                 if entered.pid == 0:
                     exec_child.run(door, plan, ends, self._host)  # never returns
         except OSError as error:
+            entered.let_go_of_birth()
             # ENOMEM: the init of that pid namespace has ended (pid_namespaces(7)).
             gone = error.errno in (errno.ESRCH, errno.ENOMEM)
             words = "the container has ended" if gone else f"make a process: {error.strerror}"
@@ -147,7 +177,27 @@ class Execs:
         self._release((pidfd,))
         if entered.taken and self._follow(entered):
             return
+        if (pid := entered.let_go_of_birth()) and self._go_on_with(entered, pid):
+            return
         self._send(ExecExited(entered.id, entered.pid, status, time.time_ns()))
+
+    def _go_on_with(self, entered: Entered, pid: int) -> bool:
+        """Watch the sibling of one that has ended, and tell of it; False if nobody could."""
+        try:
+            # Our child, so nobody else can have taken its pid.
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, _signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return False
+        try:
+            spawner.watch(self._door, self._poll, pidfd)
+        except spawner.Refused:
+            return False
+        entered.pid = pid
+        self._entered[pidfd] = entered
+        self._send(Execed(entered.id, pid, pidfd))
+        return True
 
     def diagnose(self, token: int, code: int) -> bool:
         """A fast child has given up; True if it was one of these."""

@@ -27,7 +27,7 @@ MESSAGE = b"terminal"
 """The text beside the descriptor."""
 
 # asm-generic/ioctls.h; ioctl_tty(2).
-_TIOCSCTTY, _TIOCSWINSZ, _TIOCGPTN = 0x540E, 0x5414, 0x80045430
+_TIOCSCTTY, _TIOCSWINSZ, _TIOCGPTN, _TIOCNOTTY = 0x540E, 0x5414, 0x80045430, 0x5422
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
 _PTMX = os.makedev(5, 2)  # Documentation/admin-guide/devices.txt
 _OPEN = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
@@ -62,6 +62,17 @@ def take_as_own(door: Kernel, slave: int) -> None:
     for fd in (0, 1, 2):
         door.dup2(slave, fd)
     door.close(slave)
+    fcntl.ioctl(0, _TIOCSCTTY, 0)
+
+
+def give_up() -> None:
+    """Have no controlling terminal any more, as the first process of a session; its foreground
+    processes get SIGHUP and SIGCONT (ioctl_tty(2))."""
+    fcntl.ioctl(0, _TIOCNOTTY)
+
+
+def take_control() -> None:
+    """Make stdin, which is no session's, the terminal of this new session."""
     fcntl.ioctl(0, _TIOCSCTTY, 0)
 
 

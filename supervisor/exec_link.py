@@ -37,13 +37,14 @@ class ExecLost(Exception):
 class _Entered:
     """One exec, from the question to its end."""
 
-    __slots__ = ("answer", "answered", "ended", "ending", "orphaned", "start_ticks")
+    __slots__ = ("answer", "answered", "ended", "ending", "follower", "orphaned", "start_ticks")
 
     def __init__(self) -> None:
         self.answered = anyio.Event()
         self.answer: protocol.Message | None = None
         self.ended = anyio.Event()
         self.ending: Ending | None = None
+        self.follower = -1  # pidfd of the process that has followed the one we were told of first
         self.orphaned = False
         self.start_ticks = -1  # of an orphan; -1 also where it had been reaped by then
 
@@ -100,8 +101,9 @@ class ExecLink:
         entered = self._entered[exec_id]
         while entered.ending is None:
             if entered.orphaned:
-                await anyio.wait_readable(pidfd)
-                entered.ending = _learn(self.pid_of(exec_id), entered.start_ticks, pidfd)
+                last = pidfd if entered.follower < 0 else entered.follower
+                await anyio.wait_readable(last)
+                entered.ending = _learn(self.pid_of(exec_id), entered.start_ticks, last)
             else:
                 await entered.ended.wait()
         return entered.ending
@@ -124,7 +126,9 @@ class ExecLink:
 
     def forget(self, exec_id: str) -> None:
         """Nobody asks for it any more."""
-        self._entered.pop(exec_id, None)
+        entered = self._entered.pop(exec_id, None)
+        if entered is not None and entered.follower >= 0:
+            os.close(entered.follower)
 
     # ── called by the link ──────────────────────────────────────────────────────────────────
 
@@ -138,6 +142,9 @@ class ExecLink:
             entered.ending = decode(message.wait_status, message.time_ns)
             entered.ended.set()
         else:
+            if isinstance(entered.answer, protocol.Execed):
+                # A process that entered apart has been followed by the one inside.
+                (entered.follower,) = message.descriptors()
             entered.answer = message
             entered.answered.set()
 

@@ -89,7 +89,7 @@ class Session:
         self.began = False
         self.ready = anyio.Event()
         self.refusal: EngineError | None = None
-        self.pid = 0
+        self._pid = 0
         self.exit_code: int | None = None
         self.stdin: Stdin | None = None
         self._execution: Execution | None = None
@@ -139,6 +139,13 @@ class Session:
         if trouble is not None:
             raise trouble
 
+    @property
+    def pid(self) -> int:
+        """On the host; 0 before it runs. One that enters apart is told of twice, with two pids."""
+        if self._execution is not None and not self._ended.is_set():
+            self._pid = self._execution.pid
+        return self._pid
+
     def leave(self) -> None:
         """Nobody reads what it prints, or types, any more; for good."""
         self._left.set()
@@ -154,7 +161,6 @@ class Session:
     def runs(self, execution: Execution) -> None:
         """It was executed."""
         self._execution = execution
-        self.pid = execution.pid
         self.stdin = execution.stdin
         if self._left.is_set():
             self._end_input()
@@ -170,6 +176,7 @@ class Session:
 
     def has_ended(self, exit_code: int) -> None:
         """It has ended; what it printed may still be on its way."""
+        self._pid = self.pid  # while it is known
         self.exit_code = exit_code
         self.ended_at = anyio.current_time()
         self._patience.has_ended()

@@ -32,7 +32,7 @@ from supervisor.exits import Ending
 from supervisor.kernel_limits import ulimits_of
 from supervisor.privileges import CapabilityRefused, at_hand
 from supervisor.process_streams import console, input_pipe, output_pipe
-from supervisor.shared_namespaces import shares_pids
+from supervisor.shared_namespaces import shares_pids, traceable
 from supervisor.stdin import Stdin, receive_terminal
 from supervisor.strays import bury_orphans, clear_below
 
@@ -108,7 +108,6 @@ class Execution:
 
     Attributes:
         id: 64 hexadecimal digits, as Docker names execs.
-        pid: On the host.
         output: What it prints: its stdout, with `merged` its stderr too, or its terminal once it
             was executed; -1 for nothing. Non-blocking.
         errors: Its stderr; -1 where it has none of its own.
@@ -129,7 +128,6 @@ class Execution:
         "id",
         "left_over",
         "output",
-        "pid",
         "stdin",
         "stuck",
     )
@@ -151,13 +149,17 @@ class Execution:
         self._streams = streams
         self._ours = ours
         self.id = exec_id
-        self.pid = engine.shim.execs.pid_of(exec_id)
         self.output = streams.output
         self.errors = streams.errors
         self.stdin = streams.stdin
         self._executed = False
         self.stuck = False
         self.left_over = False
+
+    @property
+    def pid(self) -> int:
+        """On the host, while it is under way."""
+        return self._engine.shim.execs.pid_of(self.id)
 
     async def executed(self) -> None:
         """Wait for its execve.
@@ -245,12 +247,12 @@ async def entered(
             outlives SIGKILL.
     """
     place = f"{container.id}/{name}"
-    granted = _capabilities(container, command)
+    granted, apart = _rights(engine, container, command)
     plan = engine.cgroups.below(container.id, name)
     with ExitStack() as ours:
         with ExitStack() as theirs:
             streams, written, read = _streams(command, ours, theirs)
-            spec = _spec(engine, container, plan, command, granted)
+            spec = _spec(engine, container, plan, command, granted, apart)
             memory = kernel.memfd_sealed("mdocker-exec", spec.to_json())
             theirs.callback(os.close, memory)
             try:
@@ -307,6 +309,7 @@ def _spec(
     plan: CgroupPlan,
     command: Command,
     granted: tuple[str, ...],
+    apart: bool,
 ) -> ExecSpec:
     config = container.config
     limits = config.resources
@@ -328,6 +331,7 @@ def _spec(
         user=command.user or config.user,
         groups=config.groups,
         capabilities=granted,
+        apart=apart,
         no_new_privileges=config.no_new_privileges,
         uid_map=remapped.uids if remapped else (),
         gid_map=remapped.gids if remapped else (),
@@ -345,14 +349,17 @@ def _spec(
     )
 
 
-def _capabilities(container: Container, command: Command) -> tuple[str, ...]:
-    """The payload's, or all that there are; what its container is privileged to, it is, too."""
+def _rights(engine: Engine, container: Container, command: Command) -> tuple[tuple[str, ...], bool]:
+    """Its capabilities, and whether it has to enter apart from those inside.
+
+    They are the payload's, or all that there are; what its container is privileged to, it is, too.
+    """
     privileges = container.config.privileges
     if command.privileged:
         privileges = msgspec.structs.replace(privileges, privileged=True)
     try:
         there = remapping.EVERY_CAPABILITY if container.life.user_namespace else at_hand()
-        return privileges.capabilities(there)
+        return privileges.capabilities(there), traceable(engine, container)
     except CapabilityRefused as error:
         raise ExecRefused(errno.EPERM, str(error)) from error
 

@@ -16,6 +16,8 @@ from runtime.spec import (
 )
 
 ALL = "ALL"
+_TRACES = "CAP_SYS_PTRACE"
+_EVERY = capabilities.mask(capabilities.NAMES)
 
 
 class CapabilityRefused(ValueError):
@@ -52,6 +54,11 @@ class Privileges(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.readonly_paths is not None:
             return self.readonly_paths
         return () if self.privileged else DEFAULT_READONLY_PATHS
+
+    @property
+    def may_trace(self) -> bool:
+        """Whether its processes can look into any that they see, whatever rights those have."""
+        return (self.privileged or bool(self.added)) and _TRACES in self.capabilities(_EVERY)
 
     def capabilities(self, there: int) -> tuple[str, ...]:
         """Which capabilities its processes may have at most, by Docker's rules.

@@ -86,6 +86,12 @@ def resolve(engine: Engine, container: Container) -> Shared:
         words = f"can't join PID namespace of container {named}"
         donor = _running(engine, named, f"{words}: container {named} is not running")
         donors.append(("PID namespace", donor))
+        if _robs(engine, donor):
+            raise DonorNotShareable(
+                f"{words}: a container there may trace others (CAP_SYS_PTRACE), and could take "
+                "over this one before it has given up the machine's rights: give the capability "
+                "to the one that joins, not to the one that is joined"
+            )
         # In the machine's nobody else adopts its orphans.
         pid = "host" if _in_hosts_pids(engine, donor) else _of(donor)
     ipc: str | Donor = modes.ipc if modes.ipc in ("host", "none") else "private"
@@ -113,6 +119,47 @@ def resolve(engine: Engine, container: Container) -> Shared:
         user,
         user_namespace,
     )
+
+
+def traceable(engine: Engine, container: Container) -> bool:
+    """Whether somebody in its pid namespace may trace, and so take over, who is born into it."""
+    home = _home(engine, container)
+    return any(
+        one.config.privileges.may_trace
+        for one in (container, *_sharers(engine))
+        if one is container or _home(engine, one) is home
+    )
+
+
+def _robs(engine: Engine, donor: Container) -> bool:
+    """Whether whoever joins its pid namespace would be in the hands of one who runs there.
+
+    Not where they are root on the machine anyhow.
+    """
+    home = _home(engine, donor)
+    if home.config.privileges.privileged or _in_hosts_pids(engine, home):
+        return False
+    return any(
+        one.config.privileges.may_trace and not one.config.privileges.privileged
+        for one in (home, *_sharers(engine))
+        if _home(engine, one) is home and one.state in ALIVE
+    )
+
+
+def _sharers(engine: Engine) -> list[Container]:
+    """All that have to do with a shared pid namespace."""
+    joined = [one for one in engine.containers.all() if donor_id(one.config.namespaces.pid)]
+    return joined + [_home(engine, one) for one in joined]
+
+
+def _home(engine: Engine, container: Container) -> Container:
+    """The one whose pid namespace it is in: as a rule itself."""
+    for _ in range(_LONGEST_CHAIN):
+        donor = engine.containers.get(donor_id(container.config.namespaces.pid))
+        if donor is None:
+            break
+        container = donor
+    return container
 
 
 def files(engine: Engine, container: Container) -> Path:

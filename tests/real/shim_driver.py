@@ -224,6 +224,9 @@ class ShimDriver:
             if isinstance(message, protocol.ExecExited):
                 self.exec_exits[message.id] = message
                 continue
+            if isinstance(message, protocol.Execed):
+                os.close(message.pidfd)  # what follows one that has entered apart
+                continue
             assert isinstance(message, protocol.Exited)
             self._exits[message.id] = message
 

@@ -188,3 +188,25 @@ async def test_an_answer_that_nobody_waits_for_leaves_no_descriptor():
     shim.link.take(protocol.Execed("other", 1, reader))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(reader)
+
+
+async def test_one_that_entered_apart_is_followed_by_another_process():
+    shim = Shim()
+    (first, pidfd), (second, later) = a_pidfd(), a_pidfd()
+    try:
+        told = await ask(shim, lambda: shim.link.take(protocol.Execed("e1", first, pidfd)))
+        assert (told, shim.link.pid_of("e1")) == (pidfd, first)
+        shim.link.take(protocol.Execed("e1", second, later))
+        assert (shim.link.pid_of("e1"), shim.link.pids) == (second, {second})
+        # Of the two it is the second whose end counts, also when the shim is gone.
+        shim.link.lost()
+        ending = await shim.link.ending("e1", pidfd)
+        assert ending.code == 7
+        assert is_reaped(second) and not is_reaped(first)
+        shim.link.forget("e1")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(later)
+    finally:
+        os.close(pidfd)
+        if not is_reaped(first):
+            reap(first)
