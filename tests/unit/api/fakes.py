@@ -475,9 +475,10 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, listener=None):
+async def serving(tmp_path, listener=None, access=None):
     """A fake engine behind a real server on a real socket; yields (engine, connect)."""
     engine = FakeEngine(tmp_path)
+    engine.settings.access = access or engine.settings.access
     path = str(tmp_path / f"{os.urandom(4).hex()}.sock")
     listener = listener or socket.socket(socket.AF_UNIX)
     listener.bind(path)
