@@ -99,7 +99,10 @@ async def helper(
     for _ in range(_TRIES):
         pidfd, seen = -1, view
         if seen is None:
-            seen, pidfd = await _view(engine, container, writable)
+            # Without what is mounted over its root: in a user namespace that can't be left behind,
+            # as it is locked (mount_namespaces(7)), so its layers are read, as a commit does.
+            apart = asked["kind"] == "export" and container.life.user_namespace is not None
+            seen, pidfd = await _view(engine, container, writable, apart)
         try:
             if pidfd >= 0:
                 seen = {"pidfd": pidfd, "user": container.life.user_namespace is not None}
@@ -123,11 +126,17 @@ async def helper(
     raise EngineFault(f"container {container.name} ends and starts too often to look into it")
 
 
-async def _view(engine: Engine, container: Container, writable: bool) -> tuple[dict[str, Any], int]:
-    """How a helper enters a container now; of one that runs the second is its pidfd, ours."""
+async def _view(
+    engine: Engine, container: Container, writable: bool, apart: bool
+) -> tuple[dict[str, Any], int]:
+    """How a helper enters a container now; of one that runs the second is its pidfd, ours.
+
+    Args:
+        apart: It is not to be entered, even if it runs.
+    """
     if not writable:
         await settled(container)  # a start that is under way waits for who writes
-    while (run := container.run) is not None:
+    while not apart and (run := container.run) is not None:
         if run.pidfd >= 0 and not run.exited.is_set():
             try:
                 return {}, os.dup(run.pidfd)

@@ -78,11 +78,16 @@ async def prepare(engine: Engine, container: Container) -> list[Bind | Tmpfs]:
     for volume in volumes.values():
         _check_usable(engine, container, volume)
     first = not container.life.started_ns
+    remapped = engine.remapping.applies(container.config)
 
     def look() -> list[Bind | Tmpfs]:
         found = []
         for point in mounts.points:
             data = engine.volumes.data(point.volume)
+            if remapped and point.volume and not point.volume_options:
+                # What its root writes is the machine's root's on disk, programs that are setuid
+                # among it: nobody else may reach these by their path.
+                os.chmod(data.parent, 0o700)
             draft = copy_up.draft_of(os.fsencode(data), container.id.encode())
             # A first start that was cut off by a death has left its copy.
             fills = point.copy_up and (first or os.path.lexists(draft))

@@ -143,7 +143,10 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": ["name=cgroupns"],
+        "SecurityOptions": [
+            *(["name=userns"] if engine.remapping.asked else []),
+            "name=cgroupns",
+        ],
         "CDISpecDirs": [],
         "Warnings": [
             "WARNING: networks are not supported yet",
