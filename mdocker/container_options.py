@@ -67,6 +67,22 @@ class ContainerOptions:
             "this machine's",
         ),
     ] = False
+    device: Annotated[
+        tuple[str, ...],
+        flag(
+            "--device",
+            help="A device of this machine, PATH[:PATH_IN_CONTAINER][:rwm] (read, write, mknod; "
+            "all by default); a directory for all that are in it",
+        ),
+    ] = ()
+    device_cgroup_rule: Annotated[
+        tuple[str, ...],
+        flag(
+            "--device-cgroup-rule",
+            help="Devices that it may open by nodes of its own or a volume's: 'c 189:* rwm' (c, b "
+            "or a for both, MAJOR:MINOR with * for any, and what it may)",
+        ),
+    ] = ()
     label: Annotated[tuple[str, ...], flag("--label", "-l", help="Set a label, KEY=VALUE")] = ()
     label_file: Annotated[
         tuple[str, ...], flag("--label-file", help="Read labels from a file")

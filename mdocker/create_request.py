@@ -9,6 +9,7 @@ from typing import Any
 
 from mdocker import limit_request
 from mdocker.container_options import ContainerOptions
+from mdocker.device_request import devices
 from mdocker.environment import entries
 from mdocker.errors import UsageError
 from mdocker.health_request import health_check
@@ -116,7 +117,7 @@ def _host_config(options: ContainerOptions) -> dict[str, Any]:
         host["MemorySwappiness"] = options.memory_swappiness
     if options.group_add:
         host["GroupAdd"] = list(options.group_add)
-    host |= privileges(options)
+    host |= privileges(options) | devices(options)
     if words := security_words(options):
         host["SecurityOpt"] = words
     if options.log_driver or options.log_opt:

@@ -23,13 +23,7 @@ _STEPS = (
 _RUN = {
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
     **dict.fromkeys(("--ip", "--ip6", "--mac-address", "--network-alias"), _PORTS),
-    **dict.fromkeys(
-        (
-            *("--privileged", "--cap-add", "--cap-drop", "--device", "--device-cgroup-rule"),
-            "--gpus",
-        ),
-        _PRIVILEGES,
-    ),
+    "--gpus": "there are no device drivers; name the nodes, such as --device /dev/nvidia0",
     **dict.fromkeys(("--cpu-rt-period", "--cpu-rt-runtime"), _REAL_TIME),
     "--runtime": "there is one runtime, mdocker's own",
     "--isolation": "that is for Windows",

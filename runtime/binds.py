@@ -48,6 +48,7 @@ class Bind:
     """One bind as the init needs it; the fields are those of `runtime.spec.Bind`."""
 
     __slots__ = (
+        "device_nodes",
         "directory",
         "fill",
         "optional",
@@ -71,6 +72,7 @@ class Bind:
         self.fill = False
         self.optional = False
         self.shifted = False
+        self.device_nodes = False
 
 
 class Tmpfs:
@@ -122,7 +124,8 @@ def take(
         if not isinstance(bind, Bind):
             continue
         fd = _open_source(door, bind)
-        attributes = flags.MOUNT_ATTR_NODEV if nodev else 0
+        safe = 0 if bind.device_nodes else nodev
+        attributes = flags.MOUNT_ATTR_NODEV if safe else 0
         if bind.readonly:
             attributes |= flags.MOUNT_ATTR_RDONLY
         propagation = flags.MS_SLAVE if bind.propagation == "slave" else 0
@@ -134,7 +137,7 @@ def take(
                 raise
             plain = True
         proc = door.fstat(fd).st_dev == door.lstat(b"/proc").st_dev
-        trees[bind] = Tree(bind, fd, plain, nodev, proc)
+        trees[bind] = Tree(bind, fd, plain, safe, proc)
     return trees
 
 
@@ -221,7 +224,7 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
         if tree.proc and directory:
             proc.add(door.fstat(tree.fd).st_dev)
         else:
-            _spare_proc(door, target, proc)
+            spare_proc(door, target, proc)
         door.move_mount(tree.fd, target, one.target)
         door.close(target)
         if tree.plain:
@@ -236,7 +239,7 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
         door.close(fd)
 
 
-def _spare_proc(door: Kernel, target: int, proc: set[int]) -> None:
+def spare_proc(door: Kernel, target: int, proc: set[int]) -> None:
     """Refuse to cover what we and others rely on when we read and write there.
 
     With a volume in its place a write to /proc/self would go where the volume's links lead, and
@@ -257,7 +260,7 @@ def _spare_proc(door: Kernel, target: int, proc: set[int]) -> None:
 def _attach_tmpfs(door: Kernel, one: Tmpfs, proc: set[int]) -> int:
     """Returns its descriptor."""
     target, was_there = _open_target(door, one.target, True)
-    _spare_proc(door, target, proc)
+    spare_proc(door, target, proc)
     options = one.options
     if was_there and not any(option.startswith(b"mode=") for option in options):
         mode = stat.S_IMODE(door.fstat(target).st_mode)

@@ -87,6 +87,8 @@ def merged(rules: Iterable[Rule]) -> list[Rule]:
     for rule in rules:
         if any(number is not None and number > HIGHEST for number in (rule.major, rule.minor)):
             continue
+        if not rule.access:
+            continue
         key = rule[:3]
         found[key] = ordered(found.get(key, "") + rule.access)
     return [Rule(*key, access) for key, access in found.items()]

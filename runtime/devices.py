@@ -128,11 +128,14 @@ def attach(door: Kernel, taken: Sequence[Taken]) -> None:
     """Put those at their places in the caller's root, which are made if they are missing.
 
     Raises:
+        InitRefused: It would be in /proc.
         OSError: There is a directory, or no place can be made.
     """
+    proc = {door.lstat(b"/proc").st_dev}
     for one in taken:
         node = one.node
         target = binds.open_target(door, node.path, False)
+        binds.spare_proc(door, target, proc)
         if stat.S_ISDIR(door.fstat(target).st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a directory", os.fsdecode(node.path))
         door.move_mount(one.fd, target, node.path)

@@ -286,7 +286,7 @@ def compile_plan(data: bytes) -> Plan:
         plan.early = [one for one in plan.early if one[1] != plan.dev + b"/shm"]
     _take_user_namespace(plan, spec)
     plan.devices = mounts.device_mounts(plan.merged)
-    plan.nodes = [Node(as_bytes(path), *rest) for path, *rest in spec["devices"]]
+    plan.nodes = [_node(one) for one in spec["devices"]]
     plan.nodev = 0 if spec["device_nodes"] else flags.MS_NODEV
     if plan.uids:
         for node in plan.nodes:
@@ -336,6 +336,11 @@ def _shared(spec: dict[str, Any], name: str, modes: tuple[str, ...]) -> tuple[st
     return value, None
 
 
+def _node(one: dict[str, Any]) -> Node:
+    names = ("kind", "major", "minor", "mode", "uid", "gid")
+    return Node(as_bytes(one["path"]), *[one[name] for name in names])
+
+
 def _one_mount(one: dict[str, Any]) -> Bind | Tmpfs:
     target = as_bytes(one["target"])
     if "source" not in one:
@@ -348,6 +353,7 @@ def _one_mount(one: dict[str, Any]) -> Bind | Tmpfs:
     bind.fill = one["fill"]
     bind.optional = one["optional"]
     bind.shifted = one["shifted"]
+    bind.device_nodes = one["device_nodes"]
     return bind
 
 

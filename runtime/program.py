@@ -376,7 +376,7 @@ class Programs:
         parts = []
         below = flags.AT_EMPTY_PATH | flags.AT_RECURSIVE
         for fd, bind in enumerate(binds, _FIRST):
-            attributes = flags.MOUNT_ATTR_NODEV if nodev else 0
+            attributes = flags.MOUNT_ATTR_NODEV if nodev and not bind.device_nodes else 0
             if bind.readonly:
                 attributes |= flags.MOUNT_ATTR_RDONLY
             copy = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC

@@ -83,6 +83,8 @@ class Bind:
             mounted there is read-only.
         shifted: It belongs to containers, not to the machine: in a user namespace its files' ids
             are those inside. It must be in one of the spec's `shifted` then.
+        device_nodes: Device nodes in it can be opened as far as the container's cgroup lets it
+            (`Spec.device_nodes`, for this mount alone).
     """
 
     source: str
@@ -95,6 +97,7 @@ class Bind:
     fill: bool = False
     optional: bool = False
     shifted: bool = False
+    device_nodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +311,7 @@ class Spec:
         ]
         values["rlimits"] = rlimit_values(self.rlimits)
         values["devices"] = [
-            [getattr(device, name) for name in device.__slots__] for device in self.devices
+            {name: getattr(device, name) for name in device.__slots__} for device in self.devices
         ]
         values["cgroup"] = {name: getattr(self.cgroup, name) for name in self.cgroup.__slots__}
         for name in _DONATED:
@@ -344,7 +347,7 @@ class Spec:
         for name in _DONATED:
             if isinstance(values[name], dict):
                 values[name] = Donor(**values[name])
-        values["devices"] = tuple(Device(*one) for one in values["devices"])
+        values["devices"] = tuple(Device(**one) for one in values["devices"])
         cgroup = values["cgroup"]
         values["cgroup"] = CgroupPlan(
             cgroup["unified"],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from supervisor.devices import Devices
 from supervisor.mount_points import Mounts
 from supervisor.phases import Timeline
 from supervisor.privileges import Privileges
@@ -171,6 +172,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         stop_signal: As it was asked ("SIGINT", "15"); empty for SIGTERM.
         stop_timeout: Seconds between the stop signal and SIGKILL; None for the default (10).
         privileges: Capabilities, --privileged, masked and read-only paths.
+        devices: Nodes of the machine's, and what may be opened.
         security_options: Docker's words, such as "no-new-privileges".
         cid_file: Where the client has written the id, in its own words: shown, and nothing else.
         tty: stdin, stdout and stderr are a terminal of its own.
@@ -213,6 +215,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     restart: RestartPolicy = RestartPolicy()
     health: HealthCheck | None = None
     privileges: Privileges = Privileges()
+    devices: Devices = Devices()
     security_options: tuple[str, ...] = ()
     shm_size: int = 64 * 1024 * 1024
     mounts: Mounts = Mounts()

@@ -25,6 +25,7 @@ from runtime import kernel
 from runtime.errors import RuntimeRefused
 from runtime.spec import Bind, CgroupPlan, Spec, Tmpfs
 from supervisor import (
+    devices,
     disk,
     health,
     init_program,
@@ -35,6 +36,7 @@ from supervisor import (
     volumes_mounted,
 )
 from supervisor.container import Container
+from supervisor.devices import Granted
 from supervisor.errors import EngineFault, StartFailed, Unsupported
 from supervisor.kernel_limits import limits_of, sysctl_files, ulimits_of
 from supervisor.lifecycle import Ahead, attributes
@@ -94,10 +96,13 @@ async def _start(engine: Engine, container: Container, laps: Laps, again: bool) 
     await _until_its_disk_answers(engine, container)
     await engine.limits.uploads.over(container.id)
     mounted = await volumes_mounted.prepare(engine, container)
+    granted = await devices.prepare(engine, container, mounted)
     init = await _init(engine, container)
     async with engine.limits.starts:
         laps.lap("wait", least_ns=1_000_000)
-        attempt = functools.partial(_attempt, engine, container, mounted, init, laps, again)
+        attempt = functools.partial(
+            _attempt, engine, container, mounted, granted, init, laps, again
+        )
         run = await _try_again(attempt)
         container.run = run
         if container.pause is not None:
@@ -133,6 +138,7 @@ async def _attempt(
     engine: Engine,
     container: Container,
     mounted: list[Bind | Tmpfs],
+    granted: Granted,
     init: str,
     laps: Laps,
     again: bool,
@@ -140,7 +146,7 @@ async def _attempt(
     async with Undo() as undo:
         try:
             await _write_down_last_end(engine, container)
-            run = await _spawn(engine, container, mounted, init, undo, laps, again)
+            run = await _spawn(engine, container, mounted, granted, init, undo, laps, again)
         except StartFailed:
             # If one whose namespace it was to join has ended meanwhile, that is the reason.
             shared_namespaces.resolve(engine, container)
@@ -175,6 +181,7 @@ async def _spawn(
     engine: Engine,
     container: Container,
     mounted: list[Bind | Tmpfs],
+    granted: Granted,
     init: str,
     undo: Undo,
     laps: Laps,
@@ -184,7 +191,7 @@ async def _spawn(
     # Pushed before all that uses them, so closed after it has been taken back.
     undo.push("close its descriptors", ours.close)
     with ExitStack() as theirs:
-        plan = await _cgroup(engine, container, undo)
+        plan = await _cgroup(engine, container, granted, undo)
         report, report_w = output_pipe(ours, theirs)
         stdin: tuple[int, ...] = ()
         if container.config.tty:
@@ -195,7 +202,7 @@ async def _spawn(
             if container.config.open_stdin:
                 stdin = input_pipe(ours, theirs)
         shared = shared_namespaces.resolve(engine, container)
-        words = _encode_spec(_spec(engine, container, mounted, init, shared, plan))
+        words = _encode_spec(_spec(engine, container, mounted, granted, init, shared, plan))
         spec = kernel.memfd_sealed("mdocker-spec", words)
         theirs.callback(os.close, spec)
         container_log = engine.ready_logs.take(container) or await _on_disk(engine, container)
@@ -266,16 +273,22 @@ async def _until_its_disk_answers(engine: Engine, container: Container) -> None:
         raise EngineFault(f"cannot start container {container.name}: its disk does not answer")
 
 
-async def _cgroup(engine: Engine, container: Container, undo: Undo) -> CgroupPlan:
+async def _cgroup(engine: Engine, container: Container, granted: Granted, undo: Undo) -> CgroupPlan:
     config = container.config
-    limits = limits_of(config.resources)
+    create = functools.partial(
+        engine.cgroups.create,
+        container.id,
+        limits_of(config.resources),
+        config.cgroup_parent,
+        devices=granted.rules,
+    )
     try:
-        plan = engine.cgroups.create(container.id, limits, config.cgroup_parent)
+        plan = create()
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
         await clear_cgroup(engine.cgroups, container.id)  # of what the last run has left
-        plan = engine.cgroups.create(container.id, limits, config.cgroup_parent)
+        plan = create()
     undo.push("clear its cgroup", functools.partial(clear_cgroup, engine.cgroups, container.id))
     return plan
 
@@ -371,6 +384,7 @@ def _spec(
     engine: Engine,
     container: Container,
     mounted: list[Bind | Tmpfs],
+    granted: Granted,
     init: str,
     shared: Shared,
     plan: CgroupPlan,
@@ -424,5 +438,7 @@ def _spec(
         sysctls=sysctl_files(config),
         terminal=config.console_size if config.tty else None,
         volatile=config.auto_remove,
+        devices=granted.nodes,
+        device_nodes=granted.device_nodes,
         cgroup=plan,
     )

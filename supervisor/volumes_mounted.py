@@ -18,7 +18,7 @@ import structlog
 
 from runtime import copy_up, flags
 from runtime.spec import Bind, Tmpfs
-from supervisor import network_files, shared_mounts, tmpfs_options
+from supervisor import devices, network_files, shared_mounts, tmpfs_options
 from supervisor.container import Container
 from supervisor.disk import PATIENCE_S
 from supervisor.errors import Conflict, EngineFault, NotFound, StartFailed
@@ -148,7 +148,7 @@ def _mount(point: MountPoint, volume: Volume | None, data: Path, fills: bool) ->
 
 def _bind(point: MountPoint, source: str, recursive: bool, readonly: bool = False) -> Bind:
     try:
-        directory = stat.S_ISDIR(os.stat(source).st_mode)
+        status = os.stat(source)
     except FileNotFoundError:
         raise StartFailed(
             f'invalid mount config for type "{point.kind}": bind source path does not exist: '
@@ -165,7 +165,8 @@ def _bind(point: MountPoint, source: str, recursive: bool, readonly: bool = Fals
         source,
         point.target,
         readonly=point.readonly or readonly,
-        directory=directory,
+        directory=stat.S_ISDIR(status.st_mode),
+        device_nodes=devices.shows_nodes(status, recursive),
         propagation=propagation if propagation in ("shared", "slave") else "",
         recursive=recursive,
         subpath=point.subpath,

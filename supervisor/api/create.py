@@ -13,6 +13,7 @@ from runtime.images.model import Image
 from supervisor import signals
 from supervisor.api import exposed_ports, limit_options, limits, namespace_options, wire
 from supervisor.api.console_size import console_size
+from supervisor.api.device_options import checked_devices
 from supervisor.api.health_options import checked_health
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
 from supervisor.api.options import refuse_unsupported, security_options
@@ -118,6 +119,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         restart=_restart(host),
         health=checked_health(asked.Healthcheck, defaults, labels),
         privileges=checked_privileges(host),
+        devices=checked_devices(host),
         security_options=security_options(host.SecurityOpt or ()),
         shm_size=limits.checked_shm_size(host.ShmSize),
         attach_stdin=bool(asked.AttachStdin),

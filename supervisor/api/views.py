@@ -258,6 +258,11 @@ def _host_config(container: Container) -> wire.HostConfig:
         CapAdd=list(privileges.added) or None,
         CapDrop=list(privileges.dropped) or None,
         Privileged=privileges.privileged,
+        Devices=[
+            wire.DeviceMapping(one.source, one.target, one.access)
+            for one in config.devices.mappings
+        ],
+        DeviceCgroupRules=list(config.devices.rules) or None,
         MaskedPaths=_protected(privileges.masked_paths, privileges.masked),
         ReadonlyPaths=_protected(privileges.readonly_paths, privileges.readonly),
     )

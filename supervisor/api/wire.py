@@ -151,6 +151,21 @@ class AskedWeight(msgspec.Struct):
     Weight: int | None = None
 
 
+class DeviceMapping(msgspec.Struct):
+    """One of `HostConfig.Devices`, asked and shown."""
+
+    PathOnHost: str = ""
+    PathInContainer: str = ""
+    CgroupPermissions: str = ""
+
+
+class DeviceRequest(msgspec.Struct):
+    """One of `HostConfig.DeviceRequests`, as far as it is named when it is refused."""
+
+    Driver: str | None = None
+    Capabilities: list[list[str]] | None = None
+
+
 class HostConfig(msgspec.Struct, kw_only=True):
     """What of the container depends on the host."""
 
@@ -204,8 +219,8 @@ class HostConfig(msgspec.Struct, kw_only=True):
     CpuRealtimeRuntime: int = 0
     CpusetCpus: str = ""
     CpusetMems: str = ""
-    Devices: list[None] = []
-    DeviceCgroupRules: None = None
+    Devices: list[DeviceMapping] | None = []
+    DeviceCgroupRules: list[str] | None = None
     DeviceRequests: None = None
     MemoryReservation: int = 0
     MemorySwap: int
@@ -441,6 +456,9 @@ class AskedHostConfig(msgspec.Struct):
     GroupAdd: list[str] | None = None
     CpusetCpus: str | None = None
     CpusetMems: str | None = None
+    Devices: list[DeviceMapping] | None = None
+    DeviceCgroupRules: list[str] | None = None
+    DeviceRequests: list[DeviceRequest] | None = None
     Isolation: str | None = None
     Init: bool | None = None
     IpcMode: str | None = None

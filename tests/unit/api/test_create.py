@@ -252,7 +252,6 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
 @pytest.mark.parametrize(
     ("option", "value", "text"),
     [
-        ("Devices", [{"PathOnHost": "/dev/fuse"}], "HostConfig.Devices"),
         ("Runtime", "kata", "HostConfig.Runtime 'kata'"),
         ("CpuRealtimePeriod", 5, "HostConfig.CpuRealtimePeriod 5 yet: cgroups"),
         ("KernelMemoryTCP", 5, "HostConfig.KernelMemoryTCP 5 yet: it is limited with"),
