@@ -293,6 +293,8 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
         pid_start_ticks: Field 22 of /proc/PID/stat, so that a reused pid is not mistaken.
         exit_code: Docker's number: the exit status, or 128 + signal.
         signal: The signal that ended it, 0 for none.
+        oom_killed: The kernel has killed a process of this run, as memory had run out.
+        oom_kills: How many, as far as it was told.
         error: Why the last start failed, empty if it did not.
         stopped_by_request: A `stop` or `kill` asked for the end that it has now. No policy restarts
             it then, and `unless-stopped` not after a reboot either.
@@ -322,6 +324,7 @@ class Life(msgspec.Struct, omit_defaults=True, kw_only=True):
     signal: int = 0
     core_dumped: bool = False
     oom_killed: bool = False
+    oom_kills: int = 0
     error: str = ""
     restart_count: int = 0
     restart_asked: bool = False

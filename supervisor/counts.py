@@ -62,6 +62,7 @@ class Counts:
         adopted: Containers that were running when this supervisor came.
         ends_unseen: Ends whose cause nobody could learn.
         recovery_s: How long this supervisor took from its start until it had adopted all.
+        oom_kills: Processes of containers that were killed as memory had run out.
         probes: Health checks by result ("success", "failure", "timeout").
         log_read, log_written, log_dropped: Bytes, of the runs that have ended.
     """
@@ -74,6 +75,7 @@ class Counts:
         self.adopted = 0
         self.ends_unseen = 0
         self.recovery_s = 0.0
+        self.oom_kills = 0
         self.probes: Counter[str] = Counter()
         self.log_read = 0
         self.log_written = 0
@@ -111,6 +113,9 @@ for the process, as the loop is.
 """
 
 
+_KILLED = 137
+"""The exit code of who was killed, and of a shell whose command was."""
+
 CAUSES = ("success", "failure", "signal", "stopped", "oom", "unknown")
 
 
@@ -118,10 +123,10 @@ def cause(life: Life) -> str:
     """Say in one word, of `CAUSES`, why a run ended: the label of a counter."""
     if life.error:
         return "unknown"
-    if life.oom_killed:
-        return "oom"
     if life.stopped_by_request:
         return "stopped"
+    if life.oom_killed and life.exit_code == _KILLED:
+        return "oom"
     if life.signal:
         return "signal"
     return "failure" if life.exit_code else "success"

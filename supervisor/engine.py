@@ -66,6 +66,7 @@ from supervisor.feeds import Fed
 from supervisor.generations import Generations
 from supervisor.journal import Journal
 from supervisor.limits import Limits
+from supervisor.oom import OomWatch
 from supervisor.pumping import Stages
 from supervisor.ready_logs import ReadyLogs
 from supervisor.recent_ends import RecentEnd, RecentEnds
@@ -115,6 +116,7 @@ class Engine:
             settings.volumes, self.events, lambda: self.containers, self.limits.removals
         )
         self.counts = Counts()
+        self.ooms = OomWatch()
         self.pauses = pausing.Pauses()
         self.readers = commit.Readers()
         self.builds = NeededByBuilds()

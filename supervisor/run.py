@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -58,6 +57,7 @@ async def live(
     lane: Lane | None = None
     log_trouble.watch(engine, container, run.log)
     health_watch.begin(engine, container, run)
+    engine.ooms.watch(engine, container, run)
     try:
         try:
             feeds = run.feeds = Feeds(container, run.log)
@@ -146,9 +146,10 @@ async def _exit(engine: Engine, container: Container, run: Run) -> None:
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:
     """Put a run's end on record, then tell everybody. No await: nobody sees half of it."""
-    oom_kills = run.oom_kills()
+    engine.ooms.ended(container)
+    oom_kills = max(run.oom_kills(), container.life.oom_kills)
+    more_kills = oom_kills - container.life.oom_kills
     run.kill_rest()
-    oom_killed = oom_kills > 0 and ending.signal == signal.SIGKILL
     # A short run has ended before we could note that it began.
     finished_ns = max(ending.time_ns, container.life.started_ns)
     timeline = container.life.timeline
@@ -157,7 +158,8 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         "pid_start_ticks": 0,
         "signal": ending.signal,
         "core_dumped": ending.core_dumped,
-        "oom_killed": oom_killed,
+        "oom_killed": oom_kills > 0,
+        "oom_kills": oom_kills,
         "error": ending.unknown,
         "log_dropped_bytes": run.log.dropped_bytes,
     }
@@ -180,7 +182,8 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
     engine.exec_sessions.container_ended(container)
     engine.ends.note(container.id, ending.code, time.time_ns(), ending.unknown)
     engine.counts.ended(container.life, closed(timeline, container.life.timeline), run.log)
-    if oom_kills:
+    if more_kills:
+        engine.counts.oom_kills += more_kills
         engine.events.publish("container", "oom", container.id, attributes(container))
     engine.events.publish(
         "container", "die", container.id, attributes(container, exitCode=str(ending.code))
@@ -190,7 +193,7 @@ def record_end(engine: Engine, container: Container, run: Run, ending: exits.End
         "container.exited",
         code=ending.code,
         signal=ending.signal or None,
-        oom_killed=oom_killed or None,
+        oom_kills=oom_kills or None,
         core_dumped=ending.core_dumped or None,
         restart_in_ms=container.life.restart_delay_ms
         if container.state is State.RESTARTING

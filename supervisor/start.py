@@ -319,6 +319,7 @@ def _put_on_record(
         signal=0,
         core_dumped=False,
         oom_killed=False,
+        oom_kills=0,
         error="",
         stopped_by_request=False,
         timeline=_timeline(container, laps, now),

@@ -110,6 +110,8 @@ async def _apply(
             f"Cannot update container {container.id}: {error.strerror}{where}"
         ) from error
     log.info("container.limits_changed", container=container.short_id)
+    if container.run is run:
+        engine.ooms.watch(engine, container, run, limited=after.memory > 0)
     if not done.uncounted:
         return []
     lifecycle.keep(engine, container, memory_uncounted=True)

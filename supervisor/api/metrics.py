@@ -164,6 +164,11 @@ def _lives(engine: Engine) -> Iterator[Metric]:
         "mdocker_container_restarts", "Starts that a restart policy made.", counts.restarts
     )
     yield exits
+    yield _counter(
+        "mdocker_container_oom_kills",
+        "Processes of containers that the kernel has killed, as memory had run out.",
+        counts.oom_kills,
+    )
     yield probes
 
 

@@ -28,6 +28,10 @@ def test_a_histogram_counts_each_value_under_its_bound(values):
         (Life(exit_code=3), "failure"),
         (Life(exit_code=137, signal=9), "signal"),
         (Life(exit_code=137, signal=9, oom_killed=True), "oom"),
+        (Life(exit_code=137, oom_killed=True), "oom"),  # a shell's command
+        (Life(exit_code=137, oom_killed=True, stopped_by_request=True), "stopped"),
+        (Life(exit_code=1, oom_killed=True), "failure"),
+        (Life(oom_killed=True), "success"),
         (Life(exit_code=143, signal=15, stopped_by_request=True), "stopped"),
         (Life(exit_code=0, stopped_by_request=True), "stopped"),
         (Life(exit_code=255, error="its end was not seen"), "unknown"),
