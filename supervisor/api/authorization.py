@@ -109,6 +109,8 @@ class Authorization:
         try:
             with anyio.move_on_after(LIMIT_S):
                 said = await asked.answer()
+                if len(said) > LONGEST_ANSWER:
+                    return f"it says more than {LONGEST_ANSWER} bytes"
                 await anyio.wait_readable(asked.pidfd)
                 return _judged(said, asked.reap())
             return f"it has not answered within {LIMIT_S:g} s"
@@ -127,7 +129,7 @@ class _Asked:
         os.set_blocking(self._output, False)
 
     async def answer(self) -> bytes:
-        """All that it prints, as far as it may be said."""
+        """All that it prints, or more than `LONGEST_ANSWER` of it."""
         said = b""
         while len(said) <= LONGEST_ANSWER:
             try:
@@ -161,7 +163,7 @@ class _Asked:
 
 
 def _judged(said: bytes, status: int) -> str | None:
-    text = said[:LONGEST_ANSWER].decode(errors="replace").strip()
+    text = said.decode(errors="replace").strip()
     if text == "yes" and status == 0:
         return None
     if status < 0:
