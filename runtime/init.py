@@ -193,7 +193,13 @@ class _Init(Becoming):
         door = self.door
         name = os.fsdecode(file.removeprefix(b"/proc/sys/")).replace("/", ".")
         self.step = f"set the sysctl {name}"
-        fd = door.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            fd = door.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        except PermissionError:
+            if not self.plan.uids:
+                raise
+            user_namespaces.write_as_root_of(door, self.plan, file, value, self.host.permitted)
+            return
         door.write(fd, value)
         door.close(fd)
 

@@ -181,6 +181,22 @@ def build_as_root_of(door: Kernel, plan: Plan, permitted: int) -> None:
     door.prctl(flags.PR_SET_DUMPABLE, 0)
 
 
+def write_as_root_of(door: Kernel, plan: Plan, path: bytes, value: bytes, permitted: int) -> None:
+    """Write to a file as the root inside, by effective uid.
+
+    It is what counts for the sysctls of an IPC namespace, on kernels where these are its user
+    namespace's root's and not the machine's (ipc_permissions in ipc/ipc_sysctl.c).
+    """
+    door.setresgid(-1, idmap.outside(plan.gids, 0), -1)
+    door.setresuid(-1, idmap.outside(plan.uids, 0), -1)
+    try:
+        _write(door, path, value)
+    finally:
+        door.setresuid(-1, 0, -1)
+        door.setresgid(-1, 0, -1)
+        build_as_root_of(door, plan, permitted)
+
+
 def mapped(wanted: PayloadPlan, identity: Identity) -> int:
     """The machine's uid of who the payload shall be.
 

@@ -271,6 +271,9 @@ def test_its_own_files_are_its_root_s(made):
     code, out, err = made.result("sh", "-c", _OWN_FILES, HostConfig=tmpfs)
     assert (code, err) == (0, "err\n")
     assert out.splitlines() == [*["0 0"] * 7, "5 6", "1", "out", "3", "0"]
+    sysctls = {"net.ipv4.ip_forward": "1", "kernel.shmmax": "12345"}
+    script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax"
+    assert shell(made, script, HostConfig={"Sysctls": sysctls}) == ["1", "12345"]
     streams = "echo out > /dev/stdout; echo err > /dev/stderr"
     assert made.result("sh", "-c", streams, User="1000") == (0, "out\n", "err\n")
     answer = made.post(
