@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test client-suites soak store-kills fuzz bench check format clean
+.PHONY: demo test test-v2 client-suites soak store-kills fuzz bench check format clean
 
 # PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -17,6 +17,12 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test check
 	sh tests/install-tools
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# As root: tests/real on a pure cgroup v2 kernel, Debian's own, in qemu without KVM.
+# V2='tests/real/test_exec.py -k detached' for a part of it, V2='--kernel PACKAGE.deb' for another kernel.
+test-v2: $(VENV)/.test
+	sh tests/install-tools
+	$(PY) -m tests.vm.suite $(V2)
 
 # As root. SOAK='--seconds 60 --seed 7' for another length, or to repeat one.
 SOAK ?= --seconds 600

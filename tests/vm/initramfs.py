@@ -1,7 +1,7 @@
 """The first file system of the virtual machine: busybox, modules, and a script as /init.
 
-The script loads the modules, mounts the host's file system read-only over 9p, a pure cgroup v2
-tree and a tmpfs on /run, and hands over to a command of the host's own.
+The script loads the modules, mounts the host's file system over 9p, a pure cgroup v2 tree and a
+tmpfs on /run, and hands over to a command of the host's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,31 @@ from pathlib import Path
 from tests.vm.kernel import Unavailable
 
 TAG = "host"  # of the 9p share
+SHARE_TAG = "share"  # of the one that the guest may write to
+SHARE = "/run/share"  # where that is in the guest
 RESULTS = "/dev/ttyS1"
+
+_READ_ONLY = """\
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro {tag} /host
+"""
+"""The root is the host's."""
+
+# The overlay also remembers which names are not there, which 9p asks the host each time.
+_WRITABLE = """\
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro {tag} /lower
+mount -t tmpfs -o mode=755 none /upper
+mkdir /upper/upper /upper/work
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work none /host
+mount -t ext4 -o prjquota /dev/vda /disk
+for folder in {folders}; do
+    mkdir -p "/host/$folder"
+    mount --bind "/disk/$folder" "/host/$folder"
+done
+"""
+"""The root is a tmpfs over the host's, with an ext4 disk for some directories.
+
+Containers' roots are there: an overlay's upper directory can't be on another overlay.
+"""
 
 _INIT = """\
 #!/bin/busybox sh
@@ -22,8 +46,7 @@ export PATH=/bin
 /bin/busybox --install -s /bin
 mount -t devtmpfs none /dev
 {loads}
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro {tag} /host
-mount -t proc none /host/proc
+{root}mount -t proc none /host/proc
 mount -t sysfs none /host/sys
 mount -t cgroup2 none /host/sys/fs/cgroup
 mount --move /dev /host/dev
@@ -32,13 +55,26 @@ mount -t devpts -o mode=620,ptmxmode=666 none /host/dev/pts
 mount -t tmpfs none /host/dev/shm
 mount -t tmpfs -o mode=755 none /host/run
 mkdir -p /host/run/tmp
-ip link set lo up
+{share}ip link set lo up
+hostname machine
 echo handing over
 exec env -i {environment} switch_root /host /bin/sh -c {command}
 """
 
 
-def build(busybox: Path, modules: tuple[Path, ...], environment: dict[str, str], command: str):
+_SHARE = """\
+mkdir -p /host{place}
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=none {tag} /host{place}
+"""
+
+
+def build(
+    busybox: Path,
+    modules: tuple[Path, ...],
+    environment: dict[str, str],
+    command: str,
+    folders: tuple[str, ...] = (),
+):
     """The archive, as bytes.
 
     Args:
@@ -47,6 +83,8 @@ def build(busybox: Path, modules: tuple[Path, ...], environment: dict[str, str],
         environment: All that the command will have.
         command: What the guest's /bin/sh, which is the host's, runs as PID 1; when it returns the
             kernel panics, which ends the machine.
+        folders: Directories that are on a disk, /dev/vda, in those of the same names. With any,
+            the whole root can be written to, and the directory that is shared is at `SHARE`.
 
     Raises:
         Unavailable: busybox isn't there, or not static.
@@ -57,15 +95,17 @@ def build(busybox: Path, modules: tuple[Path, ...], environment: dict[str, str],
     if b"/ld-linux" in program[:4096]:
         raise Unavailable(f"{busybox} isn't static (apt-get install busybox-static)")
     archive = Archive()
-    for folder in ("bin", "dev", "host", "modules"):
+    for folder in ("bin", "dev", "disk", "host", "lower", "modules", "upper"):
         archive.folder(folder)
     archive.device("dev/console", 5, 1)
     archive.file("bin/busybox", program, 0o755)
     for module in modules:
         archive.file(f"modules/{module.name}", module.read_bytes())
+    relative = " ".join(shlex.quote(folder.lstrip("/")) for folder in folders)
     script = _INIT.format(
         loads="\n".join(f"insmod /modules/{module.name}" for module in modules),
-        tag=TAG,
+        root=(_WRITABLE if folders else _READ_ONLY).format(tag=TAG, folders=relative),
+        share=_SHARE.format(tag=SHARE_TAG, place=SHARE) if folders else "",
         environment=" ".join(shlex.quote(f"{name}={text}") for name, text in environment.items()),
         command=shlex.quote(command),
     )

@@ -3,8 +3,9 @@
 Nothing is installed: the package is only opened. What is kept of it:
 
     <cache>/<release>/vmlinuz
-    <cache>/<release>/modules/*.ko      those that `MODULES` need, loaded in the order of...
-    <cache>/<release>/modules.order     ...their names here, one a line
+    <cache>/<release>/modules/*.ko      those that `MODULES` and `SUITE_MODULES` need, to be...
+    <cache>/<release>/modules.order     ...loaded in the order of their names here, one a line,
+    <cache>/<release>/suite.order       and in this one for all of tests/real
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+SUITE_MODULES = (
+    *MODULES,
+    *("virtio_blk", "crc32c_generic", "ext4", "quota_v2", "loop"),  # a disk, and tests' own ones
+    "bfq",  # the I/O scheduler of weights
+)
 META_PACKAGE = "linux-image-amd64"  # the -cloud- kernel is smaller, but has no 9p
 
 _APT = (
@@ -41,11 +47,13 @@ class Kernel:
         release: As `uname -r` will say.
         image: The bzImage.
         modules: Files to load, each after those it needs.
+        suite_modules: The same for a machine that runs all of tests/real.
     """
 
     release: str
     image: Path
     modules: tuple[Path, ...]
+    suite_modules: tuple[Path, ...]
 
 
 def obtain(cache: Path) -> Kernel:
@@ -54,7 +62,7 @@ def obtain(cache: Path) -> Kernel:
     Raises:
         Unavailable: apt isn't there, doesn't know the package, or can't download it.
     """
-    for order in sorted(cache.glob("*/modules.order"), reverse=True):
+    for order in sorted(cache.glob("*/suite.order"), reverse=True):
         return _kernel(order.parent)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
@@ -78,12 +86,17 @@ def open_package(package: Path, cache: Path) -> Kernel:
 
 
 def _kernel(place: Path) -> Kernel:
-    names = (place / "modules.order").read_text().split()
     return Kernel(
         release=place.name,
         image=place / "vmlinuz",
-        modules=tuple(place / "modules" / f"{name}.ko" for name in names),
+        modules=_modules(place, "modules.order"),
+        suite_modules=_modules(place, "suite.order"),
     )
+
+
+def _modules(place: Path, order: str) -> tuple[Path, ...]:
+    names = (place / order).read_text().split()
+    return tuple(place / "modules" / f"{name}.ko" for name in names)
 
 
 def _download(folder: Path) -> Path:
@@ -143,18 +156,26 @@ def _unpack(package: Path, place: Path) -> str:
                 objects[_module_name(path.name)] = _plain(path, archive.extractfile(member).read())
     if not release:
         raise Unavailable(f"{package.name} holds no kernel image")
-    order = load_order(MODULES, objects)
-    for name in order:
-        (place / "modules" / f"{name}.ko").write_bytes(objects[name])
-    (place / "modules.order").write_text("\n".join(order) + "\n")
+    for file_name, wanted in (("modules.order", MODULES), ("suite.order", SUITE_MODULES)):
+        order = load_order(wanted, objects)
+        for name in order:
+            (place / "modules" / f"{name}.ko").write_bytes(objects[name])
+        (place / file_name).write_text("\n".join(order) + "\n")
     return release
 
 
 def _may_be_needed(path: Path) -> bool:
     """Virtual devices, file systems and their network: not the thousands of drivers."""
-    return any(
-        part in path.as_posix() for part in ("/virtio/", "/fs/", "/net/9p/", "/lib/", "/crypto/")
+    parts = (
+        "/virtio/",
+        "/fs/",
+        "/net/9p/",
+        "/lib/",
+        "/crypto/",
+        "/kernel/block/",
+        "/drivers/block/",
     )
+    return any(f"/{part}/" in path.as_posix() for part in parts)
 
 
 def _module_name(file_name: str) -> str:
