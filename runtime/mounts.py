@@ -134,7 +134,8 @@ def early_mounts(merged: bytes, shm_size: int, writable_system: bool = False) ->
     """What is mounted in the new root before it becomes the root, in order, after the overlay."""
     sys_bits = SAFE if writable_system else SAFE | flags.MS_RDONLY
     dev = merged + b"/dev"
-    pts = b"newinstance,ptmxmode=0666,mode=0620,gid=5"
+    # The machine has 3072 for all containers (pty(7): kernel.pty.max, less what it reserves).
+    pts = b"newinstance,max=512,ptmxmode=0666,mode=0620,gid=5"
     return [
         (b"proc", merged + b"/proc", b"proc", SAFE, None),
         (b"sysfs", merged + b"/sys", b"sysfs", sys_bits, None),

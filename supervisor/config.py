@@ -15,6 +15,10 @@ from supervisor.registries.configuration import RegistryOptions
 
 BACKENDS = ("asyncio", "trio", "uvloop")
 
+_PAYLOADS = 0o710
+"""Of directories in which payloads leave what they like, such as set-user-id programs: no user of
+the machine's may come by there (CVE-2021-41091)."""
+
 
 class RefusedDirectory(Exception):
     """A directory can't be the engine's; the text says why and what to do."""
@@ -87,6 +91,8 @@ def claim_directories(settings: Settings) -> None:
         try:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
             found = directory.stat()
+            if mode == _PAYLOADS and found.st_mode & 0o007 and found.st_uid == os.geteuid():
+                directory.chmod(mode)
         except OSError as error:
             raise _not_made(directory, error) from error
         _check_ours(directory, found)
@@ -121,8 +127,8 @@ def _directories(settings: Settings) -> tuple[tuple[Path, int], ...]:
     return (
         (settings.root, 0o711),
         (settings.run_dir, 0o755),
-        (settings.containers, 0o711),
-        (settings.volumes, 0o711),
+        (settings.containers, _PAYLOADS),
+        (settings.volumes, _PAYLOADS),
         (settings.rootfs, 0o711),
     )
 
