@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from runtime.errors import RuntimeRefused
 from runtime.spec import Rlimit
 
@@ -64,6 +66,15 @@ def read(text: str) -> Rlimit:
     if not equals or numbers is None:
         raise UlimitRefused(f"invalid ulimit argument: {text[:64]}; it is NAME=SOFT[:HARD]")
     return checked(name, *numbers)
+
+
+def read_all(texts: Iterable[str]) -> tuple[Rlimit, ...]:
+    """Read several; what is said twice counts as it was said last.
+
+    Raises:
+        UlimitRefused: One is none.
+    """
+    return tuple({one.name: one for one in map(read, texts)}.values())
 
 
 def written(limit: Rlimit) -> str:

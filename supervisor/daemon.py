@@ -30,7 +30,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from logs.pump import MarkFile
-from runtime import kernel, kernel_check, oom_score, scheduling, shim_launch
+from runtime import kernel, kernel_check, oom_score, rlimits, scheduling, shim_launch
 from runtime.cgroups import Cgroups
 from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
@@ -102,6 +102,7 @@ def main(
     tlsverify: bool = False,
     group: str | None = None,
     authorization_command: str = "",
+    default_ulimits: Sequence[str] = (),
 ) -> int:
     """Run the supervisor in the foreground until SIGTERM or SIGINT.
 
@@ -124,6 +125,7 @@ def main(
         tlsverify: --tlsverify was given, which does.
         group: Who may use the unix sockets beside root; None for `docker` where there is one.
         authorization_command: Asked about each request.
+        default_ulimits: NAME=SOFT[:HARD], for containers that say nothing of them.
 
     Returns:
         0 after a clean shutdown, 1 where it could not start.
@@ -154,6 +156,7 @@ def main(
             registries,
             access=admitted,
             userns_remap=userns_remap,
+            default_ulimits=rlimits.read_all(default_ulimits),
         )
         context = None if admitted.tls is None else tls.context(admitted.tls)
         with contextlib.ExitStack() as stack:

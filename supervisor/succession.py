@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from runtime import kernel
+from runtime import kernel, rlimits
 from runtime.succession import INHERITED
 from supervisor.config import Settings
 
@@ -33,6 +33,8 @@ def arguments(settings: Settings) -> list[str]:
     if settings.debug:
         words.append("--debug")
     words += settings.registries.words()
+    for limit in settings.default_ulimits:
+        words += ["--default-ulimit", rlimits.written(limit)]
     if settings.userns_remap:
         words += ["--userns-remap", settings.userns_remap]
     words += settings.access.words()

@@ -27,7 +27,7 @@ _TLS_FILES = ("--tlscacert", "--tlscert", "--tlskey")
 _ACCESS = frozenset(
     {"--host", "--tls", "--tlsverify", *_TLS_FILES, "--group", "--authorization-command"}
 )
-_ISOLATION = frozenset({"--userns-remap"})
+_ISOLATION = frozenset({"--userns-remap", "--default-ulimit"})
 _PROCESS = frozenset({"--backend", "--debug", "--no-respawn", "--ready-fd"})
 _ENGINE_OPTIONS = _REGISTRIES | _ACCESS | _ISOLATION | _PROCESS
 _GO_WITH = {
@@ -114,6 +114,13 @@ def daemon(
             "default (dockremap), USER[:GROUP] or UID[:GID]; --userns host is without",
         ),
     ] = "",
+    default_ulimit: Annotated[
+        tuple[str, ...],
+        flag(
+            "--default-ulimit",
+            help="NAME=SOFT[:HARD] for containers without that --ulimit of their own",
+        ),
+    ] = (),
     ready_fd: Annotated[
         int | None,
         flag("--ready-fd", help="Descriptor to write 'ready' to when the socket listens"),
@@ -171,6 +178,7 @@ def daemon(
         "--group": group is not None,
         "--authorization-command": bool(authorization_command),
         "--userns-remap": bool(userns_remap),
+        "--default-ulimit": bool(default_ulimit),
     }
     # It works in / later on.
     files = tuple(path and os.path.abspath(path) for path in (tlscacert, tlscert, tlskey))
@@ -197,6 +205,7 @@ def daemon(
             ("--group", (str(group),)),
             ("--authorization-command", (authorization_command,)),
             ("--userns-remap", (userns_remap,)),
+            ("--default-ulimit", default_ulimit),
         ):
             if options[name]:
                 more += [word for value in values for word in (name, value)]
@@ -237,6 +246,7 @@ def daemon(
         group=group,
         authorization_command=authorization_command,
         userns_remap=userns_remap,
+        default_ulimits=default_ulimit,
     )
     return code
 

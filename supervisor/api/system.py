@@ -12,6 +12,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from runtime import cgroup_abilities
 from runtime.images.configuration import architecture
 from supervisor import init_program
 from supervisor.api.durations import rfc3339_nano
@@ -95,6 +96,9 @@ async def info(engine: Engine, _request: Request) -> Reply:
     running = states.count(State.RUNNING) + states.count(State.RESTARTING)
     paused = states.count(State.PAUSED)
     descriptors = await anyio.to_thread.run_sync(_descriptors, limiter=engine.limits.readers)
+    limits = await anyio.to_thread.run_sync(
+        cgroup_abilities.look, engine.cgroups, limiter=engine.limits.readers
+    )
     init = await anyio.to_thread.run_sync(_init_binary, limiter=engine.limits.readers)
     shown: dict[str, Any] = {
         "ID": engine.engine_id,
@@ -112,7 +116,8 @@ async def info(engine: Engine, _request: Request) -> Reply:
             "Authorization": None,
             "Log": ["json-file", "k8s-file", "none"],
         },
-        **_KERNEL_ABILITIES,
+        **limits.flags,
+        **_NOT_YET,
         "NFd": descriptors,
         "NGoroutines": 0,
         "NEventsListener": engine.events.listeners,
@@ -150,6 +155,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "CDISpecDirs": [],
         "Warnings": [
             "WARNING: networks are not supported yet",
+            *limits.warnings,
             *engine.warnings,
         ],
     }
@@ -178,20 +184,12 @@ def _registries(options: RegistryOptions) -> dict[str, Any]:
     }
 
 
-_KERNEL_ABILITIES = {
-    "MemoryLimit": True,
-    "SwapLimit": True,
-    "CpuCfsPeriod": True,
-    "CpuCfsQuota": True,
-    "CPUShares": True,
-    "CPUSet": False,
-    "PidsLimit": True,
-    "OomKillDisable": False,
+_NOT_YET = {
     "IPv4Forwarding": False,
     "BridgeNfIptables": False,
     "BridgeNfIp6tables": False,
 }
-"""Which limits can be asked for; those that we don't do are said to be absent."""
+"""What we don't do is said to be absent."""
 
 
 def _init_binary() -> str:

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 import anyio
 import h11
 
+from runtime.cgroup_trees import Trees
+from runtime.cgroups import Cgroups
 from runtime.images.errors import ImageNotFound, ImportRefused
 from runtime.images.model import Blob, Deleted, Image, Layer, RootfsLayers, Untagged
 from runtime.images.store import ImageStore
@@ -213,6 +215,8 @@ class FakeEngine:
             access=AccessOptions(),
         )
         self.backend = "asyncio"
+        self.remapping = SimpleNamespace(asked="")
+        self.cgroups = Cgroups("engine", Trees(root / "v2", {"memory": root / "memory"}))
         self.registries = Registries(self.settings)
         self.engine_id = "an-id"
         self.containers = Registry()

@@ -149,7 +149,9 @@ def test_every_option_is_offered_with_words_about_it(flock, command):
 
 
 def test_options_before_the_command(tab):
-    assert offer(["--ho"]).values == [("--host", "The engine: unix:///PATH or tcp://HOST:PORT (TLS)")]
+    assert offer(["--ho"]).values == [
+        ("--host", "The engine: unix:///PATH or tcp://HOST:PORT (TLS)")
+    ]
     assert offer(["--root", ""]).mode == offer(["-H", "x"]).mode == "files"
 
 
