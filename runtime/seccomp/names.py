@@ -121,6 +121,8 @@ def numbers(name: str, architecture: str) -> tuple[int, int | None]:
     Raises:
         LibraryMissing: There is no library to ask.
     """
+    if not name.isascii() or "\0" in name:
+        return _UNKNOWN, None  # nothing that C can spell
     number: int = _resolve()(ARCHITECTURES[architecture], name.encode())
     if architecture == "SCMP_ARCH_X86" and -300 < number <= -100:
         return _DIRECT_OF_X86.get(name, _UNKNOWN), -number

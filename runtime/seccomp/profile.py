@@ -136,7 +136,7 @@ def read(
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileRefused(f"Decoding seccomp profile failed: {error}") from error
     profile = _table(found, "the profile")
     _only(
@@ -237,7 +237,7 @@ def _condition(found: Mapping[str, Any], where: str) -> Condition:
     _only(found, where, "index", "value", "valueTwo", "op")
     index = _number(found, "index", where, _MOST_ARGUMENTS - 1)
     operator = found.get("op")
-    if operator not in _OPERATORS:
+    if not isinstance(operator, str) or operator not in _OPERATORS:
         raise ProfileRefused(
             f"seccomp profile: {where}: invalid operator {operator!r}: use one of "
             + ", ".join(_OPERATORS)
@@ -254,7 +254,7 @@ def _answer(found: Mapping[str, Any], action: str, errno: str, where: str) -> in
             f"seccomp profile: {where}: SCMP_ACT_NOTIFY is not supported: "
             "there is nobody to notify; use SCMP_ACT_ERRNO or SCMP_ACT_ALLOW"
         )
-    if name not in _ACTIONS:
+    if not isinstance(name, str) or name not in _ACTIONS:
         raise ProfileRefused(
             f"seccomp profile: {where}: invalid {action} {name!r}: use one of "
             + ", ".join(_ACTIONS)
@@ -264,7 +264,7 @@ def _answer(found: Mapping[str, Any], action: str, errno: str, where: str) -> in
     if found.get(f"{errno}Ret") is not None:
         code = _number(found, f"{errno}Ret", where, _MOST_ERRNO)
     elif name_of_errno := found.get(errno):  # as podman's profiles have it, beside the number
-        code = getattr(errors, str(name_of_errno), 0)
+        code = next((one for one, name in errors.errorcode.items() if name == name_of_errno), 0)
         if not code:
             raise ProfileRefused(
                 f"seccomp profile: {where}: {errno} {name_of_errno!r} is no errno's name"
@@ -295,7 +295,7 @@ def _architectures(profile: Mapping[str, Any], machine: str) -> tuple[str, ...]:
 
 def _known(names: Collection[object], where: str) -> None:
     for name in names:
-        if name not in _ARCHITECTURES:
+        if not isinstance(name, str) or name not in _ARCHITECTURES:
             raise ProfileRefused(f"seccomp profile: {where}: unknown architecture {name!r}")
 
 

@@ -23,6 +23,7 @@ with atheris.instrument_imports(include=["runtime", "supervisor", "logs", "mdock
     from runtime.errors import InitRefused
     from runtime.images import configuration, instructions, references
     from runtime.images.errors import ImageError
+    from runtime.seccomp import profile, program
     from runtime.shim_protocol import ProtocolFault, decode
     from supervisor.api import create, filters, parameters
     from supervisor.building import dockerfile, ignoring
@@ -86,6 +87,12 @@ def _ignoring(data: bytes) -> None:
     ignoring.excludes(ignoring.rules(rules), _text(path).strip("/") or "a/b/c")
 
 
+def _seccomp(data: bytes) -> None:
+    found = profile.read(_text(data), ("CAP_SYS_ADMIN",))
+    if found is not None:
+        program.assemble(found)
+
+
 def _log_options(data: bytes) -> None:
     driver, *words = _text(data).split("\n")
     parse_log_options(driver, dict(word.partition("=")[::2] for word in words))
@@ -141,13 +148,26 @@ TARGETS: dict[str, tuple[Target, Iterable[bytes]]] = {
     ),
     "users": (_users, (b"a:b\na:x:1:2::/h:\n5:x:9:9\0b:x:3:a\n",)),
     "log options": (_log_options, (b"json-file\nmax-size=10m\nmax-file=3\ntag={{.ID}}",)),
+    "seccomp": (
+        _seccomp,
+        (
+            b'{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"archMap":[{"architecture":'
+            b'"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86","SCMP_ARCH_X32"]}],'
+            b'"syscalls":[{"names":["read","ipc","socketcall"],"action":"SCMP_ACT_ALLOW","args":['
+            b'{"index":0,"value":8,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"}],"includes":{"caps":'
+            b'["CAP_SYS_ADMIN"],"minKernel":"4.8"},"excludes":{"arches":["s390"]}}]}',
+        ),
+    ),
     "shim packet": (
         lambda data: decode(data, []),
         (b'{"t":"spawn","n":3,"id":"x"}', b'{"t":"forget","n":0,"id":"x"}'),
     ),
 }
 
-REFUSALS = (EngineError, ImageError, InitRefused, ProtocolFault, LogOptionRefused)
+REFUSALS = (
+    *(EngineError, ImageError, InitRefused, ProtocolFault, LogOptionRefused),
+    profile.ProfileRefused,
+)
 
 
 def main() -> None:
