@@ -1,0 +1,134 @@
+"""A start in a user namespace, each of whose kernel calls fails once: told, and nothing remains."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from runtime import user_namespaces
+from runtime.cgroups import Cgroups, Limits
+from runtime.kernel import DOOR
+from runtime.plan import compile_plan
+from runtime.spec import Donor, Spec
+from tests.real.remapped_engine import COUNT, FIRST, shifts_ids
+from tests.real.shim_driver import busybox_tree
+from tests.real.test_runtime_faults import FailingDoor, start
+
+MAP = ((0, FIRST, COUNT),)
+STEPS = (
+    "make its user namespace",
+    "shift the ids of its files",
+    "enter its user namespace",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Everything that a start in a user namespace needs, without a shim."""
+    directory = tmp_path_factory.mktemp("faults")
+    if not shifts_ids(directory):
+        pytest.skip("the file system of the tests' directory can't show shifted ids here")
+    cgroups = Cgroups.detect(f"mdocker-userfaults{os.getpid()}")
+    own = directory / "own"
+    for name in ("own/upper", "own/work", "merged"):
+        (directory / name).mkdir(parents=True)
+    lower = busybox_tree(directory / "lower")
+    yield Spec(
+        id="faulty",
+        args=("true",),
+        hostname="faulty",
+        lower=(str(lower),),
+        upper=str(own / "upper"),
+        work=str(own / "work"),
+        merged=str(directory / "merged"),
+        user_namespace="private",
+        uid_map=MAP,
+        gid_map=MAP,
+        shifted=(str(lower), str(own)),
+        sysctls=(("kernel/shmmax", "12345"),),
+        cgroup=cgroups.create("faulty", Limits()),
+    )
+    cgroups.remove("faulty")
+    cgroups.remove_parent()
+
+
+def children():
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+
+class FailingThere(FailingDoor):
+    """Only the calls that `runtime.user_namespaces` makes are counted, and fail."""
+
+    def __getattribute__(self, name):
+        caller = sys._getframe(1).f_globals["__name__"]
+        if caller == user_namespaces.__name__:
+            return super().__getattribute__(name)
+        return object.__getattribute__(self, name)
+
+
+def test_every_call_fails_once(place):
+    before = Path("/proc/self/mountinfo").read_text(), children(), len(os.listdir("/proc/self/fd"))
+    plan = compile_plan(place.to_json())
+    steps = []
+    for fatal in count(1):
+        code, report = start(FailingThere(fatal, of_init=True), plan, -1)
+        if report is None and code == 0:
+            break
+        assert report is not None, f"call {fatal} failed and nobody heard of it"
+        assert (code, report["errno"]) == (report["exit_code"], errno.EIO), report
+        if report["step"] not in steps and "sysctl" not in report["step"]:  # older kernels': not so
+            steps.append(report["step"])
+    assert tuple(steps) == STEPS
+    assert fatal > 30
+    after = Path("/proc/self/mountinfo").read_text(), children(), len(os.listdir("/proc/self/fd"))
+    assert after == before
+
+
+class Refusing(FailingDoor):
+    """The real door, but for one call, which answers with an error number."""
+
+    def __init__(self, name, code):
+        super().__init__(0)
+        self.refused = name
+        self.code = code
+
+    def __getattribute__(self, name):
+        if not name.startswith("_") and name != "refused" and name == self.refused:
+            raise OSError(self.code, os.strerror(self.code), "<refused>")
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize(
+    ("door", "change", "words"),
+    [
+        (DOOR, {"shifted": ("/proc",)}, "the kernel can't shift the ids of files in /proc, as a"),
+        (Refusing("shift_ids", errno.ENOSYS), {}, "the kernel can't shift the ids of files in /"),
+        (
+            DOOR,
+            {"user_namespace": Donor("d" * 64, 2**22, 1)},
+            f"container {'d' * 64}, whose user namespace it shares, has ended",
+        ),
+        (
+            DOOR,
+            {"user_namespace": Donor("d" * 64, os.getpid(), 1)},
+            f"container {'d' * 64}, whose user namespace it shares, has ended",
+        ),
+        (DOOR, {"user": "5:70000"}, "gid 70000 is not in its user namespace, whose gids are"),
+        (
+            DOOR,
+            {"uid_map": ((0, FIRST, 5), (3, FIRST + 5, 5))},
+            "make its user namespace: invalid argument: /proc/",
+        ),
+    ],
+)
+def test_it_is_said_in_words(place, door, change, words):
+    spec = dataclasses.replace(place, **change)
+    code, report = start(door, compile_plan(spec.to_json()), -1)
+    assert (code, report["exit_code"]) == (125, 125)
+    assert words in report["words"]
