@@ -55,6 +55,11 @@ class AccessOptions:
     group: str | None = None
     authorization: tuple[str, ...] = ()
 
+    @property
+    def plugins(self) -> list[str] | None:
+        """What decides about requests, as `docker info` tells it."""
+        return [os.path.basename(self.authorization[0])] if self.authorization else None
+
     def words(self) -> list[str]:
         """The options that say the same to another `mdocker daemon`."""
         words = [word for host in self.hosts for word in ("--host", host)]

@@ -113,7 +113,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "Plugins": {
             "Volume": ["local"],
             "Network": ["host", "none"],
-            "Authorization": None,
+            "Authorization": engine.settings.access.plugins,
             "Log": ["json-file", "k8s-file", "none"],
         },
         **limits.flags,

@@ -29,7 +29,8 @@ def host_of(engine):
 
 
 def changes(engine):
-    """The lines of its log about changes."""
+    """The lines of its log about changes, which are written behind the answers."""
+    assert engine.get("/_ping").status == 200
     lines = [line for line in engine.log_text().splitlines() if '"api.change"' in line]
     return [json.loads(line) for line in lines]
 
