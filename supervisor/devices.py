@@ -81,10 +81,13 @@ async def prepare(engine: Engine, container: Container, mounted: Sequence[Bind |
     Raises:
         EngineFault: One is missing, or is no device; or its disk does not answer.
     """
-    asked, privileged = container.config.devices, container.config.privileges.privileged
+    config = container.config
+    asked, privileged = config.devices, config.privileges.privileged
     if not (privileged or asked.mappings or asked.rules):
         shown = any(isinstance(one, Bind) and one.device_nodes for one in mounted)
-        return Granted(rules=() if shown else None)
+        # With CAP_SYS_ADMIN it may attach programs to cgroups below its own, which take the place
+        # of the engine's for all containers, but not that of one of its own.
+        return Granted(rules=() if shown or config.privileges.added else None)
     with anyio.move_on_after(PATIENCE_S):
         return await anyio.to_thread.run_sync(
             granted, asked, privileged, limiter=engine.limits.sources, abandon_on_cancel=True

@@ -115,16 +115,34 @@ def test_what_can_not_be_run(client):
     with pytest.raises(docker.errors.APIError, match="connection refused"):
         client.containers.run("127.0.0.1:1/nosuch:1")
     for wish in (
-        {"privileged": True},
-        {"cap_add": ["SYS_ADMIN"]},
-        {"devices": ["/dev/fuse"]},
+        {"device_requests": [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]},
         {"network": "mine"},
     ):
         with pytest.raises(docker.errors.APIError) as refused:
             client.containers.run("box:1", **wish)
         assert refused.value.response.status_code in (400, 404, 501)
         text = refused.value.explanation
-        assert "mdocker does not support " in text or "not found" in text, text
+        assert "could not select device driver" in text or "not found" in text, text
+
+
+def test_devices(client):
+    seen = "stat -c '%F %t:%T' /dev/pit; cat < /dev/pit | wc -c; echo x > /dev/pit || echo refused"
+    rules = {"devices": ["/dev/loop-control:/dev/pit:r"], "device_cgroup_rules": ["c 42:* rwm"]}
+    made = client.containers.create("box:1", ["sh", "-c", seen], **rules)
+    host = made.attrs["HostConfig"]
+    assert host["Devices"] == [
+        {
+            "PathOnHost": "/dev/loop-control",
+            "PathInContainer": "/dev/pit",
+            "CgroupPermissions": "r",
+        }
+    ]
+    assert host["DeviceCgroupRules"] == ["c 42:* rwm"]
+    made.start()
+    made.wait()
+    assert b"character special file a:ed" in made.logs()
+    assert b"refused\n" in made.logs()
+    made.remove()
 
 
 def test_logs(client, bird):
