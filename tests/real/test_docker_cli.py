@@ -349,7 +349,7 @@ def test_what_can_not_be_run_has_dockers_exit_code(docker, command, code, text):
         (["-m", "1m", "host", "ls"], 125, "Minimum memory limit allowed is 6MB"),
         (["--cpus", "9999", "host", "ls"], 125, "range of CPUs is from 0.01 to "),
         (["--name", "a b", "host", "ls"], 125, "Invalid container name (a b)"),
-        (["--privileged", "host", "ls"], 125, "mdocker does not support HostConfig.Privileged"),
+        (["--cap-add", "fly", "host", "ls"], 125, 'invalid CapAdd: unknown capability: "CAP_FLY"'),
         (["-v", "/tmp:/", "host", "ls"], 125, "invalid specification: destination can't be '/'"),
         (["--ulimit", "nofile=9", "host", "ls"], 125, "not support HostConfig.Ulimits"),
         (["--restart", "ever", "host", "ls"], 125, "unknown policy 'ever'; use one of 'no', 'alw"),
