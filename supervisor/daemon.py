@@ -221,7 +221,11 @@ def _check_machine(settings: Settings) -> None:
     if settings.backend == "uvloop" and importlib.util.find_spec("uvloop") is None:
         raise CannotStart("the uvloop backend is not installed: pip install 'mdocker[uvloop]'")
     if os.geteuid() != 0:
-        raise CannotStart("containers need root: run it as root or by sudo")
+        raise CannotStart(
+            "containers need root, there is no rootless mode: layers that containers share are "
+            "mounted, and cgroups made, by the machine's root alone. Run it as root or by sudo; "
+            "--userns-remap has the root inside be nobody outside"
+        )
     if settings.userns_remap:
         Remapping(settings.userns_remap)
         if lacking := remapping_lacks():

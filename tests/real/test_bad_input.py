@@ -38,9 +38,9 @@ def refused(engine, body, name=""):
         ({"HostConfig": {"NanoCpus": 10**15}}, 400, "CPUs"),
         ({"StopSignal": "FOO"}, 400, "Invalid signal: FOO"),
         ({"WorkingDir": "relative"}, 400, "relative"),
-        ({"HostConfig": {"Privileged": True}}, 501, "Privileged"),
         ({"HostConfig": {"NetworkMode": "bridge"}}, 501, "bridge"),
-        ({"HostConfig": {"CapAdd": ["SYS_ADMIN"]}}, 501, "CapAdd"),
+        ({"HostConfig": {"CapAdd": ["SYS_LORD"]}}, 400, "SYS_LORD"),
+        ({"HostConfig": {"UsernsMode": "mine"}}, 400, "invalid USER mode: mine"),
         ({"HostConfig": {"RestartPolicy": {"Name": "mostly"}}}, 400, "unknown policy 'mostly'"),
         (
             {"HostConfig": {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}}},
@@ -245,7 +245,8 @@ def test_without_root_it_says_so(engine, tmp_path):
         timeout=60,
     )
     assert told.returncode == 1
-    assert "need root" in told.stderr
+    assert "containers need root, there is no rootless mode" in told.stderr
+    assert "--userns-remap has the root inside be nobody outside" in told.stderr
     assert "Traceback" not in told.stderr
 
 
