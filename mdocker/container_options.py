@@ -283,7 +283,9 @@ class ContainerOptions:
         tuple[str, ...],
         flag(
             "--security-opt",
-            help="no-new-privileges (no program gains rights by being executed), or "
+            help="no-new-privileges (no program gains rights by being executed), "
+            "seccomp=FILE (the system calls that are allowed, in Docker's format; or unconfined: "
+            "all, or builtin), apparmor=PROFILE, "
             "systempaths=unconfined (nothing of /proc and /sys is hidden or read-only)",
         ),
     ] = ()

@@ -1,8 +1,11 @@
-"""Capabilities, --privileged and unprotected paths, from the command line to HostConfig. Pure."""
+"""What a container may do, from the command line to HostConfig: capabilities, profiles, paths."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+from mdocker.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
 
 _NO_PATHS = ("systempaths=unconfined", "systempaths:unconfined")
 """No security option to the API, which has lists of paths instead."""
+_KNOWN_PROFILES = ("unconfined", "builtin", "default", "")
 
 
 def privileges(options: ContainerOptions) -> dict[str, Any]:
@@ -27,8 +31,27 @@ def privileges(options: ContainerOptions) -> dict[str, Any]:
 
 
 def security_words(options: ContainerOptions) -> list[str]:
-    """The --security-opt words that the engine is to read."""
-    return [word for word in options.security_opt if word not in _NO_PATHS]
+    """The --security-opt words that the engine is to read: a profile by its content.
+
+    Raises:
+        UsageError: A profile can't be read, or is no JSON.
+    """
+    return [_with_profile(word) for word in options.security_opt if word not in _NO_PATHS]
+
+
+def _with_profile(word: str) -> str:
+    sign = "=" if "=" in word else ":"
+    name, _, path = word.partition(sign)
+    if name != "seccomp" or path in _KNOWN_PROFILES:
+        return word
+    try:
+        with open(path, encoding="utf-8") as file:
+            profile = json.load(file)
+    except OSError as error:
+        raise UsageError(f"opening seccomp profile ({path}) failed: {error.strerror}") from error
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise UsageError(f"compacting json for seccomp profile ({path}) failed: {error}") from error
+    return "seccomp=" + json.dumps(profile, separators=(",", ":"), ensure_ascii=False)
 
 
 def _names(words: Iterable[str]) -> list[str]:

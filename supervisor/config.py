@@ -12,6 +12,7 @@ from pathlib import Path
 from runtime.spec import Rlimit
 from supervisor.access import AccessOptions
 from supervisor.registries.configuration import RegistryOptions
+from supervisor.seccomp_options import SeccompOptions
 
 BACKENDS = ("asyncio", "trio", "uvloop")
 
@@ -36,8 +37,10 @@ class Settings:
         respawn: Should this supervisor die, the shim starts another.
         registries: How registries are reached.
         userns_remap: Whose ids containers have (`supervisor.remapping`); "" for the machine's.
+        no_new_privileges: Nobody gains privileges by an execve, where a container says nothing.
         access: Who may talk to us, and where.
         default_ulimits: Of containers that say nothing of them.
+        seccomp: Which system calls containers may make that say nothing of it.
     """
 
     root: Path
@@ -47,8 +50,10 @@ class Settings:
     respawn: bool = False
     registries: RegistryOptions = dataclasses.field(default_factory=RegistryOptions)
     userns_remap: str = ""
+    no_new_privileges: bool = False
     access: AccessOptions = dataclasses.field(default_factory=AccessOptions)
     default_ulimits: tuple[Rlimit, ...] = ()
+    seccomp: SeccompOptions = dataclasses.field(default_factory=SeccompOptions)
 
     @property
     def containers(self) -> Path:

@@ -16,6 +16,7 @@ from supervisor.mount_points import Mounts
 from supervisor.phases import Timeline
 from supervisor.privileges import Privileges
 from supervisor.resolving import Resolving
+from supervisor.security_words import Security, parse
 from supervisor.states import State
 
 if TYPE_CHECKING:
@@ -241,10 +242,12 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
     @property
     def no_new_privileges(self) -> bool:
         """Whether no program in it may gain privileges by being executed."""
-        return any(
-            word in ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
-            for word in self.security_options
-        )
+        return bool(self.security.no_new_privileges)
+
+    @property
+    def security(self) -> Security:
+        """What its security options ask for."""
+        return parse(self.security_options)
 
 
 class Probe(msgspec.Struct, frozen=True, omit_defaults=True):

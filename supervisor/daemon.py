@@ -36,7 +36,16 @@ from runtime.errors import RuntimeRefused
 from runtime.images.errors import ImageError
 from runtime.images.store import ImageStore
 from runtime.run_dir import follow_name
-from supervisor import access, engine_log, holder, kept_marks, state_version, succession, upgrade
+from supervisor import (
+    access,
+    engine_log,
+    holder,
+    kept_marks,
+    seccomp_options,
+    state_version,
+    succession,
+    upgrade,
+)
 from supervisor.api import late, tls
 from supervisor.api.server import serve
 from supervisor.config import (
@@ -79,6 +88,7 @@ REFUSALS = (
     ImageError,
     configuration.RefusedConfiguration,
     access.RefusedAccess,
+    seccomp_options.RefusedProfile,
 )
 """What ends a start in one line of text; anything else is our mistake and shows its traceback."""
 
@@ -96,6 +106,8 @@ def main(
     downloads: int = configuration.DOWNLOADS,
     uploads: int = configuration.UPLOADS,
     userns_remap: str = "",
+    seccomp_profile: str = "",
+    no_new_privileges: bool = False,
     hosts: Sequence[str] = (),
     tls_files: tuple[str, str, str] = ("", "", ""),
     with_tls: bool = False,
@@ -119,6 +131,8 @@ def main(
         downloads: Layers that a pull fetches at once.
         uploads: Layers that a push sends at once.
         userns_remap: Whose ids containers have (`supervisor.remapping`); "" for the machine's.
+        seccomp_profile: A file, "unconfined" or "builtin", for containers that say nothing.
+        no_new_privileges: Nobody gains privileges by an execve, where a container says nothing.
         hosts: Where to listen beside the run directory's socket: unix:///PATH, tcp://HOST:PORT.
         tls_files: Paths for the latter: authority of clients, our certificate, its key.
         with_tls: --tls was given, which does not ask for clients' certificates.
@@ -156,9 +170,11 @@ def main(
             registries,
             access=admitted,
             userns_remap=userns_remap,
+            seccomp=seccomp_options.checked(seccomp_profile),
+            no_new_privileges=no_new_privileges,
             default_ulimits=rlimits.read_all(default_ulimits),
         )
-        context = None if admitted.tls is None else tls.context(admitted.tls)
+        context = _context(settings, inherited)
         with contextlib.ExitStack() as stack:
             _check_machine(settings)
             if check:
@@ -195,6 +211,26 @@ def main(
         _report(ready_fd, text)
         return 1
     return 0
+
+
+def _context(settings: Settings, inherited: Inherited) -> ssl.SSLContext | None:
+    """What TLS needs; None where none is spoken.
+
+    Containers need a supervisor, and nobody may be there to mend its files: who follows another one
+    goes on without TCP.
+
+    Raises:
+        CannotListen: A file can't be used, and a person has asked for it.
+    """
+    if settings.access.tls is None:
+        return None
+    try:
+        return tls.context(settings.access.tls)
+    except CannotListen as refusal:
+        if not inherited.succeeds:
+            raise
+        log.error("api.no_tls", reason=str(refusal))
+        return None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -341,7 +377,8 @@ async def _supervise(
                 await recover(engine, adopted)
                 came = engine.generations.ready(began_ns, engine.counts.adopted)
                 engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9
-                doors = open_doors(settings.socket, settings.access, passed, inherited.listener)
+                options = settings.access if context else settings.access.without_tcp()
+                doors = open_doors(settings.socket, options, passed, inherited.listener)
                 inherited.close()
                 if inherited.by_upgrade:
                     shim.renew()
@@ -408,7 +445,7 @@ async def _serve_until_cancelled(
             await connections.start(_serve, engine, doors, context)
             await connections.start(_upgrade_at_signal, engine)
             connections.start_soon(manager.watchdog, engine.words)
-            connections.start_soon(late.import_all)
+            connections.start_soon(_import_and_prepare, engine)
             log.info(
                 "supervisor.ready",
                 socket=str(doors[0].path),
@@ -427,6 +464,12 @@ async def _serve_until_cancelled(
         if not engine.upgrade.drained.is_set():
             for door in doors:
                 door.close()
+
+
+async def _import_and_prepare(engine: Engine) -> None:
+    """What the first who ask would wait for."""
+    await late.import_all()
+    await engine.filters.prepare()
 
 
 async def _serve(

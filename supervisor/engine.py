@@ -49,6 +49,7 @@ from supervisor import (
 from supervisor.attachments import Attachment
 from supervisor.building.needed import NeededByBuilds
 from supervisor.config import Settings
+from supervisor.confinement import Filters
 from supervisor.container import Container, ContainerConfig
 from supervisor.counts import Counts
 from supervisor.errors import (
@@ -67,11 +68,12 @@ from supervisor.generations import Generations
 from supervisor.journal import Journal
 from supervisor.limits import Limits
 from supervisor.oom import OomWatch
+from supervisor.privileges import CapabilityRefused, at_hand
 from supervisor.pumping import Stages
 from supervisor.ready_logs import ReadyLogs
 from supervisor.recent_ends import RecentEnd, RecentEnds
 from supervisor.registry import Registry
-from supervisor.remapping import Remapping
+from supervisor.remapping import EVERY_CAPABILITY, Remapping
 from supervisor.shim_link import ShimLink
 from supervisor.states import ACTIVE, ALIVE, State
 from supervisor.stats import Sampler, Samples
@@ -130,6 +132,7 @@ class Engine:
         self.upgrade = Upgrade(settings, stages.stalls)
         self.log_recoveries = log_trouble.Recoveries()
         self.remapping = Remapping(settings.userns_remap)
+        self.filters = Filters(settings.seccomp.profile)
         self.warnings: list[str] = []
 
     # Both are made, and their modules imported, when a registry is first talked to.
@@ -178,6 +181,16 @@ class Engine:
         except ImageNotFound as error:
             raise NoSuchImage(container.config.image) from error
 
+    def capabilities(self, config: ContainerConfig) -> tuple[str, ...]:
+        """What the processes of a container may have at most.
+
+        Raises:
+            CapabilityRefused: It asks for one that there is not.
+        """
+        remapped = self.remapping.applies(config)
+        there = EVERY_CAPABILITY if remapped else at_hand()
+        return config.privileges.capabilities(there)
+
     def begin(self, work: Callable[[*Given], Awaitable[None]], *given: *Given) -> None:
         """Start a task of a container's. What goes wrong in it is logged, and ends nobody else."""
         self.tasks.start_soon(_guarded, functools.partial(work, *given))
@@ -198,6 +211,8 @@ class Engine:
         """
         await anyio.lowlevel.checkpoint()
         self.remapping.check(config)
+        with contextlib.suppress(CapabilityRefused):  # the start will say so, as in Docker
+            await self.filters.check(config, self.capabilities(config))
         chosen = names.check(name) if name else names.generate(self.containers.names)
         container = Container(
             id=os.urandom(32).hex(), name=chosen, config=config, created_ns=time.time_ns()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -25,8 +24,9 @@ from runtime import kernel
 from runtime.exec_spec import ExecSpec
 from runtime.spec import CgroupPlan
 from supervisor import network_files, remapping
+from supervisor.confinement import Filter, apparmor
 from supervisor.container import Container
-from supervisor.errors import NoSuchImage
+from supervisor.errors import EngineFault, NoSuchImage
 from supervisor.exec_link import ExecLost, ExecRefused
 from supervisor.exits import Ending
 from supervisor.kernel_limits import ulimits_of
@@ -91,6 +91,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     merged: bool = False
     leave_others: bool = False
     lasting: bool = False
+
+
+class _Report(msgspec.Struct):
+    """What a process tells that could not become the command (`runtime.becoming`)."""
+
+    words: str
+    exit_code: int
 
 
 class _Streams(msgspec.Struct):
@@ -179,9 +186,7 @@ class Execution:
                 break
             words += piece
         if words:
-            told = json.loads(words)
-            text = f"exec failed: unable to start container process: {told['words']}"
-            raise NotExecuted(text, told["exit_code"])
+            raise _not_executed(words)
         if self._streams.console >= 0:
             self.output = await receive_terminal(self._streams.console)
             self._ours.callback(os.close, self.output)
@@ -224,6 +229,16 @@ class Execution:
             log.error("exec.stuck", exec=self.id[:12], waited_s=KILL_LIMIT_S)
 
 
+def _not_executed(report: bytes) -> NotExecuted:
+    """What a report says. One who may trace others may have written it, so it may say anything."""
+    begun = "exec failed: unable to start container process"
+    try:
+        told = msgspec.json.decode(report, type=_Report)
+    except msgspec.MsgspecError:
+        return NotExecuted(f"{begun}: its report makes no sense")
+    return NotExecuted(f"{begun}: {told.words}", told.exit_code)
+
+
 def _stdin(descriptor: int, ours: ExitStack) -> Stdin:
     """The input behind a descriptor, which is closed with `ours`; nobody has duplicates of it."""
     stdin = Stdin(descriptor, lambda: None)
@@ -248,11 +263,12 @@ async def entered(
     """
     place = f"{container.id}/{name}"
     granted, apart = _rights(engine, container, command)
+    filter = await _filter(engine, container)
     plan = engine.cgroups.below(container.id, name)
     with ExitStack() as ours:
         with ExitStack() as theirs:
             streams, written, read = _streams(command, ours, theirs)
-            spec = _spec(engine, container, plan, command, granted, apart)
+            spec = _spec(engine, container, plan, command, granted, apart, filter)
             memory = kernel.memfd_sealed("mdocker-exec", spec.to_json())
             theirs.callback(os.close, memory)
             try:
@@ -310,6 +326,7 @@ def _spec(
     command: Command,
     granted: tuple[str, ...],
     apart: bool,
+    filter: Filter,
 ) -> ExecSpec:
     config = container.config
     limits = config.resources
@@ -333,6 +350,9 @@ def _spec(
         capabilities=granted,
         apart=apart,
         no_new_privileges=config.no_new_privileges,
+        seccomp=filter.program,
+        seccomp_flags=filter.flags,
+        apparmor=apparmor(config),
         uid_map=remapped.uids if remapped else (),
         gid_map=remapped.gids if remapped else (),
         container=container.id,
@@ -347,6 +367,16 @@ def _spec(
         # Who may trace anybody must not share the shim's memory on its way.
         layers=() if command.privileged else _layers(engine, container),
     )
+
+
+async def _filter(engine: Engine, container: Container) -> Filter:
+    """The payload's, also where the command is privileged: as in Docker, where it gets its rights
+    beside the filter of its container."""
+    config = container.config
+    try:
+        return await engine.filters.of(config, engine.capabilities(config))
+    except (EngineFault, CapabilityRefused) as error:
+        raise ExecRefused(errno.EPERM, str(error)) from error
 
 
 def _rights(engine: Engine, container: Container, command: Command) -> tuple[tuple[str, ...], bool]:

@@ -35,13 +35,14 @@ from supervisor import (
     store,
     volumes_mounted,
 )
+from supervisor.confinement import Filter, apparmor
 from supervisor.container import Container
 from supervisor.devices import Granted
 from supervisor.errors import EngineFault, StartFailed, Unsupported
 from supervisor.kernel_limits import limits_of, sysctl_files, ulimits_of
 from supervisor.lifecycle import Ahead, attributes
 from supervisor.phases import Laps, Timeline, closed
-from supervisor.privileges import CapabilityRefused, at_hand
+from supervisor.privileges import CapabilityRefused
 from supervisor.process_streams import console, input_pipe, output_pipe
 from supervisor.ready_logs import make_ready
 from supervisor.run import live
@@ -202,7 +203,11 @@ async def _spawn(
             if container.config.open_stdin:
                 stdin = input_pipe(ours, theirs)
         shared = shared_namespaces.resolve(engine, container)
-        words = _encode_spec(_spec(engine, container, mounted, granted, init, shared, plan))
+        capabilities = engine.capabilities(container.config)
+        filter = await engine.filters.of(container.config, capabilities)
+        words = _encode_spec(
+            _spec(engine, container, mounted, granted, init, shared, plan, capabilities, filter)
+        )
         spec = kernel.memfd_sealed("mdocker-spec", words)
         theirs.callback(os.close, spec)
         container_log = engine.ready_logs.take(container) or await _on_disk(engine, container)
@@ -389,6 +394,8 @@ def _spec(
     init: str,
     shared: Shared,
     plan: CgroupPlan,
+    capabilities: tuple[str, ...],
+    filter: Filter,
 ) -> Spec:
     config = container.config
     directory = engine.directory(container)
@@ -428,11 +435,14 @@ def _spec(
         else (),
         cgroup_namespace=config.namespaces.cgroup or "private",
         init=init,
-        capabilities=privileges.capabilities(remapping.EVERY_CAPABILITY if remapped else at_hand()),
+        capabilities=capabilities,
         masked_paths=privileges.masked,
         readonly_paths=privileges.readonly,
         writable_system=privileges.privileged,
         no_new_privileges=config.no_new_privileges,
+        seccomp=filter.program,
+        seccomp_flags=filter.flags,
+        apparmor=apparmor(config),
         shm_size=config.shm_size,
         rlimits=ulimits_of(config, engine.settings.default_ulimits),
         oom_score_adj=config.oom_score_adj or None,

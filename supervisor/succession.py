@@ -33,10 +33,13 @@ def arguments(settings: Settings) -> list[str]:
     if settings.debug:
         words.append("--debug")
     words += settings.registries.words()
+    words += settings.seccomp.words()
     for limit in settings.default_ulimits:
         words += ["--default-ulimit", rlimits.written(limit)]
     if settings.userns_remap:
         words += ["--userns-remap", settings.userns_remap]
+    if settings.no_new_privileges:
+        words.append("--no-new-privileges")
     words += settings.access.words()
     return words
 

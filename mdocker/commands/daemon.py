@@ -27,7 +27,9 @@ _TLS_FILES = ("--tlscacert", "--tlscert", "--tlskey")
 _ACCESS = frozenset(
     {"--host", "--tls", "--tlsverify", *_TLS_FILES, "--group", "--authorization-command"}
 )
-_ISOLATION = frozenset({"--userns-remap", "--default-ulimit"})
+_ISOLATION = frozenset(
+    {"--seccomp-profile", "--userns-remap", "--no-new-privileges", "--default-ulimit"}
+)
 _PROCESS = frozenset({"--backend", "--debug", "--no-respawn", "--ready-fd"})
 _ENGINE_OPTIONS = _REGISTRIES | _ACCESS | _ISOLATION | _PROCESS
 _GO_WITH = {
@@ -106,6 +108,14 @@ def daemon(
             help="Asked about each request, by JSON on its stdin: must say 'yes' (docs/service.md)",
         ),
     ] = "",
+    seccomp_profile: Annotated[
+        str,
+        flag(
+            "--seccomp-profile",
+            help="System calls of containers that say nothing: FILE (Docker's format), unconfined, "
+            "or builtin (default)",
+        ),
+    ] = "",
     userns_remap: Annotated[
         str,
         flag(
@@ -114,6 +124,14 @@ def daemon(
             "default (dockremap), USER[:GROUP] or UID[:GID]; --userns host is without",
         ),
     ] = "",
+    no_new_privileges: Annotated[
+        bool,
+        flag(
+            "--no-new-privileges",
+            help="No program in a container gains rights by being executed (setuid), unless the "
+            "container says --security-opt no-new-privileges=false",
+        ),
+    ] = False,
     default_ulimit: Annotated[
         tuple[str, ...],
         flag(
@@ -178,9 +196,13 @@ def daemon(
         "--group": group is not None,
         "--authorization-command": bool(authorization_command),
         "--userns-remap": bool(userns_remap),
+        "--seccomp-profile": bool(seccomp_profile),
+        "--no-new-privileges": no_new_privileges,
         "--default-ulimit": bool(default_ulimit),
     }
     # It works in / later on.
+    if seccomp_profile not in ("", "builtin", "unconfined"):
+        seccomp_profile = os.path.abspath(seccomp_profile)
     files = tuple(path and os.path.abspath(path) for path in (tlscacert, tlscert, tlskey))
     _refuse_what_would_be_ignored(modes, options)
     if upgrade:
@@ -205,11 +227,13 @@ def daemon(
             ("--group", (str(group),)),
             ("--authorization-command", (authorization_command,)),
             ("--userns-remap", (userns_remap,)),
+            ("--seccomp-profile", (seccomp_profile,)),
             ("--default-ulimit", default_ulimit),
         ):
             if options[name]:
                 more += [word for value in values for word in (name, value)]
-        more += [name for name in ("--tls", "--tlsverify") if options[name]]
+        switches = ("--tls", "--tlsverify", "--no-new-privileges")
+        more += [name for name in switches if options[name]]
         if install and not dry_run and any(options[name] for name in _ACCESS):
             _try(place, more)
         _service(place, tuple(more), install, dry_run, host, group)
@@ -246,6 +270,8 @@ def daemon(
         group=group,
         authorization_command=authorization_command,
         userns_remap=userns_remap,
+        seccomp_profile=seccomp_profile,
+        no_new_privileges=no_new_privileges,
         default_ulimits=default_ulimit,
     )
     return code

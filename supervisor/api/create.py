@@ -10,13 +10,13 @@ import msgspec
 
 from logs.drivers import LogDriverUnknown, LogOptionRefused, check_options
 from runtime.images.model import Image
-from supervisor import signals
+from supervisor import security_words, signals
 from supervisor.api import exposed_ports, limit_options, limits, namespace_options, wire
 from supervisor.api.console_size import console_size
 from supervisor.api.device_options import checked_devices
 from supervisor.api.health_options import checked_health
 from supervisor.api.namespace_options import checked_namespaces, refuse_conflicts
-from supervisor.api.options import refuse_unsupported, security_options
+from supervisor.api.options import refuse_unsupported
 from supervisor.api.parameters import checked_seconds
 from supervisor.api.privilege_options import checked_privileges
 from supervisor.api.resolving_options import checked_resolving
@@ -120,7 +120,7 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
         health=checked_health(asked.Healthcheck, defaults, labels),
         privileges=checked_privileges(host),
         devices=checked_devices(host),
-        security_options=security_options(host.SecurityOpt or ()),
+        security_options=_security_options(host.SecurityOpt or ()),
         shm_size=limits.checked_shm_size(host.ShmSize),
         attach_stdin=bool(asked.AttachStdin),
         attach_stdout=bool(asked.AttachStdout),
@@ -132,6 +132,12 @@ def merge(asked: wire.Asked, image: Image) -> tuple[ContainerConfig, list[str]]:
     )
     limit_options.check_sysctls(config)
     return config, warnings
+
+
+def _security_options(words: Sequence[str]) -> tuple[str, ...]:
+    """As they were asked for, to be seen as in Docker, once they are known to be some."""
+    security_words.parse(words)
+    return tuple(_plain("SecurityOpt", word) for word in words)
 
 
 def _words(value: list[str] | str | None) -> list[str] | None:

@@ -32,21 +32,6 @@ _INSTEAD = {
 }
 """What to do, where there is something."""
 
-_NEW_PRIVILEGES = frozenset(
-    f"no-new-privileges{value}" for value in ("", ":true", "=true", ":false", "=false")
-)
-
-_NOTHING_CONFINES = frozenset(
-    f"{what}{sign}{value}"
-    for what, value in (
-        ("seccomp", "unconfined"),
-        ("apparmor", "unconfined"),
-        ("label", "disable"),
-    )
-    for sign in "=:"
-)
-"""They ask for less confinement than we could give; we give none of the kind."""
-
 
 def unused(value: object) -> bool:
     """Tell whether an option has the value that clients send for one that nobody asked for."""
@@ -122,18 +107,3 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f" {value}"
     return ""
-
-
-def security_options(asked: Iterable[str]) -> tuple[str, ...]:
-    """Return the security options as they were asked for, to be seen as in Docker.
-
-    Raises:
-        Unsupported: A profile or label that we can't apply.
-    """
-    options = tuple(asked)
-    for option in options:
-        if option not in _NEW_PRIVILEGES and option not in _NOTHING_CONFINES:
-            raise Unsupported(
-                f"mdocker does not support HostConfig.SecurityOpt {option[:64]!r} yet"
-            )
-    return options

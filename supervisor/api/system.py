@@ -19,6 +19,7 @@ from supervisor.api.durations import rfc3339_nano
 from supervisor.api.limits import cpus, pure_v2
 from supervisor.api.messages import Reply, Request
 from supervisor.api.router import NEWEST, OLDEST, version_text
+from supervisor.confinement import has_apparmor, has_seccomp
 from supervisor.engine import Engine
 from supervisor.errors import Unsupported
 from supervisor.registries import proxies
@@ -149,6 +150,8 @@ async def info(engine: Engine, _request: Request) -> Reply:
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": [
+            *(["name=apparmor"] if has_apparmor() else []),
+            *([f"name=seccomp,profile={engine.settings.seccomp.shown}"] if has_seccomp() else []),
             *(["name=userns"] if engine.remapping.asked else []),
             "name=cgroupns",
         ],

@@ -36,6 +36,7 @@ from supervisor.recent_ends import RecentEnds
 from supervisor.registries.client import Registries
 from supervisor.registries.configuration import RegistryOptions
 from supervisor.registry import Registry
+from supervisor.seccomp_options import SeccompOptions
 from supervisor.states import ALIVE, State
 from supervisor.stats import Sampler
 from supervisor.volumes import Volumes
@@ -213,6 +214,7 @@ class FakeEngine:
             debug=False,
             registries=RegistryOptions(),
             access=AccessOptions(),
+            seccomp=SeccompOptions(),
         )
         self.backend = "asyncio"
         self.remapping = SimpleNamespace(asked="")

@@ -257,7 +257,7 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("KernelMemoryTCP", 5, "HostConfig.KernelMemoryTCP 5 yet: it is limited with"),
         ("RestartPolicy", {"Jitter": 1}, "HostConfig.RestartPolicy.Jitter 1"),
         ("NetworkMode", "bridge", "HostConfig.NetworkMode bridge"),
-        ("SecurityOpt", ["seccomp={}"], "HostConfig.SecurityOpt 'seccomp={}'"),
+        ("SecurityOpt", ["label=type:nest"], "HostConfig.SecurityOpt label=type:nest: it sets no"),
         ("Mounts", [{"Later": 1}], "HostConfig.Mounts[0].Later 1"),
         ("Mounts", [{"BindOptions": {"Later": 1}}], "HostConfig.Mounts[0].BindOptions.Later 1"),
         ("Mounts", [{"Type": "image", "Target": "/x"}], "mounts of type image"),
