@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from runtime.kernel import Kernel
 
-OWN = (*DEVICES, *(name for _, name in DEV_LINKS), b"console")
-"""What every container's /dev has already, or gets with a terminal."""
+OWN = (*DEVICES, *(name for _, name in DEV_LINKS))
+"""What every container's /dev has already."""
 
 _DEV = b"/dev/"
 # include/linux/kdev_t.h. So mknod(2) takes the same number as glibc's mknod.

@@ -149,7 +149,10 @@ def bind_console(door: Kernel) -> None:
     (CVE-2025-52565).
     """
     path = b"/dev/console"
-    door.mknod(path, stat.S_IFREG | 0o600)
+    try:  # noqa: SIM105 - contextlib is dear to each fork
+        door.mknod(path, stat.S_IFREG | 0o600)
+    except FileExistsError:
+        pass  # a device that it was given by that name, or what is in a bind of the machine's /dev
     bits = flags.OPEN_TREE_CLONE | flags.OPEN_TREE_CLOEXEC | flags.AT_EMPTY_PATH
     tree = door.open_tree(b"", bits, 0)
     place = door.openat2(flags.AT_FDCWD, path, os.O_PATH, flags.RESOLVE_NO_SYMLINKS)

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 DEV = "/dev"
 NAMES_TAKEN = frozenset(
-    "null zero full random urandom tty console ptmx fd stdin stdout stderr core".split()
+    "null zero full random urandom tty ptmx fd stdin stdout stderr core".split()
 )
 """What every container's /dev has of its own (`runtime.devices.OWN`)."""
 
 _NOT_DEVICES = frozenset("pts shm fd mqueue .lxc .lxd-mounts .udev".split())
 """What Docker, too, leaves out of the machine's /dev for --privileged."""
+
+_CONSOLE = "/dev/console"
 
 
 class DeviceMapping(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,8 +120,10 @@ def granted(asked: Devices, privileged: bool) -> Granted:
 
 
 def of_host() -> list[Device]:
-    """The machine's own nodes, for --privileged, but for those that every container has."""
-    return [node for node in _below(DEV, DEV) if not _name_taken(node.path)]
+    """The machine's own nodes, for --privileged, but for its console, as in Docker, and those that
+    every container has."""
+    found = _below(DEV, DEV)
+    return [node for node in found if not _name_taken(node.path) and node.path != _CONSOLE]
 
 
 def _nodes(mapping: DeviceMapping) -> list[Device]:

@@ -328,6 +328,24 @@ def test_in_a_user_namespace(loop, tmp_path):
         engine.close()
 
 
+def test_the_machines_console(engine):
+    """A container can be given it, too; its own terminal is its console all the same."""
+    console = mapping("/dev/console", "/dev/console", "m")
+    script = "stat -L -c %t:%T /dev/console; stat -c '%F' /dev/console"
+    assert sh(engine, script, Devices=[console]) == "5:1\ncharacter special file\n"
+    config = host(Devices=[console]) | {"Tty": True}
+    container = engine.run("sh", "-c", f"{script}; echo typed > /dev/console", **config)
+    assert engine.wait(container) == 0
+    printed = engine.get(f"/containers/{container}/logs?stdout=1").body.decode().split()
+    assert printed == ["88:0", "character", "special", "file", "typed"]
+    engine.delete(f"/containers/{container}")
+    config = host(Binds=["/dev:/dev"]) | {"Tty": True}
+    container = engine.run("sh", "-c", "echo typed > /dev/console", **config)
+    assert engine.wait(container) == 0
+    assert engine.get(f"/containers/{container}/logs?stdout=1").body == b"typed\r\n"
+    engine.delete(f"/containers/{container}")
+
+
 def test_tun(engine):
     """What VPNs ask for."""
     if not Path("/dev/net/tun").exists() or shutil.which("ip") is None:
