@@ -44,6 +44,8 @@ _SILENCE = 1800
 _WHOLE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "tests/real")
 """As `make test` has it."""
 _PACKAGES = ("mdocker", "supervisor", "runtime", "logs", "tests")
+_NOTHING_TO_DO = (4, 5)
+"""pytest's exit statuses for arguments that are wrong, and for such that select no test."""
 _PR_SET_PDEATHSIG = 1
 _NOT_COPIED = (".git", ".cache", ".*_cache", ".hypothesis")
 _NOT_OF_PYTHON = ("site-packages", "dist-packages", "test", "idlelib", "config-*")
@@ -115,7 +117,9 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> int:
         },
     }
     (share / ARGUMENTS).write_text(json.dumps(asked))
-    _compile(arguments)
+    if not options.command and (wrong := _collected(arguments)):
+        print(wrong, file=sys.stderr)
+        return 4
     with tempfile.TemporaryDirectory(prefix="mdocker-vm-") as scratch:
         archive = _archive(kernel, Path(scratch))
         disk = _disk(Path(scratch))
@@ -151,22 +155,25 @@ def _pytest(arguments: list[str], slowness: float) -> list[str]:
     ]
 
 
-def _compile(arguments: list[str]) -> None:
+def _collected(arguments: list[str]) -> str:
     """Byte-code now, and pytest's own of the tests: in emulation that takes minutes.
 
-    Both are kept beside the modules, as ever; what can't be compiled will say so in the guest.
+    It is kept beside the modules, as ever. Returns what pytest says where these arguments are none
+    that it can do anything with, else "".
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    collect = ["-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *arguments]
-    for words in (["-m", "compileall", "-q", *_PACKAGES], collect):
-        subprocess.run(
-            [sys.executable, *words],
+    collect = ["pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *arguments]
+    for words in (["compileall", "-q", *_PACKAGES], collect):
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
             cwd=CHECKOUT,
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,  # a module that doesn't compile will say so in the guest
         )
+    return done.stdout if done.returncode in _NOTHING_TO_DO else ""
 
 
 def _archive(kernel: Kernel, scratch: Path) -> Path:
@@ -313,6 +320,7 @@ class Watch:
             self._done[line["outcome"]] += 1
             if line["outcome"] == "failed":
                 self._print(("\r\033[K" if self._terminal else "") + f"FAILED {line['test']}")
+                self._print(line["text"])
 
     def _text(self) -> str:
         done = ", ".join(f"{count} {name}" for name, count in self._done.items() if count)
