@@ -110,6 +110,7 @@ class _Relay:
         self._to_outer = b""
         self._to_inner = b""
         self._answered = False
+        self._refused = False
         self._typing = True  # our side may still send
         self._telling = True  # the engine may
         self._open = True  # its connection is
@@ -125,6 +126,12 @@ class _Relay:
                 self._decrypt()  # what came with the end of the handshake
                 while self._move():
                     pass
+                if self._refused:
+                    # Closed, it could not be asked any more, and who asks would miss the answer.
+                    self._inner.shutdown(socket.SHUT_WR)
+                    self._inner.setblocking(True)
+                    while self._inner.recv(_RECEIVE):
+                        pass
         finally:
             outer.close()
             inner.close()
@@ -200,6 +207,7 @@ class _Relay:
             self._telling = self._open = False
             if not (self._answered or pieces) and "ALERT" in (error.reason or ""):
                 pieces.append(self._refusal(error))
+                self._refused = True
         self._answered = self._answered or bool(pieces)
         self._to_inner += b"".join(pieces)
         self._to_outer += self._outgoing.read()

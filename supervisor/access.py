@@ -55,6 +55,11 @@ class AccessOptions:
     group: str | None = None
     authorization: tuple[str, ...] = ()
 
+    def without_tcp(self) -> AccessOptions:
+        """The same, but nothing can be reached by TCP."""
+        unix = tuple(host for host in self.hosts if host.startswith("unix://"))
+        return dataclasses.replace(self, hosts=unix, tls=None)
+
     @property
     def plugins(self) -> list[str] | None:
         """What decides about requests, as `docker info` tells it."""

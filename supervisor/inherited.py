@@ -17,12 +17,17 @@ from supervisor.listening import Address, Door, bound_to
 
 
 class Inherited:
-    """What was passed on. Each descriptor is taken once, by whoever knows what it is."""
+    """What was passed on. Each descriptor is taken once, by whoever knows what it is.
+
+    Attributes:
+        succeeds: We follow a supervisor, without anybody's having asked for us.
+    """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         """Read and remove the variable; children of ours are not meant."""
         self._named: list[tuple[str, int]] = []
         self._upgraded = False
+        self.succeeds = False
         for word in environment.pop(INHERITED, "").split(","):
             name, _, number = word.partition("=")
             if name and number.isdecimal():
@@ -30,6 +35,7 @@ class Inherited:
                     os.set_inheritable(int(number), False)
                     self._named.append((name, int(number)))
                     self._upgraded |= name == "lock"
+                    self.succeeds = True
 
     def listener(self, address: Address) -> socket.socket | None:
         """The socket that clients of an address still wait at, if there is one.

@@ -56,7 +56,9 @@ PATIENCE_SECONDS = 1.0
 HANDSHAKE_THREADS = 2
 
 FAREWELL_SECONDS = 1.0
-"""How long it may take to tell one that there is no room for it."""
+"""How long it may take to tell one that it does not come in."""
+
+FAREWELL_BYTES = 64 * 1024
 
 COMPLAINT_SECONDS = 1.0
 """How far apart lines in our log about refused strangers are: they could fill the disk."""
@@ -198,6 +200,9 @@ class _TlsDoor(_Door):
             try:
                 return await channel.handshake(self._threads)
             except tls.RefusedHandshake as refusal:
+                # Closed with something unread, it would be reset before it has read why.
+                channel.socket.end_sending()
+                await channel.socket.drain(FAREWELL_SECONDS, FAREWELL_BYTES)
                 if time.monotonic() - self._complained >= COMPLAINT_SECONDS:
                     self._complained = time.monotonic()
                     log.warning("api.tls_refused", address=channel.address, reason=str(refusal))

@@ -99,6 +99,10 @@ def place(request, tmp_path_factory):
     made.engine.close()
 
 
+once = pytest.mark.parametrize("place", ["asyncio"], indirect=True)
+"""What the event loop has no part in."""
+
+
 def refused(place, files):
     with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
         place.ask(files=files)
@@ -117,6 +121,7 @@ def test_only_who_has_a_certificate_of_the_authority_gets_in(place, tmp_path):
     assert place.ask() == (200, b"OK")
 
 
+@once
 def test_old_tls_is_not_spoken(place):
     context = place.context(place.ada)
     with pytest.warns(DeprecationWarning):
@@ -131,14 +136,16 @@ def test_old_tls_is_not_spoken(place):
 
 
 @pytest.mark.parametrize(
-    "client",
+    ("place", "client"),
     [
-        "mdocker",
+        ("asyncio", "mdocker"),
         pytest.param(
+            "trio",
             "docker",
             marks=pytest.mark.skipif(not shutil.which("docker"), reason="needs the docker CLI"),
         ),
     ],
+    indirect=["place"],
 )
 def test_all_that_a_command_line_does_goes_through(place, client, tmp_path):
     def run(*words, **more):
@@ -193,6 +200,7 @@ def following(place, client, *words):
         process.stdout.close()
 
 
+@once
 def test_a_build_and_an_image_go_through(place, busybox_tar):
     assert place.ours("import", "-", "base", input=busybox_tar.read_bytes())[0] == 0
     directory = place.engine.base / "context"
@@ -235,6 +243,7 @@ def until(holds):
         time.sleep(0.01)
 
 
+@once
 def test_the_log_of_changes_names_the_certificate(place):
     assert place.ours("create", "--name", "named", "host", "true")[0] == 0
     assert place.ours("rm", "named")[0] == 0
@@ -247,6 +256,7 @@ def test_the_log_of_changes_names_the_certificate(place):
         assert "uid" not in line
 
 
+@once
 def test_a_certificate_that_is_refused_is_told(place, tmp_path):
     stranger = Authority(tmp_path / "another").client("eve")
     shutil.copy(place.authority.certificate, stranger / "ca.pem")
@@ -262,6 +272,7 @@ def test_a_certificate_that_is_refused_is_told(place, tmp_path):
     assert b"unable to use --tlscacert" in err
 
 
+@once
 def test_who_begins_no_handshake_keeps_nobody_out(place):
     silent = [socket.create_connection(("127.0.0.1", place.port), 10) for _ in range(300)]
     try:
@@ -276,15 +287,43 @@ def test_who_begins_no_handshake_keeps_nobody_out(place):
 
 def test_another_supervisor_has_the_same_port(place):
     engine, port = place.engine, place.port
-    container = engine.run("sleep", "1000")
-    assert place.ours("daemon", "--upgrade", "--run-dir", str(engine.run_dir))[0] == 0
-    assert place.port == port
-    assert place.ask() == (200, b"OK")
-    engine.kill()
-    # Who comes meanwhile waits in the backlog, that the shim keeps.
-    assert json.loads(place.ask("/v1.50/containers/json")[1])[0]["Id"] == container
-    assert place.port == port
-    assert engine.delete(f"/containers/{container}?force=1").status == 204
+    script = "echo first; while :; do read line; echo $line; done < /root/said"
+    container = engine.create("sh", "-c", f"mkfifo /root/said; exec 3<>/root/said; {script}")
+    assert engine.post(f"/containers/{container}/start").status == 204
+
+    def say(word):
+        assert place.ours("exec", container, "sh", "-c", f"echo {word} > /root/said")[0] == 0
+
+    with following(place, "mdocker", "logs", "-f", container) as logs:
+        assert logs.stdout.readline() == b"first\n"
+        assert place.ours("daemon", "--upgrade", "--run-dir", str(engine.run_dir))[0] == 0
+        assert place.port == port
+        say("second")
+        assert logs.stdout.readline() == b"second\n"
+        engine.kill()
+        # Who comes meanwhile waits in the backlog, that the shim keeps.
+        say("third")
+        assert logs.stdout.readline() == b"third\n"
+        assert place.port == port
+        assert engine.delete(f"/containers/{container}?force=1").status == 204
+
+
+def test_a_supervisor_that_follows_one_does_without_tcp_where_its_files_are_gone(tmp_path):
+    """Nobody is there to be told, and containers need it."""
+    authority = Authority(tmp_path / "authority")
+    files = authority.engine()
+    engine = EngineProcess(tmp_path / "engine", options=tls_options(files), respawn=True).start()
+    try:
+        port = int(host_of(engine).rpartition(":")[2])
+        (files / "ca.pem").rename(files / "elsewhere.pem")
+        engine.kill()
+        assert engine.get("/_ping").status == 200
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 10)
+        assert '"api.no_tls"' in engine.log_text()
+    finally:
+        (files / "elsewhere.pem").rename(files / "ca.pem")
+        engine.close()
 
 
 @pytest.mark.parametrize(
