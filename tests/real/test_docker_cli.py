@@ -351,7 +351,7 @@ def test_what_can_not_be_run_has_dockers_exit_code(docker, command, code, text):
         (["--name", "a b", "host", "ls"], 125, "Invalid container name (a b)"),
         (["--cap-add", "fly", "host", "ls"], 125, 'invalid CapAdd: unknown capability: "CAP_FLY"'),
         (["-v", "/tmp:/", "host", "ls"], 125, "invalid specification: destination can't be '/'"),
-        (["--ulimit", "nofile=9", "host", "ls"], 125, "not support HostConfig.Ulimits"),
+        (["--storage-opt", "size=1G", "host", "ls"], 125, "--storage-opt is supported only for"),
         (["--restart", "ever", "host", "ls"], 125, "unknown policy 'ever'; use one of 'no', 'alw"),
         (["--network", "bridge", "host", "ls"], 125, "HostConfig.NetworkMode bridge"),
         (["--network", "mine", "host", "ls"], 125, "network mine not found"),
