@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from tests.real.engine_process import EngineProcess
 from tests.real.escapes.payloads import begun
 
 PROGRAM = shutil.which("python3", path="/usr/bin")
@@ -132,18 +131,14 @@ def test_the_first_process_can_not_be_ended_from_inside_by_sigkill(engine, answe
     assert engine.inspect(container)["State"]["Running"]
 
 
-def test_an_engine_whose_every_container_misbehaves_at_once_ends_them(tmp_path_factory):
-    """Stopped processes, ignored signals, vforked children, sessions of their own."""
-    engine = EngineProcess(tmp_path_factory.mktemp("unruly")).start()
-    try:
-        scripts = (
-            "trap '' TERM; echo up; while :; do sleep 1000; done",
-            "(setsid sleep 1000 &) ; kill -STOP $$; echo up; sleep 1000",
-            "sh -c 'kill -STOP $$' & echo up; sleep 1000",
-        )
-        unruly = [begun(engine, script) for script in scripts]
-        for container in unruly:
-            assert engine.post(f"/containers/{container}/stop?t=0").status == 204
-            assert engine.inspect(container)["State"]["ExitCode"] == 128 + signal.SIGKILL
-    finally:
-        engine.close()
+def test_containers_that_refuse_to_end_are_ended(engine, answering):
+    """Stopped processes, ignored signals, sessions of their own."""
+    scripts = (
+        "trap '' TERM; echo up; while :; do sleep 1000; done",
+        "(setsid sleep 1000 &) ; kill -STOP $$; echo up; sleep 1000",
+        "sh -c 'kill -STOP $$' & echo up; sleep 1000",
+    )
+    for container in [begun(engine, script) for script in scripts]:
+        assert engine.post(f"/containers/{container}/stop?t=0").status == 204
+        assert engine.inspect(container)["State"]["ExitCode"] == 128 + signal.SIGKILL
+    answering()
