@@ -179,7 +179,8 @@ def cgroup_mounts(
         made.append(target)
         mounts.append((directory, target, None, flags.MS_BIND, None))
         mounts.append((None, target, None, again, None))
-    mounts.append((None, top, None, _REMOUNT_READONLY | SAFE, None))
+    if not writable:
+        mounts.append((None, top, None, _REMOUNT_READONLY | SAFE, None))
     return made, mounts
 
 

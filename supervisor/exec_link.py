@@ -37,14 +37,24 @@ class ExecLost(Exception):
 class _Entered:
     """One exec, from the question to its end."""
 
-    __slots__ = ("answer", "answered", "ended", "ending", "follower", "orphaned", "start_ticks")
+    __slots__ = (
+        "answer",
+        "answered",
+        "ended",
+        "ending",
+        "follower",
+        "orphaned",
+        "pid",
+        "start_ticks",
+    )
 
     def __init__(self) -> None:
         self.answered = anyio.Event()
         self.answer: protocol.Message | None = None
         self.ended = anyio.Event()
         self.ending: Ending | None = None
-        self.follower = -1  # pidfd of the process that has followed the one we were told of first
+        self.pid = 0  # of the one that runs now
+        self.follower = -1  # its pidfd, where it has followed the one that we were told of first
         self.orphaned = False
         self.start_ticks = -1  # of an orphan; -1 also where it had been reaped by then
 
@@ -110,15 +120,12 @@ class ExecLink:
 
     def pid_of(self, exec_id: str) -> int:
         """The process id, on the host, of a command that was started."""
-        answer = self._entered[exec_id].answer
-        assert isinstance(answer, protocol.Execed)
-        return answer.pid
+        return self._entered[exec_id].pid
 
     @property
     def pids(self) -> set[int]:
         """Of all commands that were started."""
-        answers = (entered.answer for entered in self._entered.values())
-        return {answer.pid for answer in answers if isinstance(answer, protocol.Execed)}
+        return {entered.pid for entered in self._entered.values() if entered.pid}
 
     def has_ended(self, exec_id: str) -> bool:
         """Whether its end is known."""
@@ -142,9 +149,13 @@ class ExecLink:
             entered.ending = decode(message.wait_status, message.time_ns)
             entered.ended.set()
         else:
-            if isinstance(entered.answer, protocol.Execed):
-                # A process that entered apart has been followed by the one inside.
-                (entered.follower,) = message.descriptors()
+            if isinstance(message, protocol.Execed):
+                entered.pid = message.pid
+                if entered.answer is not None:
+                    # A process that entered apart has been followed by the one inside. Who waits
+                    # for the answer may not have had its turn yet, and gets the first one.
+                    entered.follower = message.pidfd
+                    return
             entered.answer = message
             entered.answered.set()
 
@@ -165,7 +176,7 @@ class ExecLink:
             entered.orphaned = True
             if isinstance(entered.answer, protocol.Execed) and entered.ending is None:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    entered.start_ticks = process_stat.start_ticks(entered.answer.pid)
+                    entered.start_ticks = process_stat.start_ticks(entered.pid)
             entered.answered.set()
             entered.ended.set()
 

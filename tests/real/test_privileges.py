@@ -284,11 +284,20 @@ def test_nobody_inside_sees_the_machine_by_a_health_check_or_who_joins(engine, t
     """`test_exec_apart` has the payload that would."""
     mark = tmp_path / "mark"
     mark.touch()
-    spy = "echo ready; while :; do for p in /proc/[0-9]*; do [ -e $p/root$MARK ] && echo $p; done; "
+    # It also says in the place of who enters that he has failed, in words that make no sense.
+    spy = """
+        echo ready
+        while :; do
+            for p in /proc/[0-9]*; do
+                [ -e $p/root$MARK ] && echo $p
+                [ -p $p/fd/3 ] && echo '{"words": 1}' > $p/fd/3
+            done 2>/dev/null
+        done
+    """
     host = {"CapAdd": ["SYS_PTRACE"], "SecurityOpt": [UNFILTERED]}
     check = {"Test": ["CMD", "true"], "Interval": 10**7, "Timeout": 10**10}
     container = engine.run(
-        *("sh", "-c", spy + "done"),
+        *("sh", "-c", spy),
         Env=[f"MARK={mark}"],
         HostConfig=host,
         Healthcheck=check,
@@ -296,7 +305,8 @@ def test_nobody_inside_sees_the_machine_by_a_health_check_or_who_joins(engine, t
     )
     try:
         while len(engine.inspect(container)["State"]["Health"]["Log"] or ()) < 3:
-            assert execed(engine, container, "true")[0] == 0
+            code, out = execed(engine, container, "true")
+            assert code == 0 or b"its report makes no sense" in out
         joining = {"PidMode": "container:spy"}
         joined = engine.create("sleep", "1000", HostConfig=joining)
         answer = engine.post(f"/containers/{joined}/start")

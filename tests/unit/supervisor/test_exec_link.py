@@ -190,13 +190,24 @@ async def test_an_answer_that_nobody_waits_for_leaves_no_descriptor():
         os.fstat(reader)
 
 
-async def test_one_that_entered_apart_is_followed_by_another_process():
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_one_that_entered_apart_is_followed_by_another_process(at_once):
     shim = Shim()
     (first, pidfd), (second, later) = a_pidfd(), a_pidfd()
-    try:
-        told = await ask(shim, lambda: shim.link.take(protocol.Execed("e1", first, pidfd)))
-        assert (told, shim.link.pid_of("e1")) == (pidfd, first)
+
+    def told():
+        shim.link.take(protocol.Execed("e1", first, pidfd))
+        if at_once:
+            followed()  # before who has asked gets its turn
+
+    def followed():
         shim.link.take(protocol.Execed("e1", second, later))
+
+    try:
+        assert await ask(shim, told) == pidfd
+        if not at_once:
+            assert (shim.link.pid_of("e1"), shim.link.pids) == (first, {first})
+            followed()
         assert (shim.link.pid_of("e1"), shim.link.pids) == (second, {second})
         # Of the two it is the second whose end counts, also when the shim is gone.
         shim.link.lost()
@@ -206,6 +217,7 @@ async def test_one_that_entered_apart_is_followed_by_another_process():
         shim.link.forget("e1")
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(later)
+        os.fstat(pidfd)
     finally:
         os.close(pidfd)
         if not is_reaped(first):
