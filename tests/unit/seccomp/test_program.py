@@ -93,7 +93,7 @@ def meant(profile, name, arguments, bits):
     return min(said, key=STRICTEST_FIRST.index, default=profile.default)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @drawn(RULES, st.sampled_from((ERRNO | 1, KILL_PROCESS, ALLOW, LOG)), st.data())
 def test_rules_at_random_mean_what_they_say(rules, default, data):
     architectures = ("SCMP_ARCH_X86", "SCMP_ARCH_X32")
