@@ -120,11 +120,11 @@ def test_who_enters_has_the_ulimits_and_the_oom_score_too(engine, way):
         engine, "sh", "-c", f"echo up; {script}; exec sleep 1000", OomScoreAdj=300, **way
     )
     inside, code = executed(
-        engine, container, "sh", "-c", f"{script}; echo -1 > /proc/self/oom_score_adj"
+        engine, container, "sh", "-c", f"{script}; echo -1 > /proc/$$/oom_score_adj"
     )
     # Even its root can't make itself harder to kill than others are.
     assert inside.split()[:3] == ["50", "60", "300"]
-    assert (code != 0, "Permission denied" in inside) == (True, True)
+    assert code == 1
     assert Path(f"/proc/{engine.shim_pid}/oom_score_adj").read_text() != "300\n"
     out, _ = engine.output(container)
     assert out.split()[1:] == [b"50", b"60", b"300"]
