@@ -151,7 +151,8 @@ def _tcp(text: str, rest: str) -> str:
     bare = name.removeprefix("[").removesuffix("]")
     if ":" in bare:
         try:
-            name = f"[{ipaddress.IPv6Address(bare)}]"
+            # Without brackets nobody knows where the port begins.
+            name = "" if bare == name else f"[{ipaddress.IPv6Address(bare)}]"
         except ValueError:
             name = ""
     if not name or "/" in name or not (port.isascii() and port.isdigit() and int(port) < 65536):

@@ -12,6 +12,7 @@ import pytest
 from mdocker import service, unit_files
 from mdocker.binding import parse, shape_of
 from mdocker.commands.daemon import daemon
+from mdocker.launch import launch
 from mdocker.service import ServiceRefused, Systemd
 from mdocker.settings import resolve
 from mdocker.unit_files import MARK, SERVICE, SOCKET, BadPath, Service
@@ -37,7 +38,15 @@ def values(text, key):
     return [line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{key}=")]
 
 
-@pytest.mark.parametrize("described", [ORDINARY, STRANGE, ORDINARY._replace(systemd=256)])
+@pytest.mark.parametrize(
+    "described",
+    [
+        ORDINARY,
+        STRANGE,
+        ORDINARY._replace(systemd=256),
+        ORDINARY._replace(further=("/run/docker 1%.sock", "0.0.0.0:2376", "[::1]:2376"), group="0"),
+    ],
+)
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze (systemd)")
 def test_systemd_takes_the_units_without_a_word(tmp_path, described):
     """`systemd-analyze verify` asks for programs that are there, so they get some."""
@@ -130,6 +139,29 @@ def test_the_command_is_this_very_mdocker_and_its_options_are_known(tmp_path):
         check=True,
     )
     assert "mdocker" in done.stdout
+
+
+def test_systemd_listens_where_the_engine_is_to_listen():
+    """What it can't, since it resolves no names and chooses no ports, the engine does itself."""
+    hosts = (
+        *("unix:///run/docker.sock", "tcp://0.0.0.0:2376", "tcp://[::]:99", "tcp://[::1]"),
+        *("tcp://box:1", "tcp://10.0.0.1", "tcp://10.0.0.1:0"),
+    )
+    described = service.describe(resolve(run_dir="/d"), (), Systemd(), hosts, "4711")
+    text = unit_files.socket_unit(described)
+    assert values(text, "ListenStream") == [
+        *("/d/mdocker.sock", "/run/docker.sock", "0.0.0.0:2376", "[::]:99"),
+    ]
+    assert values(text, "SocketGroup") == ["4711"]
+    described = service.describe(resolve(run_dir="/d"), (), Systemd(), (), "")
+    assert values(unit_files.socket_unit(described), "SocketGroup") == ["root"]
+
+
+def test_an_engine_that_would_not_start_is_not_installed(tmp_path, capsys):
+    """It is tried before anything else is."""
+    words = ("--host", "tcp://127.0.0.1:1", "--root", str(tmp_path), "--run-dir", str(tmp_path))
+    assert launch(["daemon", "--install", *words]) != 0
+    assert "add --tlsverify with --tlscacert" in capsys.readouterr().err
 
 
 @pytest.fixture
