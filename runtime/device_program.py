@@ -8,6 +8,7 @@ Documentation/bpf/standardization/instruction-set.rst.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import struct
 from collections.abc import Iterable
@@ -44,7 +45,11 @@ _NR_BPF = libc.number("bpf")
 
 def assemble(rules: Iterable[Rule]) -> bytes:
     """Return a program that lets through what one of the rules allows."""
-    own = merged(rules)
+    return _assembled(tuple(merged(rules)))
+
+
+@functools.lru_cache(maxsize=64)
+def _assembled(own: tuple[Rule, ...]) -> bytes:
     if any(rule.covers_all for rule in own):
         return _verdict(1)  # the kernel refuses a program with parts that are never reached
     parts = [
