@@ -1,4 +1,7 @@
-"""A start in a user namespace, each of whose kernel calls fails once: told, and nothing remains."""
+"""User namespaces without a supervisor: shared layers under several maps, and starts that fail.
+
+Of busybox alone, so that they run where only the tests' directory can show shifted ids.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ from runtime.cgroups import Cgroups, Limits
 from runtime.kernel import DOOR
 from runtime.plan import compile_plan
 from runtime.spec import Donor, Spec
+from tests.real.exec_driver import execute
 from tests.real.remapped_engine import COUNT, FIRST, shifts_ids
-from tests.real.shim_driver import busybox_tree
+from tests.real.shim_driver import ShimDriver, busybox_tree
 from tests.real.test_runtime_faults import FailingDoor, start
 
 MAP = ((0, FIRST, COUNT),)
+NEIGHBOUR = {"user_namespace": "private", "uid_map": MAP, "gid_map": MAP}
 STEPS = (
     "make its user namespace",
     "shift the ids of its files",
@@ -56,6 +61,13 @@ def place(tmp_path_factory):
     )
     cgroups.remove("faulty")
     cgroups.remove_parent()
+
+
+@pytest.fixture
+def driver(place, tmp_path):
+    driver = ShimDriver(tmp_path, Path(place.lower[0]))
+    yield driver
+    driver.close()
 
 
 def children():
@@ -132,3 +144,41 @@ def test_it_is_said_in_words(place, door, change, words):
     code, report = start(door, compile_plan(spec.to_json()), -1)
     assert (code, report["exit_code"]) == (125, 125)
     assert words in report["words"]
+
+
+_LOOK = "stat -c %u /bin; echo x > /new; chown 7 /new; stat -c %u /new; echo up; exec sleep 1000000"
+
+
+@pytest.mark.parametrize("first", [FIRST, FIRST + COUNT, None])
+def test_layers_are_shared_under_any_map(driver, first):
+    """One lower directory under several maps at once: nobody's files change on disk."""
+    number = f"m{first}"
+    home = str(driver.home(number))
+    ids = {} if first is None else {"uid_map": ((0, first, COUNT),), "gid_map": ((0, first, 9),)}
+    private = {"user_namespace": "private", "shifted": (str(driver.lower), home)} if ids else {}
+    neighbour = {**NEIGHBOUR, "shifted": (str(driver.lower), str(driver.home("neighbour")))}
+    for name, more in (("neighbour", neighbour), (number, ids | private)):
+        spec = driver.spec(name, "sh", "-c", _LOOK, **more)
+        started = driver.answer(driver.send_spawn(spec))
+        assert started.failure() is None
+        assert [started.readline().strip() for _ in range(3)] == ["0", "7", "up"]
+    for path, owner in ((driver.lower / "bin", 0), (driver.home(number) / "upper/new", 7)):
+        assert os.stat(path).st_uid == owner
+    script = "id -u; cat /proc/self/uid_map; stat -c %u /new; echo > /dev/stdout"
+    told = execute(driver, started, script, capabilities=("CAP_CHOWN",), **ids).split()
+    assert told[:2] + told[4:5] == ["0", "0", "7"]
+    assert told[2] == str(first or 0)
+    owner = os.stat(f"/proc/{started.pid}").st_uid
+    assert owner == (first or 0)
+
+
+def test_a_map_too_small_for_the_group_of_terminals(driver):
+    small = {"uid_map": ((0, FIRST, 3),), "gid_map": ((0, FIRST, 3),)}
+    home = str(driver.home("small"))
+    more = small | {"user_namespace": "private", "shifted": (str(driver.lower), home)}
+    spec = driver.spec("small", "sh", "-c", "id -g; mount", **more)
+    started = driver.answer(driver.send_spawn(spec))
+    assert started.failure() is None
+    gid, *mounts = started.output().splitlines()
+    assert gid == "0"
+    assert [line for line in mounts if "devpts" in line and "gid=" in line] == []
