@@ -239,10 +239,14 @@ class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=T
         """The environment without the names that stand alone: what a program is given."""
         return tuple(word for word in self.env if "=" in word)
 
-    @property
-    def no_new_privileges(self) -> bool:
-        """Whether no program in it may gain privileges by being executed."""
-        return bool(self.security.no_new_privileges)
+    def no_new_privileges(self, by_default: bool) -> bool:
+        """Whether no program in it may gain privileges by being executed.
+
+        Args:
+            by_default: What the engine does where a container says nothing.
+        """
+        asked = self.security.no_new_privileges
+        return by_default if asked is None else asked
 
     @property
     def security(self) -> Security:

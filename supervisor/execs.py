@@ -349,7 +349,7 @@ def _spec(
         groups=config.groups,
         capabilities=granted,
         apart=apart,
-        no_new_privileges=config.no_new_privileges,
+        no_new_privileges=config.no_new_privileges(engine.settings.no_new_privileges),
         seccomp=filter.program,
         seccomp_flags=filter.flags,
         apparmor=apparmor(config),

@@ -439,7 +439,7 @@ def _spec(
         masked_paths=privileges.masked,
         readonly_paths=privileges.readonly,
         writable_system=privileges.privileged,
-        no_new_privileges=config.no_new_privileges,
+        no_new_privileges=config.no_new_privileges(engine.settings.no_new_privileges),
         seccomp=filter.program,
         seccomp_flags=filter.flags,
         apparmor=apparmor(config),

@@ -154,6 +154,7 @@ async def info(engine: Engine, _request: Request) -> Reply:
             *([f"name=seccomp,profile={engine.settings.seccomp.shown}"] if has_seccomp() else []),
             *(["name=userns"] if engine.remapping.asked else []),
             "name=cgroupns",
+            *(["name=no-new-privileges"] if engine.settings.no_new_privileges else []),
         ],
         "CDISpecDirs": [],
         "Warnings": [

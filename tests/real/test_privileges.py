@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
 from runtime import capabilities, libc
 from runtime.kernel import DOOR
 from supervisor.privileges import at_hand
+from tests.real.engine_process import EngineProcess
 from tests.real.exec_driver import execute
 from tests.real.shim_driver import ShimDriver, busybox_tree
 
@@ -157,6 +160,51 @@ def test_programs_with_rights_that_came_with_an_image(engine):
     finally:
         engine.delete(f"/containers/{maker}")
         assert engine.delete("/images/risen").status == 200
+
+
+@pytest.fixture(scope="module")
+def careful(tmp_path_factory, busybox_tar):
+    """An engine in which nobody gains privileges who does not say otherwise."""
+    process = EngineProcess(tmp_path_factory.mktemp("careful"), options=("--no-new-privileges",))
+    process.start()
+    answer = process.post(
+        "/images/create?fromSrc=-&repo=busybox",
+        busybox_tar.read_bytes(),
+        {"Content-Type": "application/x-tar"},
+    )
+    assert (answer.status, b"error" in answer.body) == (200, False), answer
+    yield process
+    process.close()
+
+
+def test_an_engine_that_lets_nobody_gain_any(careful):
+    assert "name=no-new-privileges" in careful.get("/info").json["SecurityOptions"]
+    script = RISE + "prepare(); say(rise(user=1234, group=77, extra_groups=[])['suid'])"
+    assert told(careful, script) == "1234"
+    host = {"SecurityOpt": [UNFILTERED, "no-new-privileges=false"]}
+    assert told(careful, script, host=host) == "0"
+    # Nor do health checks, execs (privileged ones, too), and the steps of a build.
+    show = ("grep", "-e", "NoNewPrivs", "-e", "CapBnd", "/proc/self/status")
+    plain, everything = f"CapBnd:\t{DEFAULT:016x}", f"CapBnd:\t{at_hand():016x}"
+    check = {"Test": ["CMD", *show], "Interval": 10**9}
+    running = careful.run("sleep", "1000", Healthcheck=check)
+    assert execed(careful, running, *show)[1].decode().split("\n")[:2] == [plain, "NoNewPrivs:\t1"]
+    privileged = execed(careful, running, *show, Privileged=True)[1].decode()
+    assert privileged.split("\n")[:2] == [everything, "NoNewPrivs:\t1"]
+    health = {}
+    while not health.get("Log"):
+        health = careful.inspect(running)["State"]["Health"]
+    assert health["Log"][0]["Output"].split("\n")[:2] == [plain, "NoNewPrivs:\t1"]
+    dockerfile = f"FROM busybox\nRUN {' '.join(show)}\n".encode()
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        about = tarfile.TarInfo("Dockerfile")
+        about.size = len(dockerfile)
+        archive.addfile(about, io.BytesIO(dockerfile))
+    headers = {"Content-Type": "application/x-tar"}
+    answer = careful.post("/build?networkmode=none", context.getvalue(), headers)
+    lines = "".join(json.loads(line).get("stream", "") for line in answer.body.splitlines())
+    assert f"{plain}\nNoNewPrivs:\t1\n" in lines, answer
 
 
 def test_no_set_can_be_made_larger(engine):

@@ -215,6 +215,7 @@ class FakeEngine:
             registries=RegistryOptions(),
             access=AccessOptions(),
             seccomp=SeccompOptions(),
+            no_new_privileges=False,
         )
         self.backend = "asyncio"
         self.remapping = SimpleNamespace(asked="")

@@ -128,7 +128,7 @@ async def test_the_requests_values_win_over_the_images(engine_and_client):
     assert not config.attach_stderr
     assert config.auto_remove
     assert config.log_driver == "k8s-file"
-    assert config.no_new_privileges
+    assert config.no_new_privileges(False)
     assert config.security_options == ("no-new-privileges:true", "seccomp=unconfined")
     assert config.shm_size == 1024
     limits = config.resources

@@ -41,10 +41,14 @@ async def test_not_while_a_disk_hangs(monkeypatch):
 
 def test_the_words_that_start_another_say_all_that_was_asked_for():
     settings = Settings(
-        Path("/root"), Path("/run"), "trio", debug=True, respawn=False, userns_remap="me:us"
+        *(Path("/root"), Path("/run"), "trio"),
+        debug=True,
+        respawn=False,
+        userns_remap="me:us",
+        no_new_privileges=True,
     )
     words = succession.arguments(settings)
     assert words[1:6] == ["-m", "mdocker", "daemon", "--root", "/root"]
-    remapped = ["--userns-remap", "me:us"]
+    remapped = ["--userns-remap", "me:us", "--no-new-privileges"]
     process = ["--run-dir", "/run", "--backend", "trio", "--no-respawn", "--debug"]
     assert words[6:] == [*process, *remapped]
