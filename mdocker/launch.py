@@ -203,10 +203,12 @@ def _print_version() -> int:
 
 
 def _say(text: str) -> None:
+    from mdocker.output import legible
+
     with contextlib.suppress(OSError):
         # If it can't be written, the end of the command will say so.
         sys.stdout.flush()
-    sys.stderr.write(f"mdocker: {text}\n")
+    sys.stderr.write(f"mdocker: {legible(text, 2)}\n")
 
 
 def _hint(typed: str) -> None:

@@ -87,7 +87,7 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print `mdocker: text` on stderr, behind what stdout has got so far."""
     sys.stdout.flush()
-    sys.stderr.write(f"mdocker: {text}{line_end}")
+    sys.stderr.write(f"mdocker: {legible(text, 2)}{line_end}")
     sys.stderr.flush()
 
 
@@ -124,6 +124,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def is_terminal(descriptor: int) -> bool:
     """Tell whether a person looks at it."""
     return os.isatty(descriptor)
+
+
+def legible(text: str, descriptor: int = 1) -> str:
+    """A text in which a payload may have a say, such as the name of a file, for who looks at it.
+
+    Characters that would steer a person's terminal are shown as Python writes them; a program that
+    reads a pipe or a file gets them as they are.
+    """
+    if not is_terminal(descriptor):
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
 def wants_colour(descriptor: int) -> bool:

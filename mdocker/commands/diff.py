@@ -7,7 +7,7 @@ from typing import Annotated
 from mdocker.client import Engine
 from mdocker.errors import FAILED, UsageError
 from mdocker.options import injected
-from mdocker.output import say
+from mdocker.output import legible, say
 from mdocker.paths import container_path
 
 _LETTERS = {0: "C", 1: "A", 2: "D"}
@@ -22,5 +22,5 @@ def diff(container: str, /, *, engine: Annotated[Engine, injected()]) -> int:
     if not container:
         raise UsageError("Container name cannot be empty", FAILED)
     for change in engine.json("GET", container_path(container, "changes")) or ():
-        say(f"{_LETTERS[change['Kind']]} {change['Path']}")
+        say(f"{_LETTERS[change['Kind']]} {legible(change['Path'])}")
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from mdocker.client import Engine
 from mdocker.options import injected
-from mdocker.output import table
+from mdocker.output import legible, table
 from mdocker.paths import container_path
 
 
@@ -24,5 +24,6 @@ def top(
     """
     query = {"ps_args": " ".join(ps_options) or None}
     listing: dict[str, Any] = engine.json("GET", container_path(container, "top"), query)
-    sys.stdout.write(table([listing["Titles"], *(listing["Processes"] or ())]))
+    rows = [[legible(cell) for cell in row] for row in listing["Processes"] or ()]
+    sys.stdout.write(table([listing["Titles"], *rows]))
     return 0

@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
+
+from tests.terminal_session import Session
 
 NEIGHBOUR = "i=0; while [ $i -lt 300 ]; do echo neighbour $i; i=$((i+1)); done; cat /tmp/none"
 SAID = b"".join(b"neighbour %d\n" % number for number in range(300))
@@ -179,3 +182,36 @@ def test_cve_2021_41091_what_a_payload_leaves_on_the_disk_is_in_no_user_s_reach(
             path.chmod(mode)
     engine.delete(f"/containers/{container}?force=1")
     assert engine.delete("/volumes/escapes").status == 204
+
+
+def test_names_that_steer_a_terminal_are_shown_and_not_obeyed(engine):
+    """File names, a process's own name, errors that repeat them; `logs` and `attach` are raw."""
+    title = "\x1b]0;evil\x07"
+    program = f"""
+import ctypes, time
+open("/file" + {title!r}, "w")
+ctypes.CDLL(None).prctl(15, {title!r}.encode(), 0, 0, 0)
+os.write(1, b"up\\n")
+time.sleep(1000)
+"""
+    container = engine.run(*python(program))
+    while engine.output(container)[0] != b"up\n":
+        assert engine.get("/_ping").status == 200
+    commands = (
+        ("diff", container),
+        ("top", container, "-o", "pid,comm"),
+        ("cp", f"{container}:/none{title}", "/tmp"),
+    )
+    for command in commands:
+        words = [sys.executable, "-m", "mdocker", *command]
+        session = Session(words, env=engine.environment, cwd="/")
+        try:
+            session.wait()
+            session.until(rb"evil")
+            assert b"\x1b]0;" not in session.everything, command
+        finally:
+            session.close()
+    # A program gets the name itself.
+    out, _ = engine.spawn("diff", container).communicate()
+    assert f"A /file{title}\n" in out
+    engine.delete(f"/containers/{container}?force=1")
