@@ -83,7 +83,9 @@ def make(door: Kernel, plan: Plan, kinds: int, joined: int) -> int:
         report = os.read(report_r, _LONGEST_REPORT)
         if not report.startswith(b"/proc/"):
             code = int(report or errno.ECHILD)
-            raise OSError(code, os.strerror(code))
+            # ENOSPC: there are as many as /proc/sys/user/max_*_namespaces allows (namespaces(7)).
+            where = "/proc/sys/user" if code == errno.ENOSPC else None
+            raise OSError(code, os.strerror(code), where)
         if joined >= 0:
             fd = joined
         else:

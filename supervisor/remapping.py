@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from runtime import capabilities
 from runtime.spec import Bind, Donor, Tmpfs
 from supervisor.container import Extents, UserNamespace
-from supervisor.errors import BadParameter, DonorNotShareable, EngineFault
+from supervisor.errors import BadParameter, DonorNotShareable, StartFailed
 
 if TYPE_CHECKING:
     from supervisor.container import Container, ContainerConfig
@@ -107,14 +107,16 @@ class Remapping:
 
         Raises:
             DonorNotShareable: They are in different user namespaces.
-            EngineFault: There is no map any more.
+            StartFailed: There is no map any more, or it was created under an engine without, and
+                asks for what can't be now.
         """
+        try:
+            self.check(container.config)
+        except BadParameter as error:
+            raise StartFailed(str(error), 128) from error
         own: UserNamespace | None = None
         if self.applies(container.config):
-            try:
-                uids, gids = self.maps()
-            except RefusedRemapping as error:
-                raise EngineFault(f"cannot start container {container.name}: {error}") from error
+            uids, gids = self.maps()
             own = UserNamespace(f"{container.id}.{os.urandom(4).hex()}", uids, gids)
         if not donors:
             return ("private" if own else "host"), own

@@ -68,7 +68,7 @@ def resolve(engine: Engine, container: Container) -> Shared:
         DonorNotRunning: One does not run.
         DonorNotShareable: One has not said that its IPC namespace may be shared, or is in another
             user namespace.
-        EngineFault: There are no ids for its user namespace any more.
+        StartFailed: It can't have its user namespace (any more).
     """
     config = container.config
     modes = config.namespaces

@@ -10,7 +10,7 @@ import pytest
 from runtime.spec import Bind, Donor, Tmpfs
 from supervisor import remapping
 from supervisor.container import Container, ContainerConfig, Life, Namespaces, UserNamespace
-from supervisor.errors import BadParameter, DonorNotShareable
+from supervisor.errors import BadParameter, DonorNotShareable, StartFailed
 from supervisor.mount_points import MountPoint, Mounts
 from supervisor.privileges import Privileges
 from supervisor.remapping import RefusedRemapping, Remapping, directories, read
@@ -172,6 +172,16 @@ def test_a_user_namespace_for_each_start(remapped):
     assert (mode, first.uids, first.gids) == ("private", MAP, MAP)
     assert first.name != second.name
     assert remapped.resolve(one("host"), []) == ("host", None)
+
+
+def test_it_was_created_under_another_engine(remapped, files):
+    container = Container("c", "c", config(network_mode="host"), 0)
+    assert Remapping().resolve(container, []) == ("host", None)
+    with pytest.raises(StartFailed, match="cannot share the host's network"):
+        remapped.resolve(container, [])
+    files[0].write_text("")
+    with pytest.raises(StartFailed, match="has no uids for dockremap"):
+        Remapping().resolve(one("private"), [])
 
 
 def test_who_shares_another_namespace_shares_that_one(remapped):
