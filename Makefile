@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 
-.PHONY: demo test test-v2 client-suites soak store-kills fuzz bench check format clean
+.PHONY: demo test test-v2 client-suites soak store-kills fuzz bench check format clean escapes
 
 # PYTHONDONTWRITEBYTECODE would have every start compile our modules anew.
 export PYTHONDONTWRITEBYTECODE =
@@ -23,6 +23,11 @@ test: $(VENV)/.test check
 test-v2: $(VENV)/.test
 	sh tests/install-tools
 	$(PY) -m tests.vm.suite $(V2)
+
+# As root: the known escapes; `make test` runs them, too, but some in one of two ways of starting.
+escapes: $(VENV)/.test
+	sh tests/install-tools
+	MDOCKER_ESCAPES=all $(PY) -m pytest tests/real/escapes tests/real/test_exec_apart.py
 
 # As root. SOAK='--seconds 60 --seed 7' for another length, or to repeat one.
 SOAK ?= --seconds 600
