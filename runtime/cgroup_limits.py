@@ -72,6 +72,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+_OF_SWAP = ("memory.memsw.limit_in_bytes", "memory.swap.max")
 
 
 def v1_values(controller: str, limits: Limits) -> dict[str, str]:
@@ -140,7 +141,20 @@ def write_all(directory: Path, values: dict[str, str]) -> None:
         file = directory / name.rstrip("?")
         if name.endswith("?") and not file.exists():
             continue
+        check_swap(file)
         write(file, value)
+
+
+def check_swap(file: Path) -> None:
+    """Refuse a limit of swap where the kernel counts none.
+
+    Raises:
+        CgroupsUnusable: The file of one is not there.
+    """
+    if file.name in _OF_SWAP and not file.exists():
+        raise CgroupsUnusable(
+            "this kernel counts no swap (boot it with swapaccount=1): leave --memory-swap out"
+        )
 
 
 def write_weight(directory: Path, weight: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime import block_limits, cpuset_trees, freezer, process_stat
-from runtime.cgroup_limits import Limits, write, write_weight
+from runtime.cgroup_limits import Limits, check_swap, write, write_weight
 from runtime.cgroups import Cgroups
 from runtime.errors import CgroupsUnusable
 from runtime.memory_use import anonymous_bytes
@@ -182,6 +182,7 @@ def _write_v1_memory(directory: Path, limits: Limits) -> None:
         files.reverse()
     try:
         for file, value in files:
+            check_swap(file)
             write(file, str(value))
         write(directory / "memory.soft_limit_in_bytes", str(limits.memory_reservation or -1))
         _write_v1_oom(directory, limits)
@@ -208,6 +209,7 @@ def _write_v2_memory(directory: Path, limits: Limits) -> None:
         allowed = "max"
     file = directory / "memory.swap.max"
     if swap or file.exists():  # else there is no accounting of swap, and nobody asks for it
+        check_swap(file)
         write(file, allowed)
     low = directory / "memory.low"
     if limits.memory_reservation or low.exists():

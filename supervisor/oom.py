@@ -68,10 +68,11 @@ class OomWatch:
             self._listening = True
             engine.begin(self._listen, engine)
 
-    def ended(self, container: Container) -> None:
-        """Its run has ended."""
-        fd = self._fds.pop(container.id, -1)
-        if fd >= 0:
+    def ended(self, container: Container, run: Run) -> None:
+        """A run of it has ended; another one's that may have begun is left alone."""
+        fd = self._fds.get(container.id, -1)
+        if self._is_watched(fd, run):
+            del self._fds[container.id]
             self._poll.unregister(fd)
             self._watched.pop(fd)[2].close()
 
@@ -110,7 +111,7 @@ class OomWatch:
         try:
             kills = subscription.kills()
         except OSError:
-            self.ended(container)  # its cgroup is gone
+            self.ended(container, run)  # its cgroup is gone
             return True
         return note(engine, container, kills)
 

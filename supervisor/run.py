@@ -85,6 +85,7 @@ async def live(
     except Exception:
         log.exception("container.task_failed")
     finally:
+        engine.ooms.ended(container, run)
         engine.shim.let_go(container.id)
         run.opened.set()  # who waits for it finds nothing open, and need not wait for that
         if run.stdin is not None:
@@ -146,7 +147,7 @@ async def _exit(engine: Engine, container: Container, run: Run) -> None:
 
 def record_end(engine: Engine, container: Container, run: Run, ending: exits.Ending) -> None:
     """Put a run's end on record, then tell everybody. No await: nobody sees half of it."""
-    engine.ooms.ended(container)
+    engine.ooms.ended(container, run)
     oom_kills = max(run.oom_kills(), container.life.oom_kills)
     more_kills = oom_kills - container.life.oom_kills
     run.kill_rest()

@@ -297,9 +297,8 @@ def test_without_the_oom_killer_it_waits_until_there_is_memory(engine):
         answer = engine.post(
             "/containers/create", {"Image": "host", "Cmd": list(eater), "HostConfig": limits}
         )
-        assert answer.json["Warnings"] == [
-            "Your kernel does not support OomKillDisable. OomKillDisable discarded."
-        ]
+        words = "Your kernel does not support OomKillDisable. OomKillDisable discarded."
+        assert words in answer.json["Warnings"]
         gone(engine, answer.json["Id"])
         return
     with engine.stream("GET", '/events?filters={"event":["oom"]}') as events:
@@ -470,3 +469,9 @@ def test_info_tells_what_there_is(engine):
     names = ("MemoryLimit", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit")
     assert [info[name] for name in names] == [True] * 5
     assert info["OomKillDisable"] is HYBRID
+
+
+def test_a_default_ulimit_that_is_none_ends_the_engine_in_words(tmp_path):
+    engine = EngineProcess(tmp_path / "engine", options=("--default-ulimit", "files=1"))
+    with pytest.raises(RuntimeError, match="invalid ulimit type: files"):
+        engine.start()

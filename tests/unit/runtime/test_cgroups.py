@@ -7,12 +7,13 @@ import os
 import pytest
 
 from runtime import block_limits, cpuset_trees
-from runtime.cgroup_limits import Limits, v1_values, v2_values, write_weight
+from runtime.cgroup_limits import Limits, v1_values, v2_values, write_all, write_weight
 from runtime.cgroup_trees import Trees, find_trees
 from runtime.cgroups import Cgroups
 from runtime.errors import CgroupsUnusable
 
 V2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+SWAP = Limits(memory=100, memory_swap=150)
 HYBRID = """31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 / /my\\040cgroups/memory rw shared:9 master:1 - cgroup cgroup rw,memory
@@ -148,6 +149,18 @@ def test_a_weight_goes_where_the_kernel_takes_one(tmp_path, files, weight, writt
     write_weight(tmp_path, weight)
     assert (tmp_path / files[0]).read_text() == written
     assert all((tmp_path / name).read_text() == "" for name in files[1:])
+
+
+@pytest.mark.parametrize("values", [v1_values("memory", SWAP), v2_values(SWAP)])
+def test_swap_on_a_kernel_that_counts_none(tmp_path, values):
+    for name in values:
+        if "sw" not in name:
+            (tmp_path / name).touch()
+    with pytest.raises(CgroupsUnusable, match="leave --memory-swap out"):
+        write_all(tmp_path, values)
+    # One that follows from the memory is nobody's wish.
+    (tmp_path / "memory.max").touch()
+    write_all(tmp_path, v2_values(Limits(memory=100)))
 
 
 def test_a_weight_that_no_kernel_takes_is_refused(tmp_path):

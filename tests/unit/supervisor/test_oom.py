@@ -107,7 +107,10 @@ async def test_each_kill_is_told_and_counted_once(bell):
         bell.ring(5)
         await engine.tells()
         assert (len(engine.published), engine.counts.oom_kills) == (2, 5)
-        watch.ended(limited)
+        watch.ended(limited, object())  # a run before this one
+        assert not bell.closed
+        watch.ended(limited, limited.run)
+        watch.ended(limited, limited.run)
         assert bell.closed
         tasks.cancel_scope.cancel()
 
@@ -120,7 +123,7 @@ async def test_what_happened_before_is_told_by_the_next_supervisor(bell):
         engine, watch = Engine(tasks), oom.OomWatch()
         watch.watch(engine, limited, limited.run)
         assert (len(engine.published), engine.counts.oom_kills) == (1, 1)
-        watch.ended(limited)
+        watch.ended(limited, limited.run)
         tasks.cancel_scope.cancel()
 
 
@@ -132,7 +135,7 @@ async def test_who_waits_for_memory_is_told_of_and_was_not_killed(bell):
         bell.ring(0)
         await engine.tells()
         assert (waiting.life.oom_killed, engine.counts.oom_kills) == (False, 0)
-        watch.ended(waiting)
+        watch.ended(waiting, waiting.run)
         tasks.cancel_scope.cancel()
 
 

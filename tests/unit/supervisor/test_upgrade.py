@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import rlimits
 from supervisor import succession
 from supervisor.config import Settings
 from supervisor.errors import Conflict, EngineFault
@@ -46,9 +47,11 @@ def test_the_words_that_start_another_say_all_that_was_asked_for():
         respawn=False,
         userns_remap="me:us",
         no_new_privileges=True,
+        default_ulimits=(rlimits.read("core=5:-1"),),
     )
     words = succession.arguments(settings)
     assert words[1:6] == ["-m", "mdocker", "daemon", "--root", "/root"]
     remapped = ["--userns-remap", "me:us", "--no-new-privileges"]
     process = ["--run-dir", "/run", "--backend", "trio", "--no-respawn", "--debug"]
-    assert words[6:] == [*process, *remapped]
+    limited = ["--default-ulimit", "core=5:-1"]
+    assert words[6:] == [*process, *limited, *remapped]
