@@ -211,8 +211,11 @@ class Engine:
         """
         await anyio.lowlevel.checkpoint()
         self.remapping.check(config)
-        with contextlib.suppress(CapabilityRefused):  # the start will say so, as in Docker
-            await self.filters.check(config, self.capabilities(config))
+        try:
+            capabilities = self.capabilities(config)
+        except CapabilityRefused as error:
+            raise BadParameter(f"invalid CapAdd: {error}") from error
+        await self.filters.check(config, capabilities)
         chosen = names.check(name) if name else names.generate(self.containers.names)
         container = Container(
             id=os.urandom(32).hex(), name=chosen, config=config, created_ns=time.time_ns()

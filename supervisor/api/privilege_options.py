@@ -6,33 +6,33 @@ from collections.abc import Sequence
 
 from supervisor.api import wire
 from supervisor.errors import BadParameter
-from supervisor.privileges import CapabilityRefused, Privileges, at_hand, canonical
+from supervisor.privileges import CapabilityRefused, Privileges, canonical
 
 
 def checked_privileges(host: wire.AskedHostConfig) -> Privileges:
     """Return what is asked for, as it was typed.
 
     Raises:
-        BadParameter: An unknown capability, one that this machine's root has not, or a path that
-            is none.
+        BadParameter: An unknown capability, or a path that is none.
     """
-    for option, names in (("CapAdd", host.CapAdd), ("CapDrop", host.CapDrop)):
+    added, dropped = _names(host.CapAdd), _names(host.CapDrop)
+    for option, names in (("CapAdd", added), ("CapDrop", dropped)):
         try:
-            canonical(names or ())
+            canonical(names)
         except CapabilityRefused as error:
             raise BadParameter(f"invalid {option}: {error}") from error
-    found = Privileges(
-        added=tuple(host.CapAdd or ()),
-        dropped=tuple(host.CapDrop or ()),
+    return Privileges(
+        added=added,
+        dropped=dropped,
         privileged=bool(host.Privileged),
         masked_paths=_paths("MaskedPaths", host.MaskedPaths),
         readonly_paths=_paths("ReadonlyPaths", host.ReadonlyPaths),
     )
-    try:
-        found.capabilities(at_hand())
-    except CapabilityRefused as error:
-        raise BadParameter(f"invalid CapAdd: {error}") from error
-    return found
+
+
+def _names(asked: Sequence[str] | str | None) -> tuple[str, ...]:
+    """A name that is no list is one of one, as in Docker."""
+    return (asked,) if isinstance(asked, str) else tuple(asked or ())
 
 
 def _paths(option: str, asked: Sequence[str] | None) -> tuple[str, ...] | None:

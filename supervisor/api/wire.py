@@ -444,8 +444,8 @@ class AskedHostConfig(msgspec.Struct):
     BlkioDeviceWriteIOps: list[AskedRate] | None = None
     BlkioWeight: int | None = None
     BlkioWeightDevice: list[AskedWeight] | None = None
-    CapAdd: list[str] | None = None
-    CapDrop: list[str] | None = None
+    CapAdd: list[str] | str | None = None
+    CapDrop: list[str] | str | None = None
     CgroupParent: str | None = None
     CgroupnsMode: str | None = None
     ConsoleSize: list[int] | None = None

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from supervisor.privileges import at_hand
 from tests import an_init
 from tests.clients.not_done import still_refused, untold, words
 
@@ -123,6 +124,28 @@ def test_what_can_not_be_run(client):
         assert refused.value.response.status_code in (400, 404, 501)
         text = refused.value.explanation
         assert "could not select device driver" in text or "not found" in text, text
+
+
+def test_privileges(client):
+    def rights(**more):
+        show = ["sh", "-c", "grep -e CapEff -e NoNewPrivs /proc/self/status | cut -f 2; id -G"]
+        out = client.containers.run("box:1", show, network_mode="none", remove=True, **more)
+        effective, pinned, *groups = out.decode().split()
+        return int(effective, 16), pinned, groups
+
+    assert rights(cap_drop=["ALL"], cap_add=["CHOWN"]) == (1, "0", ["0"])
+    assert rights(privileged=True)[0] == at_hand()
+    more = {"user": "5:6", "group_add": [7, "8"], "security_opt": ["no-new-privileges"]}
+    assert rights(**more) == (0, "1", ["6", "7", "8"])
+    with pytest.raises(docker.errors.APIError, match="unknown capability") as refused:
+        client.containers.create("box:1", cap_add=["FLY"])
+    assert refused.value.status_code == 400
+    plain = client.containers.run("box:1", SLEEP, network_mode="none", detach=True, cap_drop="ALL")
+    show = ["grep", "CapEff", "/proc/self/status"]
+    assert plain.exec_run(show).output.split()[1] == b"0" * 16
+    assert int(plain.exec_run(show, privileged=True).output.split()[1], 16) == at_hand()
+    assert plain.attrs["HostConfig"]["CapDrop"] == ["ALL"]
+    plain.remove(force=True)
 
 
 def test_devices(client):
