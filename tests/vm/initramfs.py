@@ -28,16 +28,14 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro {tag} /
 mount -t tmpfs -o mode=755 none /upper
 mkdir /upper/upper /upper/work
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work none /host
+mount -t ext4 -o ro,noload /dev/vdb /host/usr
 mount -t ext4 -o prjquota /dev/vda /disk
 for folder in {folders}; do
     mkdir -p "/host/$folder"
     mount --bind "/disk/$folder" "/host/$folder"
 done
 """
-"""The root is a tmpfs over the host's, with an ext4 disk for some directories.
-
-Containers' roots are there: an overlay's upper directory can't be on another overlay.
-"""
+"""The root is a tmpfs over the host's, with ext4 disks for some directories and for /usr."""
 
 _INIT = """\
 #!/bin/busybox sh
@@ -84,7 +82,8 @@ def build(
         command: What the guest's /bin/sh, which is the host's, runs as PID 1; when it returns the
             kernel panics, which ends the machine.
         folders: Directories that are on a disk, /dev/vda, in those of the same names. With any,
-            the whole root can be written to, and the directory that is shared is at `SHARE`.
+            the whole root can be written to but /usr, which is /dev/vdb, and the directory that is
+            shared is at `SHARE`.
 
     Raises:
         Unavailable: busybox isn't there, or not static.

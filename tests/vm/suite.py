@@ -23,19 +23,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
 
 from tests.vm import initramfs
+from tests.vm.disks import EMPTY, copied, own_disk, usr_disk
 from tests.vm.kernel import Kernel, Unavailable, obtain, open_package
 from tests.vm.machine import BUSYBOX, CACHE, CHECKOUT, qemu_words, require_qemu
 from tests.vm.suite_guest import ARGUMENTS, OUTPUT, STATUS
 
 FOLDER = CACHE.with_name("vm-suite")
-_EMPTY = ("/tmp", "/var/tmp", "/var/lib/docker", "/var/lib/containers", "/var/lib/mdocker")
-_DISK_BYTES = 16 << 30
 _MEGABYTES = 4096
 _TEST_SECONDS = 60
 """As in pyproject.toml."""
@@ -47,22 +45,6 @@ _PACKAGES = ("mdocker", "supervisor", "runtime", "logs", "tests")
 _NOTHING_TO_DO = (4, 5)
 """pytest's exit statuses for arguments that are wrong, and for such that select no test."""
 _PR_SET_PDEATHSIG = 1
-_NOT_COPIED = (".git", ".cache", ".*_cache", ".hypothesis")
-_NOT_OF_PYTHON = ("site-packages", "dist-packages", "test", "idlelib", "config-*")
-_DISK_BYTES = 16 << 30
-_MEGABYTES = 4096
-_TEST_SECONDS = 60
-"""As in pyproject.toml."""
-_SILENCE = 1800
-"""Seconds without any test's beginning or end after which the machine is taken for dead."""
-_WHOLE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "tests/real")
-"""As `make test` has it."""
-_PACKAGES = ("mdocker", "supervisor", "runtime", "logs", "tests")
-_PR_SET_PDEATHSIG = 1
-_NOT_COPIED = (
-    *(".git", ".cache", ".*_cache", ".hypothesis"),
-    *("test", "idlelib", "config-*"),  # of Python's own
-)
 
 
 def main(words: list[str]) -> int:
@@ -120,13 +102,15 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> int:
     if not options.command and (wrong := _collected(arguments)):
         print(wrong, file=sys.stderr)
         return 4
+    usr = usr_disk(CACHE.with_name("vm-disks"))
     with tempfile.TemporaryDirectory(prefix="mdocker-vm-") as scratch:
         archive = _archive(kernel, Path(scratch))
-        disk = _disk(Path(scratch))
+        disk = own_disk(Path(scratch))
         words = [
             *qemu_words(kernel, archive, options.processors, _MEGABYTES),
             *("-serial", f"file:{share / 'console'}"),
             *("-drive", f"file={disk},if=virtio,format=raw,cache=unsafe,discard=unmap"),
+            *("-drive", f"file={usr},if=virtio,format=raw,readonly=on"),
             *("-fsdev", f"local,id=share,path={share},security_model=none"),
             *("-device", f"virtio-9p-pci,fsdev=share,mount_tag={initramfs.SHARE_TAG}"),
         ]
@@ -192,52 +176,10 @@ def _archive(kernel: Kernel, scratch: Path) -> Path:
             kernel.suite_modules,
             environment,
             command,
-            folders=(*_EMPTY, *map(str, _copied())),
+            folders=(*EMPTY, *map(str, copied())),
         )
     )
     return archive
-
-
-def _copied() -> dict[Path, tuple[str, ...]]:
-    """The checkout, its virtualenv and Python's own modules, each with what is left out.
-
-    The first as it is now: it may be edited while this runs. The others because each import over
-    9p asks this side several times, which takes as long as all the rest.
-    """
-    modules = Path(sysconfig.get_path("stdlib"))
-    prefix = Path(sys.prefix)
-    folders = {CHECKOUT: _NOT_COPIED, modules: _NOT_OF_PYTHON}
-    if not prefix.is_relative_to(CHECKOUT) and not modules.is_relative_to(prefix):
-        folders[prefix] = ()
-    return folders
-
-
-def _disk(scratch: Path) -> Path:
-    """An ext4 image, with what is copied, and empty directories for the guest's own files."""
-    tree = scratch / "tree"
-    for folder in _EMPTY:
-        (tree / folder.lstrip("/")).mkdir(parents=True, mode=0o755)
-    for folder in ("tmp", "var/tmp"):
-        (tree / folder).chmod(0o1777)
-    for folder, left_out in _copied().items():
-        shutil.copytree(
-            folder,
-            tree / str(folder).lstrip("/"),
-            symlinks=True,
-            ignore=shutil.ignore_patterns(*left_out),
-        )
-    disk = scratch / "disk"
-    with disk.open("wb") as file:
-        file.truncate(_DISK_BYTES)
-    subprocess.run(
-        [
-            *("mkfs.ext4", "-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota"),
-            *("-d", str(tree), str(disk)),
-        ],
-        check=True,
-    )
-    shutil.rmtree(tree)
-    return disk
 
 
 def _boot(words: list[str], watch: Watch) -> str:
