@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from tests.real.remapped_engine import (
     RemappedEngine,
     skip_where_ids_cannot_be_shifted,
 )
+from tests.real.test_restart_policies import actions_until
 
 OVERFLOW = 65_534  # /proc/sys/kernel/overflowuid: how an id looks that has no place in the map
 FOREVER = ("sleep", "1000000")
@@ -98,6 +100,42 @@ def test_an_exec_is_nobody_too(made):
     exec_id = made.post(f"/containers/{container}/exec", asked).json["Id"]
     assert made.post(f"/exec/{exec_id}/start", {"Detach": True}).status == 200
     assert outside(made.get(f"/exec/{exec_id}/json").json["Pid"]) == (FIRST + 7, FIRST + 3)
+
+
+def test_a_health_check_is_nobody_too(made):
+    check = {"Test": ["CMD-SHELL", "grep -q 300000 /proc/self/uid_map && id -u"], "Retries": 1}
+    container = made.run(*FOREVER, Healthcheck=check | {"Interval": 1_000_000})
+    actions_until(made, container, "health_status: healthy")
+    assert made.inspect(container)["State"]["Health"]["Log"][0]["Output"] == "0\n"
+
+
+@pytest.mark.parametrize("client", ["docker", "mdocker"])
+def test_the_command_lines(made, client):
+    words = [client, "-H", f"unix://{made.socket}"]
+    if client == "mdocker":
+        words[:1] = [sys.executable, "-m", "mdocker"]
+    elif not shutil.which("docker"):
+        pytest.skip("needs the docker command line")
+    script = "cat /proc/self/uid_map; tail -1 /proc/self/cgroup"
+    run = [*words, "run", "--rm", "--network", "none"]
+    for options, first, own in (
+        ((), FIRST, "0::/"),
+        (("--userns", "host", "--cgroupns", "host"), 0, "0::/mdocker-"),
+    ):
+        done = subprocess.run(
+            [*run, *options, "host", "sh", "-c", script],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told = done.stdout.split()
+        assert int(told[1]) == first
+        assert told[3].startswith(own) and (options or told[3] == own)
+    done = subprocess.run(
+        [*run, "--privileged", "host", "true"], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert "privileged mode is incompatible with user namespaces." in done.stderr
 
 
 _ON_A_BIND = """
