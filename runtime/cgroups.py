@@ -65,7 +65,8 @@ class Cgroups:
     def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
         """Find the trees, and see that `parent` can be made in the v2 one.
 
-        It is not kept: an engine that is cut short while it starts leaves nothing.
+        It is not kept on a hybrid machine: an engine that is cut short while it starts leaves
+        nothing. On v2 it stays, counting and guarded, for the first container.
 
         Raises:
             CgroupsUnusable: there is no v2 tree, or it can't be written.
