@@ -13,6 +13,7 @@ import sys
 import time
 
 import pytest
+import websocket
 
 from supervisor.api.tls import HANDSHAKE_SECONDS
 from tests.certificates import Authority, tls_options
@@ -198,6 +199,25 @@ def following(place, client, *words):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_web_socket_goes_through(place):
+    container = place.engine.create("cat", OpenStdin=True, StdinOnce=True)
+    files = {"certfile": "cert.pem", "keyfile": "key.pem", "ca_certs": "ca.pem"}
+    web = websocket.create_connection(
+        f"wss://127.0.0.1:{place.port}/containers/{container}/attach/ws?stream=1&stdin=1&stdout=1",
+        sslopt={option: str(place.ada / name) for option, name in files.items()},
+        timeout=30,
+    )
+    with contextlib.closing(web):
+        assert place.engine.post(f"/containers/{container}/start").status == 204
+        web.send(LINES)
+        shown = b""
+        while len(shown) < len(LINES):
+            shown += web.recv()
+        assert shown == LINES
+    assert place.engine.wait(container) == 0
+    assert place.engine.delete(f"/containers/{container}").status == 204
 
 
 @once
