@@ -60,6 +60,7 @@ class Cgroups:
         self._unified = trees.unified / parent
         self._elsewhere: dict[str, str] = {}
         self.devices = DeviceControl()
+        self._guarded = False
 
     @classmethod
     def detect(cls, parent: str, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups:
@@ -83,11 +84,20 @@ class Cgroups:
             try:
                 found._unified.rmdir()
             except OSError:  # containers of an earlier supervisor are in it
-                found.devices.guard(found._unified)
+                found._guard()
         else:
             found._count()
-            found.devices.guard(found._unified)
+            found._guard()
         return found
+
+    def _guard(self) -> None:
+        """Hold all containers to the ordinary rules of devices, as long as the directory is there.
+
+        Raises:
+            OSError: The kernel refused for want of something; no container is to start then.
+        """
+        self.devices.guard(self._unified)
+        self._guarded = True
 
     def _count(self) -> None:
         """Have the kernel count what each container uses, from its first page on; it limits none.
@@ -159,7 +169,7 @@ class Cgroups:
             os.mkdir(directory)
         except FileNotFoundError:
             self._unified.mkdir(exist_ok=True)
-            self.devices.guard(self._unified)
+            self._guarded = False
             directory.mkdir(exist_ok=True)
         except FileExistsError:
             # Left by a run whose removal met a process that was still going. Not used again: what
@@ -168,6 +178,8 @@ class Cgroups:
             self.remove(container_id)
             os.mkdir(directory)
         try:
+            if not self._guarded:
+                self._guard()
             if parent:
                 directory = self._make_elsewhere(container_id, parent)
             else:

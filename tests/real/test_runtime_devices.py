@@ -6,11 +6,13 @@ controller.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 import pytest
 
+from runtime import device_program
 from runtime.device_rules import EVERYTHING, Rule
 from runtime.errors import CgroupsUnusable
 from runtime.spec import Bind, Device
@@ -189,6 +191,26 @@ def test_an_exec_is_held_as_its_container_is(driver, loop):
     )
     assert found["/tmp/own", "r"] == "open"
     assert {found["/tmp/own", "w"], *(found["/tmp/mem", way] for way in "rw")} == {DENIED}
+
+
+def test_no_container_starts_unguarded(tmp_path, loop, monkeypatch):
+    """The program could not be attached, once: whoever asked is refused, the next is held to it."""
+    driver = ShimDriver(tmp_path, busybox_tree(tmp_path / "lower"))
+    try:
+        driver.cgroups.remove_parent()  # where it is kept, on pure v2
+
+        def no_descriptor(*_):
+            raise OSError(errno.EMFILE, "too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(device_program, "load", no_descriptor)
+            with pytest.raises(OSError, match="too many open files"):
+                driver.cgroups.create("refused")
+        assert not driver.cgroups.unified("refused").exists()
+        script = f"mknod /tmp/own b {loop.major} {loop.minor}\n" + looks("/tmp/own")
+        assert set(seen(driver.run(script, device_nodes=True)).values()) == {DENIED}
+    finally:
+        driver.close()
 
 
 def test_a_machine_that_can_not_hold_rules(tmp_path, loop):
