@@ -343,7 +343,7 @@ def a_parent(limit):
         directory.rmdir()
 
 
-def test_what_is_limited_above_holds_for_a_container_below(engine):
+def test_what_is_limited_above_holds_for_a_container_below(engine, tmp_path):
     with a_parent(8) as theirs:
         script = "echo up; for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all; wait"
         parent = f"/{theirs.name}/made/here"
@@ -353,7 +353,10 @@ def test_what_is_limited_above_holds_for_a_container_below(engine):
         assert (out, b"ork" in err) == (b"up\n", True)  # "Cannot fork"
         assert engine.inspect(container)["HostConfig"]["CgroupParent"] == parent
         # Again, for those who look at one that runs: its cgroup is there, and in each tree.
-        container = started(engine, "sh", "-c", "echo up; exec sleep 1000", CgroupParent=parent)
+        os.mkfifo(tmp_path / "go")
+        script = f'echo up; read word </go/go; python3 -c "{EATER}"; exec sleep 1000'
+        limits = {"Memory": 32 * MIB, "MemorySwap": 32 * MIB, "Binds": [f"{tmp_path}:/go"]}
+        container = started(engine, "sh", "-c", script, CgroupParent=parent, **limits)
         pid = engine.inspect(container)["State"]["Pid"]
         place = f"{parent}/{container}"
         own = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
@@ -363,9 +366,16 @@ def test_what_is_limited_above_holds_for_a_container_below(engine):
         assert engine.get(f"/containers/{container}/top").json["Processes"]
         for path in ("pause", "unpause"):
             assert engine.post(f"/containers/{container}/{path}").status == 204
-        # Whoever comes next knows where it is.
-        engine.terminate()
+        # Whoever comes next knows where it is, and tells what nobody was there to hear.
+        engine.kill()
+        (tmp_path / "go").write_text("go\n")
+        tree = Path("/sys/fs/cgroup/memory" if HYBRID else "/sys/fs/cgroup")
+        counted = tree / place[1:] / ("memory.oom_control" if HYBRID else "memory.events")
+        while "oom_kill 1\n" not in counted.read_text():
+            time.sleep(0.01)
         engine.start()
+        assert engine.inspect(container)["State"]["OOMKilled"]
+        assert events_of(engine, container, "oom") == 1
         assert engine.post(f"/containers/{container}/stop?t=0").status == 204
         gone(engine, container)
         # What was made for it is gone, what was there is not.
