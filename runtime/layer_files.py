@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_FILE = 1024 * 1024
 
@@ -52,10 +52,12 @@ def read_etc(layers: Sequence[bytes], names: Sequence[bytes]) -> list[bytes]:
 def _read(etc: int, name: bytes) -> bytes | None:
     """The content in this layer; None where the layers below it are asked.
 
-    By descriptor: a container that runs may put a link in the directory's place meanwhile.
+    By descriptor: a container that runs may put a link in the directory's place meanwhile. And it
+    may have made a device of it: here, outside, to open one already is to use it (a watchdog, a
+    tape).
     """
     try:
-        fd = os.open(name, _OPEN, dir_fd=etc)
+        place = os.open(name, _LOOK, dir_fd=etc)
     except FileNotFoundError:
         if _has_attribute(etc, "trusted.overlay.redirect"):
             raise Unusual from None
@@ -63,9 +65,15 @@ def _read(etc: int, name: bytes) -> bytes | None:
     except OSError as error:
         raise Unusual from error
     try:
-        about = os.fstat(fd)
+        about = os.fstat(place)
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LONGEST_FILE:
             raise Unusual
+        fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unusual from error
+    finally:
+        os.close(place)
+    try:
         if _has_attribute(fd, "trusted.overlay.metacopy"):
             raise Unusual
         return os.read(fd, about.st_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pty
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.spec import DEFAULT_CAPABILITIES, Bind
+from tests.real.exec_driver import entered
 
 _SHOCKER = r"""
 import ctypes, os, struct, sys
@@ -227,3 +229,28 @@ def test_mounts_do_not_propagate_out(driver, tmp_path):
         subprocess.run(["umount", f"{volume}/place"], check=True)
     finally:
         subprocess.run(["umount", "--recursive", volume], check=True)
+
+
+def test_a_device_in_the_place_of_passwd_is_not_opened_outside(driver):
+    """To open a watchdog is to start it: a payload makes one, and waits for somebody to enter."""
+    script = "rm /etc/passwd /etc/group; mknod /etc/passwd c 1 3; mknod /etc/group c 1 3; echo up"
+    started = driver.start("sh", "-c", f"{script}; exec sleep 1000")
+    assert started.readline() == "up\n"
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    opened = 0x20  # IN_OPEN
+    etc = driver.home(started.id) / "upper/etc"
+    try:
+        for name in ("passwd", "group"):
+            assert libc.inotify_add_watch(watch, os.fsencode(etc / name), opened) > 0
+        with entered(driver, started, "true") as one:
+            failure = one.failure()
+            one.status()
+        assert "permission denied: /etc/passwd" in failure["words"]
+        with pytest.raises(BlockingIOError):
+            os.read(watch, 4096)
+        # It would be seen.
+        os.close(os.open(etc / "passwd", os.O_RDONLY))
+        assert os.read(watch, 4096)
+    finally:
+        os.close(watch)
