@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from runtime import flags
 from runtime.kernel import DOOR
 from tests.real.engine_process import EngineProcess
@@ -16,18 +14,37 @@ LINE = f"dockremap:{FIRST}:{COUNT}\n"
 
 
 class RemappedEngine(EngineProcess):
-    """Started in a mount namespace where /etc/subuid and /etc/subgid are two other files."""
+    """Started in a mount namespace where /etc/subuid and /etc/subgid are two other files.
+
+    Attributes:
+        image: Of its containers. `host` where /usr can be shown with shifted ids.
+    """
 
     def __init__(self, base, options=("--userns-remap", "default"), **more):
         super().__init__(base, options=options, **more)
         self.base.mkdir(parents=True, exist_ok=True)
         self.subuid = self.base / "subuid"
         self.subuid.write_text(LINE)
+        self.image = "host"
         script = (
             'file=$1; shift; for one in /etc/subuid /etc/subgid; do mount --bind "$file" $one; '
             'done; exec "$@"'
         )
         self.before = ("unshare", "--mount", "sh", "-ec", script, "sh", str(self.subuid))
+
+    def create(self, *command, image=None, **config):
+        return super().create(*command, image=image or self.image, **config)
+
+    def use(self, image, tar):
+        """Import an image, and have all containers made of it."""
+        answer = self.request(
+            "POST",
+            f"/images/create?fromSrc=-&repo={image}",
+            tar.read_bytes(),
+            {"Content-Type": "application/x-tar"},
+        )
+        assert answer.status == 200, answer
+        self.image = image
 
 
 def shifts_ids(directory: Path) -> bool:
@@ -62,10 +79,3 @@ def shifts_ids(directory: Path) -> bool:
         for fd in (stop_r, stop_w, ready_r, tree):
             os.close(fd)
         os.waitpid(pid, 0)
-
-
-def skip_where_ids_cannot_be_shifted(directory: Path) -> None:
-    """Skip the test on such a machine: both the engine's root and /usr are mounted shifted."""
-    for place in (directory, Path("/usr")):
-        if not shifts_ids(place):
-            pytest.skip(f"the file system of {place} can't show shifted ids on this kernel")
