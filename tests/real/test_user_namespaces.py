@@ -448,3 +448,10 @@ def test_the_next_engine_goes_on_with_it(made):
         made.options = options
         made.terminate()
         made.start()
+
+
+def test_an_engine_without_ids_does_not_start(tmp_path):
+    engine = RemappedEngine(tmp_path)
+    engine.subuid.write_text("")
+    with pytest.raises(RuntimeError, match="has no uids for dockremap: add a line for it"):
+        engine.start()

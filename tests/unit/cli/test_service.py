@@ -320,6 +320,13 @@ def test_a_dry_run_prints_both_and_asks_nobody(mdocker, engine):
     assert engine.requests == []
 
 
+def test_a_service_has_containers_remapped_as_it_was_told(mdocker):
+    words = ("--userns-remap", "bird:flock")
+    _, out, _ = mdocker("daemon", "--install", "--dry-run", *words)
+    command = next(line for line in out.splitlines() if line.startswith("ExecStart="))
+    assert command.endswith(" ".join(words))
+
+
 def test_a_service_reaches_registries_as_it_was_told(mdocker):
     words = (
         *("--registry-mirror", "https://nest", "--insecure-registry", "a:1"),
@@ -338,6 +345,7 @@ def test_a_service_reaches_registries_as_it_was_told(mdocker):
         ["--upgrade", "--check"],
         ["--upgrade", "--backend", "trio"],
         ["--upgrade", "--registry-mirror", "https://nest"],
+        ["--upgrade", "--userns-remap", "default"],
         ["--uninstall", "--max-concurrent-downloads", "1"],
         ["--install", "--uninstall"],
         ["--install", "--check"],
