@@ -257,6 +257,14 @@ class Cgroups:
                 return  # somebody else's, in use, or gone
             place = place.parent
 
+    def hold_devices(self) -> bool:
+        """Whether containers can be held to rules of devices here.
+
+        Raises:
+            OSError: That could not be found out now.
+        """
+        return "devices" in self.trees.v1 or self.devices.usable()
+
     def _hold_devices(
         self, container_id: str, directory: Path, devices: Sequence[Rule] | None
     ) -> list[str]:

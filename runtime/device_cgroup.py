@@ -33,6 +33,21 @@ class DeviceControl:
     def __init__(self) -> None:
         self.programs = True
 
+    def usable(self) -> bool:
+        """Whether the kernel takes such programs from us.
+
+        Raises:
+            OSError: It could not say, for want of descriptors or memory.
+        """
+        if self.programs:
+            try:
+                os.close(device_program.load(device_program.assemble(EVERYTHING)))
+            except OSError as error:
+                if error.errno not in _NO_PROGRAMS:
+                    raise
+                self.programs = False
+        return self.programs
+
     def guard(self, directory: Path) -> bool:
         """Hold all containers below a v2 directory to the ordinary rules; returns whether it does.
 

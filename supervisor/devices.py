@@ -86,10 +86,12 @@ async def prepare(engine: Engine, container: Container, mounted: Sequence[Bind |
     config = container.config
     asked, privileged = config.devices, config.privileges.privileged
     if not (privileged or asked.mappings or asked.rules):
-        shown = any(isinstance(one, Bind) and one.device_nodes for one in mounted)
         # With CAP_SYS_ADMIN it may attach programs to cgroups below its own, which take the place
         # of the engine's for all containers, but not that of one of its own.
-        return Granted(rules=() if shown or config.privileges.added else None)
+        if config.privileges.added and _held_here(engine, container):
+            return Granted(rules=())
+        shown = any(isinstance(one, Bind) and one.device_nodes for one in mounted)
+        return Granted(rules=() if shown else None)
     with anyio.move_on_after(PATIENCE_S):
         return await anyio.to_thread.run_sync(
             granted, asked, privileged, limiter=engine.limits.sources, abandon_on_cancel=True
@@ -98,6 +100,15 @@ async def prepare(engine: Engine, container: Container, mounted: Sequence[Bind |
         f"cannot start container {container.name}: where its devices are does not answer: "
         + ", ".join(mapping.source for mapping in asked.mappings)
     )
+
+
+def _held_here(engine: Engine, container: Container) -> bool:
+    try:
+        return engine.cgroups.hold_devices()
+    except OSError as error:
+        raise EngineFault(
+            f"cannot start container {container.name}: {error.strerror or error}"
+        ) from error
 
 
 def granted(asked: Devices, privileged: bool) -> Granted:

@@ -7,6 +7,7 @@ nothing has to be unmounted, whoever dies.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -92,7 +93,7 @@ async def prepare(engine: Engine, container: Container) -> list[Bind | Tmpfs]:
             # A first start that was cut off by a death has left its copy.
             fills = point.copy_up and (first or os.path.lexists(draft))
             found.append(_mount(point, volumes.get(point.volume), data, fills))
-        return found
+        return _held(engine, found)
 
     with anyio.move_on_after(PATIENCE_S):
         try:
@@ -109,6 +110,18 @@ async def prepare(engine: Engine, container: Container) -> list[Bind | Tmpfs]:
         f"cannot start container {container.name}: a disk that it mounts does not answer: "
         + ", ".join(point.source or point.volume for point in mounts.points)
     )
+
+
+def _held(engine: Engine, mounted: list[Bind | Tmpfs]) -> list[Bind | Tmpfs]:
+    """No device node can be opened where nothing but nodev is in the way of it."""
+    if not any(isinstance(one, Bind) and one.device_nodes for one in mounted):
+        return mounted
+    if engine.cgroups.hold_devices():
+        return mounted
+    return [
+        dataclasses.replace(one, device_nodes=False) if isinstance(one, Bind) else one
+        for one in mounted
+    ]
 
 
 def _check_usable(engine: Engine, container: Container, volume: Volume) -> None:

@@ -217,6 +217,7 @@ def test_a_machine_that_can_not_hold_rules(tmp_path, loop):
     driver = ShimDriver(tmp_path, busybox_tree(tmp_path / "lower"))
     driver.cgroups.devices.programs = False
     driver.cgroups.trees.v1.pop("devices", None)
+    assert not driver.cgroups.hold_devices()
     try:
         with pytest.raises(CgroupsUnusable, match="CONFIG_CGROUP_BPF"):
             driver.cgroups.create("refused", devices=only(loop, "r"))
