@@ -65,12 +65,20 @@ class Filters:
         self._made: dict[tuple[str, frozenset[str]], Filter] = {}
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
-    async def prepare(self) -> None:
-        """Make what a container gets that asks for nothing, before one does."""
+    async def prepare(self) -> str:
+        """Make what a container gets that asks for nothing, before one does.
+
+        Returns:
+            What people should know: that there can be none; else "".
+        """
+        if not self._actions.exists():
+            return "WARNING: this kernel filters no system calls: containers may make all of them"
         try:
             await self._of(self._default or BUILTIN, DEFAULT_CAPABILITIES)
         except (Unfit, Unavailable) as error:
             log.warning("seccomp.no_filter", reason=str(error))
+            return f"WARNING: {error}"
+        return ""
 
     async def check(self, config: ContainerConfig, capabilities: Collection[str]) -> None:
         """Refuse a container whose filter can't be made.

@@ -469,7 +469,8 @@ async def _serve_until_cancelled(
 async def _import_and_prepare(engine: Engine) -> None:
     """What the first who ask would wait for."""
     await late.import_all()
-    await engine.filters.prepare()
+    if warning := await engine.filters.prepare():
+        engine.warnings.append(warning)
 
 
 async def _serve(

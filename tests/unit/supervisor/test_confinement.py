@@ -45,7 +45,7 @@ def needs_library():
 async def test_one_is_made_once_for_each_set_of_capabilities(actions):
     needs_library()
     filters = Filters(actions=actions)
-    await filters.prepare()
+    assert await filters.prepare() == ""
     usual = await filters.of(config(), DEFAULT_CAPABILITIES)
     assert len(base64.b64decode(usual.program)) % 8 == 0
     assert await filters.of(config("seccomp=builtin"), DEFAULT_CAPABILITIES[::-1]) is usual
@@ -92,7 +92,9 @@ async def test_who_has_none(actions, tmp_path):
     assert await filters.of(config("seccomp={}"), ()) == Filter()
     assert await filters.of(config(privileges=Privileges(privileged=True)), ()) == Filter()
     assert await Filters("unconfined", actions).of(config(), ()) == Filter()
-    assert await Filters(actions=tmp_path / "no").of(config(), ()) == Filter()
+    without = Filters(actions=tmp_path / "no")
+    assert await without.of(config(), ()) == Filter()
+    assert "this kernel filters no system calls" in await without.prepare()
 
 
 async def test_a_privileged_container_has_the_one_that_it_asks_for(actions):
@@ -142,7 +144,7 @@ async def test_without_libseccomp_only_the_unconfined_are_taken(actions, monkeyp
     names._resolve.cache_clear()
     filters = Filters(actions=actions)
     try:
-        await filters.prepare()  # says so in the log
+        assert (await filters.prepare()).startswith("WARNING: seccomp filters need libnosuch")
         with pytest.raises(Unsupported, match=r"need libnosuch.so.2.*Debian, Ubuntu: libseccomp2"):
             await filters.check(config(), ())
         with pytest.raises(EngineFault, match="seccomp=unconfined"):
