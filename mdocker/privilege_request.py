@@ -49,7 +49,7 @@ def _with_profile(word: str) -> str:
             profile = json.load(file)
     except OSError as error:
         raise UsageError(f"opening seccomp profile ({path}) failed: {error.strerror}") from error
-    except ValueError as error:  # no UTF-8, or no JSON
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or far too deep
         raise UsageError(f"compacting json for seccomp profile ({path}) failed: {error}") from error
     return "seccomp=" + json.dumps(profile, separators=(",", ":"), ensure_ascii=False)
 
