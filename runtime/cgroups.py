@@ -99,7 +99,7 @@ class Cgroups:
         self.devices.guard(self._unified)
         self._guarded = True
 
-    def _count(self) -> None:
+    def _count(self, container_id: str = "") -> None:
         """Have the kernel count what each container uses, from its first page on; it limits none.
 
         On v1 a directory of its own would cost each start a grace period. Here it is there anyway.
@@ -107,7 +107,7 @@ class Cgroups:
         """
         for controller in ("memory", "pids", "io"):
             with contextlib.suppress(OSError, CgroupsUnusable):
-                self.enable((controller,))
+                self.enable((controller,), container_id)
 
     @property
     def hybrid(self) -> bool:
@@ -232,6 +232,8 @@ class Cgroups:
                 f"can't make {directory}: {(error.strerror or '').lower()}; "
                 "choose another cgroup parent"
             ) from error
+        if not self.hybrid:
+            self._count(container_id)
         return directory
 
     def _make_above(self, tree: Path, parent: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from supervisor.container import ContainerConfig
 from supervisor.errors import BadParameter, Unsupported
 
 MOUNTINFO = Path("/proc/self/mountinfo")
+_AN_ENGINE_S = re.compile(r"mdocker-[0-9a-f]{8}")
 _LARGEST = 2**63 - 1
 _MOST_REQUESTS = 2**32 - 1
 """In a second: v1 keeps no more of the number (block/blk-throttle.c)."""
@@ -62,7 +64,7 @@ def checked_oom_score(asked: int | None) -> int:
     return asked or 0
 
 
-def checked_cgroup_parent(asked: str | None, ours: str = "mdocker-") -> str:
+def checked_cgroup_parent(asked: str | None) -> str:
     """Return the path of the cgroup that the container's is to be in, as it is in each tree.
 
     With and without a slash before it, it begins at the root of the trees.
@@ -78,7 +80,7 @@ def checked_cgroup_parent(asked: str | None, ours: str = "mdocker-") -> str:
         raise BadParameter(
             f"invalid cgroup parent {asked[:64]!r}: name a cgroup below the root, such as /jobs"
         )
-    if parts[0].startswith(ours):
+    if _AN_ENGINE_S.fullmatch(parts[0]):
         raise BadParameter(f"invalid cgroup parent {asked[:64]!r}: that is an engine's own cgroup")
     return path
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from runtime import block_limits, cpuset_trees
+from runtime import cgroups as cgroups_module
 from runtime.cgroup_limits import Limits, v1_values, v2_values, write_all, write_weight
 from runtime.cgroup_trees import Trees, find_trees
 from runtime.cgroups import Cgroups
@@ -302,3 +304,18 @@ def test_a_container_below_another_directory(tmp_path, hybrid):
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir()}
     assert left == {"memory", "memory/theirs", "pids", "unified", "unified/engine"}
     assert cgroups.create("c").unified == f"{trees.unified}/engine/c"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="attributes of directories are root's alone")
+def test_what_is_below_another_directory_is_counted_on_v2_as_all_are(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        cgroups_module, "write", lambda file, text: written.append((str(file.parent), text))
+    )
+    places = [str(tmp_path / name) for name in ("", "jobs", "jobs/7")]
+    for place in places:
+        os.makedirs(place, exist_ok=True)
+        Path(place, "cgroup.controllers").write_text("memory io pids cpu\n")
+        Path(place, "cgroup.subtree_control").write_text("pids io\n")
+    Cgroups("engine", Trees(tmp_path)).create("c", parent="jobs/7")
+    assert written == [(place, "+memory") for place in places]
