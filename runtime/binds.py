@@ -221,7 +221,7 @@ def attach(door: Kernel, binds: Sequence[Bind | Tmpfs], trees: Mapping[Bind | Tm
             continue
         if stat.S_ISDIR(door.fstat(target).st_mode) != directory:
             raise NotADirectoryError(errno.ENOTDIR, _MISMATCH, os.fsdecode(one.target))
-        if tree.proc and directory:
+        if tree.proc and directory and _path(target) == b"/proc":
             proc.add(door.fstat(tree.fd).st_dev)
         else:
             spare_proc(door, target, proc)
@@ -250,11 +250,16 @@ def spare_proc(door: Kernel, target: int, proc: set[int]) -> None:
     """
     if door.fstat(target).st_dev not in proc:
         return
-    path = os.readlink(b"/proc/self/fd/%d" % target)
+    path = _path(target)
     if path in _HARMLESS_IN_PROC:
         return
     what = "not of type proc" if path == b"/proc" else "inside /proc"
     raise InitRefused(f'"{os.fsdecode(path)}" cannot be mounted because it is {what}', 0, 125)
+
+
+def _path(fd: int) -> bytes:
+    """Where it is in this root."""
+    return os.readlink(b"/proc/self/fd/%d" % fd)
 
 
 def _attach_tmpfs(door: Kernel, one: Tmpfs, proc: set[int]) -> int:

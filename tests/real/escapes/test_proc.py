@@ -115,6 +115,8 @@ def test_what_may_be_shown_in_proc(driver, tmp_path):
     (tmp_path / "uptime").write_text("1 1\n")
     shown = Bind(str(tmp_path / "uptime"), "/proc/uptime")
     assert driver.run("cat /proc/uptime", binds=(shown,)) == "1 1\n"
+    elsewhere = (Bind("/proc", "/host/proc"), Bind(str(tmp_path / "uptime"), "/host/proc/stat"))
+    assert driver.run("cat /host/proc/stat", binds=elsewhere) == "1 1\n"
     machine = (Bind("/proc", "/proc"),)
     assert driver.run("wc -c < /proc/timer_list", binds=machine) == "0\n"
     denied = f"! ({WRITES_CORE_PATTERN}) 2>&1"
