@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -441,6 +442,45 @@ def test_what_it_may_write_to_a_disk_in_a_second(engine):
     assert answer.status in (200, 500)
     assert value(container, "pids.max", "pids.max") == [str(kept)]
     assert engine.inspect(container)["HostConfig"]["PidsLimit"] == kept
+    gone(engine, container)
+
+
+@pytest.fixture
+def weighing_disk(tmp_path):
+    """A disk of the test's own whose scheduler knows weights; gives its path and number."""
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, MIB)
+    try:
+        made = subprocess.run(
+            ["losetup", "-f", "--show", str(image)], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no loop device: {error}")
+    path = made.stdout.strip()
+    try:
+        place = Path("/sys/block", os.path.basename(path))
+        try:
+            (place / "queue/scheduler").write_text("bfq")
+        except OSError as error:
+            pytest.skip(f"this kernel has no BFQ: {error}")
+        yield path, (place / "dev").read_text().strip()
+        (place / "queue/scheduler").write_text("none")
+    finally:
+        subprocess.run(["losetup", "-d", path], check=True)
+
+
+def test_weights_of_disks(engine, weighing_disk):
+    disk, number = weighing_disk
+    asked = {"BlkioWeight": 300, "BlkioWeightDevice": [{"Path": disk, "Weight": 77}]}
+    container = engine.run("sleep", "1000", HostConfig=asked)
+    single = ("blkio.bfq.weight_device", "io.bfq.weight")
+    assert value(container, *single)[-2:] == [number, "77"]
+    assert "300" in value(container, "blkio.bfq.weight", "io.bfq.weight")
+    asked = {"BlkioWeightDevice": [{"Path": disk, "Weight": 0}]}
+    assert engine.post(f"/containers/{container}/update", asked).status == 200
+    assert number not in value(container, *single)
+    assert engine.inspect(container)["HostConfig"]["BlkioWeightDevice"] == []
     gone(engine, container)
 
 
