@@ -182,17 +182,22 @@ class _TlsDoor(_Door):
 
     def take(self, accepted: socket.socket) -> None:
         """Have it show who it is, and serve it."""
-        accepted.setblocking(False)
         self._group.start_soon(self._meet, accepted)
 
     async def _meet(self, accepted: socket.socket) -> None:
-        channel = tls.Channel(accepted, self._context)
+        stream = ByteSocket(accepted)
         try:
+            channel = tls.Channel(stream, accepted, self._context)
             peer = await self._recognised(channel)
             if peer is not None:
                 await self._serve(channel, peer)
+        except OSError as error:
+            log.warning("api.tls_failed", error=error.strerror)  # no descriptors, or reset
+        except Exception:
+            # One connection's failure must not reach its neighbours.
+            log.exception("api.connection_failed")
         finally:
-            channel.socket.close()
+            stream.close()
 
     async def _recognised(self, channel: tls.Channel) -> Peer | None:
         with anyio.CancelScope() as scope:

@@ -78,10 +78,13 @@ def _unusable(option: str, path: str, error: OSError) -> CannotListen:
 class Channel:
     """The encrypted side of a connection. One task may receive while another sends."""
 
-    def __init__(self, connected: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, stream: ByteSocket, connected: socket.socket, context: ssl.SSLContext
+    ) -> None:
+        """Begin a connection on a stream of ciphertext. Raises OSError if it is reset already."""
         for level, option, value in _KEEPALIVE:
             connected.setsockopt(level, option, value)
-        self.socket = ByteSocket(connected)
+        self.socket = stream
         self.address = _address(connected)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=True)

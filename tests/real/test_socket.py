@@ -95,7 +95,10 @@ except OSError as error:
     print(error.strerror)
     sys.exit()
 body = {"Image": "host", "Cmd": ["true"], "Env": ["PASSWORD=hunter2"]}
-connection.request(sys.argv[2], sys.argv[3], json.dumps(body), {"X-Registry-Auth": "hunter2"})
+try:
+    connection.request(sys.argv[2], sys.argv[3], json.dumps(body), {"X-Registry-Auth": "hunter2"})
+except BrokenPipeError:
+    pass  # refused before it could ask
 answer = connection.getresponse()
 print(answer.status, answer.read().decode().strip(), flush=True)
 sys.stdin.read()
@@ -165,14 +168,15 @@ kept, refused = [], False
 while not refused:
     one = socket.socket(socket.AF_UNIX)
     one.connect(path)
-    one.send(b"GET /_ping HTTP/1.1\\r\\nHost: d\\r\\nX: ")
     kept.append(one)
-    if len(kept) % 50 == 0:
-        try:
-            one.send(b"y\\r\\n\\r\\n")
-        except BrokenPipeError:
-            pass
-        refused = b" 503 " in one.recv(1000)
+    try:
+        one.send(b"GET /_ping HTTP/1.1\\r\\nHost: d\\r\\nX: ")
+        if len(kept) % 50:
+            continue
+        one.send(b"y\\r\\n\\r\\n")
+    except BrokenPipeError:
+        pass  # it is closed already: what was said is still there
+    refused = b" 503 " in one.recv(1000)
 print(len(kept), flush=True)
 sys.stdin.read()
 """
