@@ -86,6 +86,11 @@ def _refuse_host(host: Mapping[str, Any]) -> None:
     for number, mount in enumerate(mounts if isinstance(mounts, list) else ()):
         if isinstance(mount, Mapping):
             _refuse_mount(mount, f"HostConfig.Mounts[{number}]")
+    devices = host.get("Devices")
+    for number, device in enumerate(devices if isinstance(devices, list) else ()):
+        if isinstance(device, Mapping):
+            known = wire.DeviceMapping.__struct_fields__
+            refuse_unsupported(device, f"HostConfig.Devices[{number}]", known)
     policy = host.get("RestartPolicy")
     if isinstance(policy, Mapping):
         refuse_unsupported(

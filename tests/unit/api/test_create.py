@@ -259,6 +259,7 @@ async def test_an_entrypoint_takes_the_images_command_away(engine_and_client):
         ("NetworkMode", "bridge", "HostConfig.NetworkMode bridge"),
         ("SecurityOpt", ["label=type:nest"], "HostConfig.SecurityOpt label=type:nest: it sets no"),
         ("Mounts", [{"Later": 1}], "HostConfig.Mounts[0].Later 1"),
+        ("Devices", [{"Later": 1}], "HostConfig.Devices[0].Later 1"),
         ("Mounts", [{"BindOptions": {"Later": 1}}], "HostConfig.Mounts[0].BindOptions.Later 1"),
         ("Mounts", [{"Type": "image", "Target": "/x"}], "mounts of type image"),
         ("ExtraHosts", ["db:host-gateway"], "db:host-gateway without a network"),
