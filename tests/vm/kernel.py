@@ -160,21 +160,16 @@ def _unpack(package: Path, place: Path) -> str:
         order = load_order(wanted, objects)
         for name in order:
             (place / "modules" / f"{name}.ko").write_bytes(objects[name])
+        missing = set(MODULES) - set(order)
+        if missing:
+            raise Unavailable(f"{package.name} holds no modules {', '.join(sorted(missing))}")
         (place / file_name).write_text("\n".join(order) + "\n")
     return release
 
 
 def _may_be_needed(path: Path) -> bool:
     """Virtual devices, file systems and their network: not the thousands of drivers."""
-    parts = (
-        "/virtio/",
-        "/fs/",
-        "/net/9p/",
-        "/lib/",
-        "/crypto/",
-        "/kernel/block/",
-        "/drivers/block/",
-    )
+    parts = ("virtio", "fs", "net/9p", "lib", "crypto", "kernel/block", "drivers/block")
     return any(f"/{part}/" in path.as_posix() for part in parts)
 
 
