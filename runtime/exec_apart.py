@@ -47,6 +47,8 @@ def main() -> NoReturn:
     )
     ends = Ends(status, stdout, stderr, entered, stdin)
     page = mmap.mmap(birth, exec_child.BIRTH_BYTES)
+    # The sibling, which those inside can write to, shall not have it: the shim believes it.
+    page.madvise(mmap.MADV_DONTFORK)
     exec_child.go(_Apart(plan, host, ends, page), plan, flags.CLONE_NEWPID)
 
 

@@ -64,12 +64,17 @@ class Entered:
         self.birth = -1
 
     def let_go_of_birth(self) -> int:
-        """Look for a pid there, the last time; returns it, or 0."""
+        """Look for a pid there, the last time; returns it, if it is a child of ours, or 0."""
         if self.birth < 0:
             return 0
         pid = int.from_bytes(os.pread(self.birth, 4, 0), sys.byteorder)
         os.close(self.birth)
         self.birth = -1
+        try:
+            if pid:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return 0
         return pid
 
 
@@ -163,7 +168,12 @@ class Execs:
         finally:
             self._joining.come_home()
             door.close(cgroup)
-        spawner.watch(self._door, self._poll, pidfd)
+        try:
+            spawner.watch(self._door, self._poll, pidfd)
+        except spawner.Refused:
+            if pid := entered.let_go_of_birth():
+                _end(pid)
+            raise
         self._entered[pidfd] = entered
         return pidfd
 
@@ -187,8 +197,7 @@ class Execs:
             # Our child, so nobody else can have taken its pid.
             pidfd = os.pidfd_open(pid)
         except OSError:
-            os.kill(pid, _signal.SIGKILL)
-            os.waitpid(pid, 0)
+            _end(pid)
             return False
         try:
             spawner.watch(self._door, self._poll, pidfd)
@@ -249,6 +258,12 @@ def _kill_all(unified: bytes, pidfd: int) -> None:
     except OSError:
         # Before Linux 5.14 there is no such file; the next supervisor clears the cgroup.
         _kill_one(pidfd)
+
+
+def _end(pid: int) -> None:
+    """Kill and reap a child of ours that nobody has been told of."""
+    os.kill(pid, _signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _kill_one(pidfd: int) -> None:
