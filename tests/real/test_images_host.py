@@ -40,7 +40,7 @@ def test_what_it_is(store):
     ]
     assert [store.resolve(name) for name in ("host", "host:latest", image.id)] == [image] * 3
     assert store.images() == [image]
-    assert store.layers(image).binds[0] == Bind("/usr", "/usr", readonly=True)
+    assert store.layers(image).binds[0] == Bind("/usr", "/usr", readonly=True, shifted=True)
     assert all(bind.readonly for bind in store.layers(image).binds)
 
 
@@ -208,7 +208,7 @@ def test_roots_that_are_no_links_are_bound(store, tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.images.host_tree._DIRECTORIES", {"etc": 0o755, "var": 0o755})
     layers = store.layers(store.refresh_host())
     assert layers.binds == (
-        Bind("/usr", "/usr", readonly=True),
-        Bind("/sys", "/sys", readonly=True),
+        Bind("/usr", "/usr", readonly=True, shifted=True),
+        Bind("/sys", "/sys", readonly=True, shifted=True),
     )
     assert (Path(layers.lower[0]) / "sys").is_dir()
