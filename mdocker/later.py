@@ -10,7 +10,6 @@ from mdocker.errors import FAILED, REFUSED, UsageError
 from mdocker.table import Command
 
 _PORTS = "networks and published ports come later; use --network host"
-_PRIVILEGES = "changing capabilities, devices and namespaces comes later"
 _REAL_TIME = (
     "cgroups v2 share out no real-time time, and v1 only what each cgroup above was given; "
     "use --cpu-shares or --cpu-quota"
@@ -50,7 +49,7 @@ _OTHERS = {
         "--compress": "a context is sent over a unix socket, where that would only cost time",
         "--isolation": "that is for Windows",
         **dict.fromkeys(("--cgroup-parent", "--ulimit"), _STEPS),
-        "--security-opt": _PRIVILEGES,
+        "--security-opt": "its steps are confined as containers are that ask for nothing",
         "--disable-content-trust": "images are not signed",
     },
     "import": {"--platform": "an image is always for this machine's platform"},
