@@ -99,8 +99,10 @@ def test_root_inside_is_nobody_outside(made):
     assert "name=userns" in made.get("/info").json["SecurityOptions"]
 
 
-def test_an_exec_is_nobody_too(made):
-    container = made.run(*FOREVER)
+@pytest.mark.parametrize("more", [{}, {"HostConfig": {"CapAdd": ["SYS_PTRACE"]}}])
+def test_an_exec_is_nobody_too(made, more):
+    """Also where those inside may trace others, so that it takes another way in."""
+    container = made.run(*FOREVER, **more)
     code, told = entered(
         made, container, "id -u; readlink /proc/self/ns/user; readlink /proc/1/ns/user"
     )
