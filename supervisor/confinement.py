@@ -61,7 +61,7 @@ class Filters:
             actions: Where the kernel tells that it filters.
         """
         self._default = default
-        self._actions = actions
+        self._there = actions.exists()  # a kernel's abilities do not change while it runs
         self._made: dict[tuple[str, frozenset[str]], Filter] = {}
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
@@ -71,7 +71,7 @@ class Filters:
         Returns:
             What people should know: that there can be none; else "".
         """
-        if not self._actions.exists():
+        if not self._there:
             return "WARNING: this kernel filters no system calls: containers may make all of them"
         try:
             await self._of(self._default or BUILTIN, DEFAULT_CAPABILITIES)
@@ -93,7 +93,7 @@ class Filters:
                 f"apparmor={security.apparmor}: AppArmor is not enabled in your kernel: leave the "
                 "option out, or use apparmor=unconfined"
             )
-        if security.seccomp not in ("", BUILTIN, UNCONFINED) and not self._actions.exists():
+        if security.seccomp not in ("", BUILTIN, UNCONFINED) and not self._there:
             raise BadParameter(_NONE_IN_KERNEL)
         try:
             filter = await self._of(self._profile(config), capabilities)
@@ -123,7 +123,7 @@ class Filters:
         return asked or self._default or BUILTIN
 
     async def _of(self, profile: str, capabilities: Collection[str]) -> Filter:
-        if profile == UNCONFINED or not self._actions.exists():
+        if profile == UNCONFINED or not self._there:
             return Filter()
         key = (profile, frozenset(capabilities))
         if key not in self._made:
