@@ -79,7 +79,8 @@ def test_by_an_ordinary_exec_they_would(driver, tmp_path, way):
 
 def test_it_is_as_any_other_exec(driver, tracer):
     script = """
-        id; pwd; umask; echo $PPID; ls /proc/$$/fd; grep -e Sig[BIC] -e Cap -e NoNew /proc/self/status
+        id; pwd; umask; echo $PPID; ls /proc/$$/fd
+        grep -e Sig[BIC] -e Cap -e NoNew /proc/self/status
         cut -d' ' -f 5-6 /proc/$$/stat | tr -d "$$"; cat /proc/self/limits /proc/self/oom_score_adj
         env; for n in mnt pid uts ipc net cgroup user; do readlink /proc/self/ns/$n; done
         readlink /proc/$$/fd/0
