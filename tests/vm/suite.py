@@ -4,11 +4,12 @@ Boots Debian's kernel in software emulation over this machine's file system, to 
 writes only in its own memory and on a disk of its own, and runs pytest there. Arguments are
 pytest's (a path, -k, -x ...); without any, tests/real. The exit status is pytest's, and the last
 lines are its summary. Everything that the guest said is kept in .cache/vm-suite: output (pytest's),
-console (the kernel's), progress (a line of JSON for each test).
+console (the kernel's), progress (a line of JSON for each test and its end).
 
     --kernel PACKAGE.deb   another kernel, such as Debian 11's linux-image-5.10.0-*-amd64
     --command WORDS        run this (sh -c WORDS) in the guest instead of pytest
     --processors N         of the guest (default: 2)
+    --folder DIRECTORY     where what the guest said is kept; one run at a time uses it
     --slowness N           how much slower than a real machine it is taken to be (default: 10);
                            time limits of tests are stretched by it
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -83,8 +85,14 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> int:
     others = CACHE.with_name("vm-others")
     kernel = open_package(options.kernel, others) if options.kernel else obtain(CACHE)
     share = options.folder
+    share.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(share.with_name(share.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+    except BlockingIOError:
+        raise Unavailable(f"another run uses {share}; choose another directory: --folder") from None
     shutil.rmtree(share, ignore_errors=True)
-    share.mkdir(parents=True)
+    share.mkdir()
     command = (
         ["/bin/sh", "-c", options.command]
         if options.command
