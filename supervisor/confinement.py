@@ -75,7 +75,7 @@ class Filters:
             return "WARNING: this kernel filters no system calls: containers may make all of them"
         try:
             await self._of(self._default or BUILTIN, DEFAULT_CAPABILITIES)
-        except (Unfit, Unavailable) as error:
+        except (Unfit, Unavailable, OSError) as error:
             log.warning("seccomp.no_filter", reason=str(error))
             return f"WARNING: {error}"
         return ""
@@ -86,6 +86,7 @@ class Filters:
         Raises:
             BadParameter: Its own profile is none, or this kernel has no filters or no AppArmor.
             Unsupported: There is no libseccomp.
+            EngineFault: No descriptors to make it with.
         """
         security = config.security
         if security.apparmor not in ("", UNCONFINED) and not has_apparmor():
@@ -101,6 +102,8 @@ class Filters:
             raise Unsupported(str(error)) from error
         except Unfit as error:
             raise BadParameter(str(error)) from error
+        except OSError as error:
+            raise EngineFault(f"can't make its system call filter: {error.strerror}") from error
         _check_executes(filter, config, BadParameter)
 
     async def of(self, config: ContainerConfig, capabilities: Collection[str]) -> Filter:
@@ -113,6 +116,8 @@ class Filters:
             filter = await self._of(self._profile(config), capabilities)
         except (Unfit, Unavailable) as error:
             raise EngineFault(str(error)) from error
+        except OSError as error:
+            raise EngineFault(f"can't make its system call filter: {error.strerror}") from error
         _check_executes(filter, config, EngineFault)
         return filter
 

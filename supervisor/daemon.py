@@ -468,9 +468,10 @@ async def _serve_until_cancelled(
 
 async def _import_and_prepare(engine: Engine) -> None:
     """What the first who ask would wait for."""
-    await late.import_all()
+    # First what the first start needs, for which somebody may have had the engine started.
     if warning := await engine.filters.prepare():
         engine.warnings.append(warning)
+    await late.import_all()
 
 
 async def _serve(

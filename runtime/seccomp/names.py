@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 
 LIBRARY = "libseccomp.so.2"
 
@@ -92,6 +93,7 @@ def _resolve() -> ctypes._NamedFuncPointer:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
+        os.close(os.open(os.devnull, os.O_RDONLY))  # or it is for want of descriptors: EMFILE
         raise LibraryMissing(
             f"seccomp filters need {LIBRARY}, which is not installed: install it (Debian, Ubuntu: "
             "libseccomp2; Fedora, Alpine, Arch: libseccomp), or run the container without a filter "
@@ -108,6 +110,7 @@ def check() -> None:
 
     Raises:
         LibraryMissing: It is not.
+        OSError: No descriptor to find it out with.
     """
     _resolve()
 

@@ -155,6 +155,17 @@ async def test_without_libseccomp_only_the_unconfined_are_taken(actions, monkeyp
         names._resolve.cache_clear()
 
 
+async def test_without_descriptors_it_is_the_machine_s_fault(actions, monkeypatch):
+    def no_more(self, key):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Filters, "_make", no_more)
+    filters = Filters(actions=actions)
+    for asking in (filters.check, filters.of):
+        with pytest.raises(EngineFault, match="system call filter: Too many open files"):
+            await asking(config(), ())
+
+
 async def test_apparmor_where_the_kernel_has_it(actions, tmp_path, monkeypatch):
     """No AppArmor here: its files are made up."""
     enabled = tmp_path / "enabled"
