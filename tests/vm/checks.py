@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from tests.vm.inotify import Writes
 
 TREE = Path("/sys/fs/cgroup")
 MEBIBYTE = 1024 * 1024
+SCREEN = {"PathOnHost": "/dev/vcs", "PathInContainer": "/dev/vcs", "CgroupPermissions": "r"}
+"""A device that anybody with the right to may open, and that nothing happens to."""
 
 Check = Callable[[EngineProcess], None]
 CHECKS: dict[str, Check] = {}
@@ -121,10 +124,11 @@ def the_limits_are_in_the_files(engine):
             "CpuQuota": 20_000,
             "CpuShares": 2048,
             "PidsLimit": 17,
+            "BlkioWeight": 505,
         },
     )
     directory = directory_of(container)
-    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max")
+    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max", "io.weight")
     found = {name: (directory / name).read_text().strip() for name in names}
     wanted = {
         "memory.max": str(64 * MEBIBYTE),
@@ -132,6 +136,7 @@ def the_limits_are_in_the_files(engine):
         "cpu.max": "20000 50000",
         "cpu.weight": "79",
         "pids.max": "17",
+        "io.weight": "default 5000",
     }
     same(found, wanted)
     remove(engine, container)
@@ -164,6 +169,10 @@ def a_memory_limit_kills_and_is_told(engine):
     same(engine.wait(container), 137)
     state = engine.inspect(container)["State"]
     same((state["OOMKilled"], state["ExitCode"]), (True, 137))
+    events = engine.get(f"/events?since=1&until={int(time.time()) + 1}").body.splitlines()
+    told = [json.loads(line) for line in events]
+    actions = [event["Action"] for event in told if event["Actor"]["ID"] == container]
+    assert "oom" in actions, actions
     remove(engine, container)
 
 
@@ -381,9 +390,46 @@ def many_layers_are_mounted_by_short_names(engine):
 
 
 @check
+def devices_are_held_by_a_program(engine):
+    """In the v2 tree a BPF program says who may open what; there is no controller for it."""
+    script = (
+        "mknod /dev/full2 c 1 7; mknod /dev/mem c 1 1; "
+        "(: </dev/vcs) && echo read; (: >/dev/vcs) && echo written; "
+        "(: </dev/full2) && echo own; (: </dev/mem) && echo memory; true"
+    )
+    same(
+        engine.result("sh", "-c", script, HostConfig={"Devices": [SCREEN]})[:2], (0, "read\nown\n")
+    )
+    asked = {"Devices": [SCREEN], "DeviceCgroupRules": ["c 7:0 w"]}
+    same(engine.result("sh", "-c", script, HostConfig=asked)[:2], (0, "read\nwritten\nown\n"))
+
+
+@check
+def calls_are_filtered(engine):
+    script = (
+        "grep Seccomp: /proc/self/status; unshare --user true 2>/dev/null && echo unshared; "
+        "mkdir /tmp/x 2>/dev/null && echo made; true"
+    )
+    same(engine.result("sh", "-c", script)[:2], (0, "Seccomp:\t2\nmade\n"))
+    asked = {"SecurityOpt": ["seccomp=unconfined"]}
+    out = "Seccomp:\t0\nunshared\nmade\n"
+    same(engine.result("sh", "-c", script, HostConfig=asked)[:2], (0, out))
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+    profile = json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
+    asked = {"SecurityOpt": [f"seccomp={profile}"]}
+    out = "Seccomp:\t2\nunshared\n"
+    same(engine.result("sh", "-c", script, HostConfig=asked)[:2], (0, out))
+
+
+@check
 def containers_outlive_supervisor_and_shim(engine):
-    script = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.2; done"
-    container = engine.run("sh", "-c", script, HostConfig={"Memory": 64 * MEBIBYTE})
+    """With what holds them."""
+    script = (
+        "trap ': </dev/vcs && echo read; (: >/dev/vcs) 2>/dev/null || echo not written; "
+        "echo bye; exit 5' TERM; echo ready; while :; do sleep 0.2; done"
+    )
+    limits = {"Memory": 64 * MEBIBYTE, "Devices": [SCREEN]}
+    container = engine.run("sh", "-c", script, HostConfig=limits)
     follow_until(engine, container, b"ready")
     before = engine.inspect(container)["State"]
     engine.kill()
@@ -395,7 +441,7 @@ def containers_outlive_supervisor_and_shim(engine):
     # once, and before 6.15 only the proc connector tells how it ended.
     os.kill(engine.shim_pid, signal.SIGKILL)
     same(stop(engine, container, 60), 5)
-    same(engine.output(container), (b"ready\nbye\n", b""))
+    same(engine.output(container), (b"ready\nread\nnot written\nbye\n", b""))
     remove(engine, container)
 
 
