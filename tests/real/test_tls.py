@@ -136,6 +136,24 @@ def test_old_tls_is_not_spoken(place):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
+@once
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_each_connection_shows_its_certificate(place, version):
+    """No session is gone on with: what was verified for it may not hold any more."""
+    context = place.context(place.ada)
+    context.minimum_version = context.maximum_version = version
+    session = None
+    for _ in range(2):
+        with (
+            socket.create_connection(("127.0.0.1", place.port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as one,
+        ):
+            one.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+            assert one.recv(1000).startswith(b"HTTP/1.1 200")
+            assert not one.session_reused
+            session = one.session
+
+
 @pytest.mark.parametrize(
     ("place", "client"),
     [
