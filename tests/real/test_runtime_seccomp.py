@@ -130,3 +130,16 @@ def test_each_container_has_a_session_keyring_of_its_own(driver):
         assert f"_ses.{started.id}:" not in anonymous
         assert " _ses: " in anonymous  # what the kernel calls one without a name
     assert len(serials) == 2, "those who enter have others"
+
+
+def test_an_apparmor_profile_that_can_not_be_applied_is_a_failure_with_words(driver):
+    """On a kernel without AppArmor, and with it: this profile is nowhere."""
+    for more in ({}, {"user": "bird"}):
+        started = driver.start("true", apparmor="no-such-profile", **more)
+        failure = started.failure()
+        assert failure["words"].startswith("apply the AppArmor profile no-such-profile: ")
+        assert failure["exit_code"] == os.waitstatus_to_exitcode(started.status()) == 125
+    started = driver.start("sleep", "1000")
+    with entered(driver, started, "true", apparmor="no-such-profile") as one:
+        assert one.failure()["words"].startswith("apply the AppArmor profile no-such-profile: ")
+        assert os.waitstatus_to_exitcode(one.status()) == 125
