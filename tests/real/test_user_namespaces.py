@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.engine_process import CHECKOUT, demultiplexed
+from tests.real.escapes.test_machine import _SHOCKER
 from tests.real.remapped_engine import (
     COUNT,
     FIRST,
@@ -280,6 +281,27 @@ for fd, path in zip(others, sys.argv[2:]):
     except PermissionError:
         pass
 """
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_file_handle_opens_nothing_of_the_machine_s(made):
+    """Shocker's way to the root of the disk that /etc/hosts and a volume are on."""
+    if (made.root.stat().st_dev, 2) != (os.stat("/").st_dev, os.stat("/").st_ino):
+        pytest.skip("needs the tests' directory on the root's file system, an ext4")
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("needs /usr/bin/python3")
+    host = {
+        "CapAdd": ["DAC_READ_SEARCH", "SYS_ADMIN"],
+        "SecurityOpt": ["seccomp=unconfined"],
+        "Binds": ["disk:/v"],
+    }
+
+    def shocked(**more):
+        script = 'for on in /etc/hosts /v; do /usr/bin/python3 -c "$0" $on; done'
+        return made.result("sh", "-c", script, _SHOCKER, HostConfig=host | more)[1].splitlines()
+
+    assert shocked() == ["Operation not permitted"] * 2
+    assert shocked(UsernsMode="host") == [str(sorted(os.listdir("/")))] * 2
 
 
 def test_two_containers_have_no_power_over_one_another(made):
