@@ -2,8 +2,8 @@
 
 libseccomp knows the calls' numbers; the program is ours. Its own has an instruction or two for each
 call, and Linux works through the program once for each number when it is loaded (to know which are
-always allowed). Ours has a search tree over *ranges* of numbers with the same answer, a quarter as
-long: a start is shorter by some 0.4 ms (docs/decisions.md).
+always allowed). Ours has a search tree over *ranges* of numbers with the same answer, and is half
+as long: a start is shorter by some 0.4 ms (docs/decisions.md).
 
     architecture? → number: a tree of ranges → an answer, or comparisons of arguments → an answer
 

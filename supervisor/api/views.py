@@ -131,6 +131,7 @@ def inspection(
         HostnamePath=f"{files}/hostname",
         HostsPath=f"{files}/hosts",
         LogPath=container.log_path,
+        AppArmorProfile=container.config.security.apparmor,
         LogState=wire.LogState(dropped_bytes(container), log_trouble),
         Name=f"/{container.name}",
         RestartCount=container.life.restart_count,

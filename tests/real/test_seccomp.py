@@ -293,8 +293,10 @@ def execute(engine, container, command, **more):
 
 
 def test_what_is_told_of_it(engine):
-    container = engine.create("true", HostConfig={"SecurityOpt": ["seccomp=unconfined"]})
-    assert engine.inspect(container)["HostConfig"]["SecurityOpt"] == ["seccomp=unconfined"]
+    words = ["seccomp=unconfined", "apparmor=unconfined"]
+    shown = engine.inspect(engine.create("true", HostConfig={"SecurityOpt": words}))
+    assert shown["HostConfig"]["SecurityOpt"] == words
+    assert shown["AppArmorProfile"] == "unconfined"
     assert "name=seccomp,profile=builtin" in engine.get("/info").json["SecurityOptions"]
 
 
