@@ -111,6 +111,8 @@ def info(
     ):
         if about.get(key) not in (None, ""):
             say(f" {title}: {about[key]}")
+        if key == "DefaultRuntime":
+            _say_security(about)
     if about.get("MemTotal"):
         say(f" Total Memory: {human_binary_size(about['MemTotal'])}")
     for title, key in (("Name", "Name"), ("ID", "ID"), ("Root Dir", "DockerRootDir")):
@@ -120,6 +122,18 @@ def info(
     for warning in about.get("Warnings") or []:
         warn(warning)
     return 0
+
+
+def _say_security(about: Json) -> None:
+    """Show what confines containers, as Docker's client does."""
+    options = about.get("SecurityOptions") or []
+    if options:
+        say(" Security Options:")
+    for option in options:
+        name, *more = (word.partition("=")[::2] for word in option.split(","))
+        say(f"  {name[1] or name[0]}")
+        for key, value in more:
+            say(f"   {key.capitalize()}: {value}")
 
 
 def _say_registries(about: Json) -> None:

@@ -501,6 +501,20 @@ def test_version_without_an_engine(mdocker):
     assert result.err.startswith("mdocker: no engine listens")
 
 
+def test_info_tells_what_confines_containers(engine, mdocker):
+    options = ["name=seccomp,profile=/etc/a=b.json", "name=cgroupns"]
+    engine.json("GET", "/info", {"DefaultRuntime": "x", "SecurityOptions": options, "NCPU": 2})
+    lines = mdocker("info").out.splitlines()
+    at = lines.index(" Security Options:")
+    assert lines[at - 1] == " Default Runtime: x"
+    assert lines[at + 1 : at + 5] == [
+        "  seccomp",
+        "   Profile: /etc/a=b.json",
+        "  cgroupns",
+        " CPUs: 2",
+    ]
+
+
 def test_info(engine, mdocker):
     engine.json("GET", "/info", {"Containers": 3, "MemTotal": 25_236_000_000, "Warnings": ["w"]})
     result = mdocker("info")
