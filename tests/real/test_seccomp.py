@@ -316,3 +316,39 @@ def test_an_engines_own_profile(tmp_path):
         assert f"name=seccomp,profile={path}" in shown
     finally:
         engine.close()
+
+
+KEYS = (
+    RUN
+    + """
+import sys
+ADD_KEY, KEYCTL = 248, 250
+SESSION = -3
+def key(what, *arguments):
+    ctypes.set_errno(0)
+    result = libc.syscall(KEYCTL, what, *arguments)
+    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
+"""
+)
+
+
+def test_no_container_reaches_the_keys_of_another(engine):
+    """Each unfiltered: keyctl itself is among what the default profile forbids."""
+    free = {"HostConfig": {"SecurityOpt": ["seccomp=unconfined"]}}
+    secret = KEYS + (
+        "libc.syscall(ADD_KEY, b'user', b'secret', b'x', 1, SESSION)\n"
+        "print(key(0, SESSION, 0), flush=True); import time; time.sleep(1000)"
+    )
+    owner = engine.run(PYTHON, "-c", secret, **free)
+    while not (serial := engine.output(owner)[0].decode().strip()):
+        assert engine.get("/_ping").status == 200
+    begin = KEYS + f"serial = {serial}; room = ctypes.create_string_buffer(64)\n"
+    reading = begin + "print(key(11, serial, room, 64), key(10, serial, b'user', b'secret', 0) > 0)"
+    told = execute(engine, owner, [PYTHON, "-c", reading]).split()
+    assert told == ["4", "True"], "a probe that can't tell: who has the keyring reads it"
+    others = begin + (
+        "print(key(11, serial, room, 64), key(6, serial, room, 64), key(8, serial, SESSION), "
+        "key(10, serial, b'user', b'secret', 0), key(5, serial, 0x3f3f3f3f), key(7, serial))"
+    )
+    assert engine.result(PYTHON, "-c", others, **free)[1].split() == ["EACCES"] * 6
+    engine.delete(f"/containers/{owner}?force=1")
