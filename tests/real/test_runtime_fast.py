@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -83,6 +84,9 @@ def test_ordinary_containers_start_fast(driver):
     assert packed(driver, binds=(Bind("/no/such", "/x", directory=True),), readonly_root=True)
     assert packed(driver, pid="host", ipc="host", uts="host", hostname="", init="/sbin/init")
     assert packed(driver, network=Donor("other", 1, 1))
+    # The default filter has some 750 instructions of 8 bytes.
+    filter = base64.b64encode(bytes(8 * 750)).decode()
+    assert packed(driver, seccomp=filter, user="bird")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,7 @@ def test_ordinary_containers_start_fast(driver):
         {"binds": (Bind("/tmp", "/x", directory=True, fill=True),)},
         {"binds": (Tmpfs("/x"),)},
         {"env": ("BIG=" + "x" * 200_000,)},
+        {"apparmor": "nest"},
         {"masked_paths": tuple("/" + "m" * 900 + str(n) for n in range(199))},
     ],
     ids=lambda more: next(iter(more)),
