@@ -372,6 +372,7 @@ async def _supervise(
                 adopted, found = await shim.adopt()
                 stages = await _stages(settings, shim, found)
                 stack.callback(_end_pumps, stages)
+                await shim.renew()  # recovery may start containers already
                 engine = Engine(settings, tasks, shim, images, cgroups, stages)
                 tasks.start_soon(engine.log_recoveries.watch)
                 await recover(engine, adopted)
@@ -380,8 +381,6 @@ async def _supervise(
                 options = settings.access if context else settings.access.without_tcp()
                 doors = open_doors(settings.socket, options, passed, inherited.listener)
                 inherited.close()
-                if inherited.by_upgrade:
-                    shim.renew()
                 await _serve_until_cancelled(engine, doors, context, manager, ready_fd)
             upgrading = engine is not None and engine.upgrade.drained.is_set()
             if not upgrading:

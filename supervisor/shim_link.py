@@ -241,12 +241,17 @@ class ShimLink:
         found, self._found = self._found, {}
         return adopted, found
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Have a shim of another version make way for one of ours, as if it had died.
 
+        An older one leaves out what it does not know of a spec (filters, devices, user
+        namespaces), so nothing may be started before this.
         What runs in containers beside their inits (health checks, execs) ends with it.
+
+        Raises:
+            ShimUnstartable: Ours does not start; the other one goes on.
         """
-        self._shim.renew()
+        await self._shim.renew()
 
     async def quit(self) -> None:
         """Have the shim end (it does not while a container lives), and wait until it has."""

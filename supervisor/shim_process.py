@@ -92,9 +92,14 @@ class ShimProcess:
         with contextlib.suppress(ProcessLookupError):
             self._pidfd = os.pidfd_open(pid)
 
-    def renew(self) -> None:
-        """Kill it if its program is not the one that is installed."""
+    async def renew(self) -> None:
+        """Kill it if its program is not the one that is installed, and that one runs.
+
+        Raises:
+            ShimUnstartable: The installed one doesn't; what is there goes on.
+        """
         if self._pidfd >= 0 and self._code != shim_launch.code():
+            await anyio.to_thread.run_sync(shim_launch.try_out)
             log.info("shim.renewed", old=self._code, new=shim_launch.code())
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

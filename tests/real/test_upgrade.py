@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,52 @@ def test_another_version_takes_over_and_its_shim_too(installed):
     assert engine.shim_pid != shim
     (Path(f"/proc/{pid}/root/tmp/go")).touch()
     assert engine.wait(container) == 5
+
+
+def test_an_older_shim_starts_nothing_for_a_newer_engine(installed):
+    """It would leave out what it does not know of a spec: filters, user namespaces, devices."""
+    place, engine = installed
+    plan = place / "runtime/plan.py"
+    newer = plan.read_text()
+    older = re.sub(r"self\.filter = .*", 'self.filter = b""', newer)
+    assert older != newer
+    engine.terminate()
+    plan.write_text(older)
+    engine.start()
+    filters = ("grep", "Seccomp:", "/proc/self/status")
+    assert engine.result(*filters)[1] == "Seccomp:\t0\n"
+    policy = {"RestartPolicy": {"Name": "on-failure", "DelayMs": 1}}
+    twice = "grep Seccomp: /proc/self/status; mkdir /tmp/once && exec sleep 1000; exit 0"
+    back = engine.run("sh", "-c", twice, HostConfig=policy)
+    other = engine.run("sleep", "1000")
+    shim, pid = engine.shim_pid, engine.inspect(back)["State"]["Pid"]
+    engine.terminate()
+    plan.write_text(newer)
+    os.kill(pid, signal.SIGKILL)  # so it is started again while the engine comes back
+    engine.start()
+    assert engine.result(*filters)[1] == "Seccomp:\t2\n"
+    assert engine.shim_pid != shim
+    assert engine.inspect(other)["State"]["Running"]
+    while engine.inspect(back)["State"]["Status"] != "exited":
+        assert engine.get("/_ping").status == 200
+    assert engine.output(back)[0] == b"Seccomp:\t0\nSeccomp:\t2\n"
+
+
+def test_a_newer_engine_whose_shim_does_not_start_leaves_the_older_one(installed):
+    place, engine = installed
+    container = engine.run("sleep", "1000")
+    shim, pid = engine.shim_pid, engine.inspect(container)["State"]["Pid"]
+    engine.terminate()
+    program = place / "runtime/shim.py"
+    before = program.read_text()
+    program.write_text(before + "\nraise SystemExit('it lacks a syscall')\n")
+    with pytest.raises(RuntimeError, match="its shim does not answer: it lacks a syscall"):
+        engine.start()
+    os.kill(pid, 0)
+    os.kill(shim, 0)
+    program.write_text(before)
+    engine.start()
+    assert engine.inspect(container)["State"]["Running"]
 
 
 def test_a_version_that_does_not_start_is_refused_and_the_old_one_goes_on(installed):
