@@ -5,14 +5,15 @@ An account is a uid's, or a certificate's. Root's has no limits: whoever is root
 - Open connections: half of what there may be for one account, and an eighth is left for root. A
   client beyond that is told so and closed.
 - Requests: all that have come are answered, but of those of one account only so many *begin* in
-  each turn of the event loop. Who asks for little waits for a few of each other's, not for
-  thousands.
+  each turn of the event loop, fewer where turns get long. Who asks for little waits for a few of
+  each other's, not for thousands.
 - Bytes of requests that are not whole yet, so held in memory: beyond a limit they are refused.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from time import perf_counter
 
 import anyio
 import anyio.lowlevel
@@ -21,7 +22,10 @@ from supervisor.api.peers import Peer
 from supervisor.errors import EngineError
 
 BEGINNING = 8
-"""So many requests of one account begin in one turn of the event loop."""
+"""So many requests of one account begin in one turn of the event loop, at most."""
+
+LONG_TURN_S = 0.01
+"""After a turn that took longer fewer begin in the next: some requests take as long as many."""
 
 HELD_BYTES = 64 * 1024 * 1024
 """What the requests of one account that are not whole yet may take."""
@@ -129,8 +133,12 @@ class Accounts:
         while True:
             await self._somebody_waits.wait()
             self._somebody_waits = anyio.Event()
+            share = BEGINNING
             while waiting := [one for one in self._accounts.values() if one.waiting]:
                 for account in waiting:
-                    for _ in range(min(BEGINNING, len(account.waiting))):
+                    for _ in range(min(share, len(account.waiting))):
                         account.waiting.popleft().set()
+                began = perf_counter()
                 await anyio.lowlevel.checkpoint()
+                long = perf_counter() - began > LONG_TURN_S
+                share = max(1, share // 2) if long else min(BEGINNING, share + 1)

@@ -47,6 +47,10 @@ PAUSE_SECONDS = 0.1
 GRACE_SECONDS = 0.3
 """How long kept connections may still be used when another version is about to take over."""
 
+ACCEPTED_AT_ONCE = 32
+"""Connections that are taken in one turn of the event loop: by ones, whoever comes behind a crowd
+would wait for as many turns, in each of which some of the crowd's requests are answered."""
+
 MOST_HANDSHAKES = 256
 """TLS handshakes that may be under way at once; of strangers, until they are done."""
 
@@ -130,7 +134,13 @@ class _Client:
 
 
 class _Door:
-    """What is done with a client that has just come."""
+    """What is done with a client that has just come.
+
+    Attributes:
+        at_once: So many are taken in one turn of the event loop.
+    """
+
+    at_once = 1
 
     def __init__(self, server: _Server, group: TaskGroup) -> None:
         self._server = server
@@ -146,6 +156,8 @@ class _Door:
 
 class _UnixDoor(_Door):
     """The kernel says who they are."""
+
+    at_once = ACCEPTED_AT_ONCE
 
     def take(self, accepted: socket.socket) -> None:
         """Serve it."""
@@ -252,6 +264,7 @@ class _Server:
 
     async def accept(self, listener: socket.socket, door: _Door) -> None:
         """Accept for ever. Clients beyond `most_connections` wait in the backlog."""
+        taken = 0
         while True:
             if len(self._clients) >= self._most:
                 log.warning("api.full", connections=len(self._clients))
@@ -261,7 +274,12 @@ class _Server:
             try:
                 accepted, _ = listener.accept()
             except BlockingIOError:
-                await anyio.wait_readable(listener)
+                if taken:
+                    # How long those inside keep the door waiting.
+                    await _turn()
+                    taken = 0
+                else:
+                    await anyio.wait_readable(listener)
                 continue
             except OSError as error:
                 if error.errno in OUT_OF_RESOURCES:
@@ -278,10 +296,11 @@ class _Server:
                 self._refusing = False
                 log.info("api.accepts_again")
             door.take(accepted)
-            # A crowd at the door must not keep those inside waiting.
-            began = perf_counter()
-            await anyio.lowlevel.checkpoint()
-            LAG.note(perf_counter() - began)
+            taken += 1
+            if taken >= door.at_once:
+                # A crowd at the door must not keep those inside waiting.
+                await _turn()
+                taken = 0
 
     def admit(self, client: _Client) -> bytes:
         """Let a client in, whose `leave` must follow; or else return what is to be sent to it."""
@@ -401,6 +420,12 @@ class _Server:
         if self._authorization is not None:
             await self._authorization.check(client.peer, request)
         return await self._router.find(request)(self._engine, request)
+
+
+async def _turn() -> None:
+    began = perf_counter()
+    await anyio.lowlevel.checkpoint()
+    LAG.note(perf_counter() - began)
 
 
 def _message(text: str) -> bytes:
