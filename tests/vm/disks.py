@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zlib
 from pathlib import Path
 
 from tests.vm.machine import CHECKOUT
@@ -19,11 +20,11 @@ _BYTES = 16 << 30
 _NOT_COPIED = (".git", ".cache", ".*_cache", ".hypothesis")
 _NOT_OF_PYTHON = ("site-packages", "dist-packages", "test", "idlelib", "config-*")
 _NOT_OF_USR = (
-    *("include", "src", "games", "share/doc", "share/man", "share/info", "share/locale"),
-    *("lib/jvm", "lib/gcc", "lib/llvm-*", "lib/debug", "lib/modules", "lib/google-cloud-sdk"),
+    *("src", "games", "share/doc", "share/man", "share/info", "share/locale", "include/node"),
+    *("lib/jvm", "lib/llvm-*", "lib/debug", "lib/modules", "lib/google-cloud-sdk"),
     *("local/cuda*", "share/icons", "share/fonts"),
 )
-"""What no test can want of it, and is large."""
+"""What no test can want of it, and is large. (Some want a compiler.)"""
 _INSTALLED = Path("/var/lib/dpkg/status")
 
 
@@ -71,7 +72,8 @@ def usr_disk(cache: Path) -> Path:
     """
     cache.mkdir(parents=True, exist_ok=True)
     stamp = _INSTALLED.stat().st_mtime_ns if _INSTALLED.exists() else 0
-    disk = cache / f"usr-{stamp:x}.ext4"
+    left_out = [f"--exclude=./{name}" for name in _NOT_OF_USR]
+    disk = cache / f"usr-{stamp:x}-{zlib.crc32(repr(left_out).encode()):x}.ext4"
     if disk.exists():
         return disk
     print("copying /usr, once ...", flush=True)
@@ -81,7 +83,6 @@ def usr_disk(cache: Path) -> Path:
         tree, image = Path(scratch, "tree"), Path(scratch, "image")
         tree.mkdir()
         kept = ("--xattrs", "--xattrs-include=*")
-        left_out = (f"--exclude=./{name}" for name in _NOT_OF_USR)
         with subprocess.Popen(
             ["tar", "-C", "/usr", *kept, *left_out, "-cf", "-", "."], stdout=subprocess.PIPE
         ) as packer:
