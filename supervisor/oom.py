@@ -52,15 +52,18 @@ class OomWatch:
         limited = limited or limits.memory > 0 or bool(container.config.cgroup_parent)
         if not limited or container.id in self._fds:
             return
+        found = None
         try:
             found = oom_events.subscribe(engine.cgroups, container.id)
+            if found is None:
+                return
+            self._poll.register(found.fd, found.events | select.EPOLLONESHOT)
         except OSError as error:
+            if found is not None:
+                found.close()
             # Its end tells of it all the same.
             log.warning("oom.not_watched", container=container.short_id, error=str(error))
             return
-        if found is None:
-            return
-        self._poll.register(found.fd, found.events | select.EPOLLONESHOT)
         self._watched[found.fd] = (container, run, found)
         self._fds[container.id] = found.fd
         self._look(engine, found.fd, run)

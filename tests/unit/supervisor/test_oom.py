@@ -159,6 +159,16 @@ async def test_one_that_can_not_be_listened_to_lives_on(monkeypatch):
         oom.OomWatch().watch(Engine(tasks), limited, limited.run)
 
 
+async def test_one_that_epoll_has_no_room_for_lives_on(bell, monkeypatch):
+    watch, limited = oom.OomWatch(), container(memory=1 << 26)
+    full = SimpleNamespace(register=lambda fd, events: os.close(-1))  # ENOSPC, say: epoll_ctl(2)
+    monkeypatch.setattr(watch, "_poll", full)
+    async with anyio.create_task_group() as tasks:
+        watch.watch(Engine(tasks), limited, limited.run)
+        watch.ended(limited, limited.run)
+    assert bell.closed
+
+
 @pytest.mark.parametrize(
     ("hybrid", "name"), [(True, "memory.oom_control"), (False, "memory.events")]
 )
