@@ -52,15 +52,17 @@ class Unavailable(Exception):
 class Filters:
     """The filters of one engine; made inside its event loop."""
 
-    def __init__(self, default: str = "", actions: Path = _ACTIONS) -> None:
+    def __init__(self, default: str = "", actions: Path = _ACTIONS, lost: str = "") -> None:
         """Have none yet.
 
         Args:
             default: What containers get that say nothing: "" for the built-in profile,
                 "unconfined", or a profile's JSON.
             actions: Where the kernel tells that it filters.
+            lost: Why there is no default: whoever would get it is refused.
         """
         self._default = default
+        self._lost = lost
         self._there = actions.exists()  # a kernel's abilities do not change while it runs
         self._made: dict[tuple[str, frozenset[str]], Filter] = {}
         self._one_at_a_time = anyio.CapacityLimiter(1)
@@ -73,6 +75,8 @@ class Filters:
         """
         if not self._there:
             return "WARNING: this kernel filters no system calls: containers may make all of them"
+        if self._lost:
+            return f"WARNING: {self._lost}"
         try:
             await self._of(self._default or BUILTIN, DEFAULT_CAPABILITIES)
         except (Unfit, Unavailable, OSError) as error:
@@ -125,6 +129,8 @@ class Filters:
         asked = config.security.seccomp
         if config.privileges.privileged and not asked:
             return UNCONFINED
+        if self._lost and not asked:
+            raise Unfit(self._lost)
         return asked or self._default or BUILTIN
 
     async def _of(self, profile: str, capabilities: Collection[str]) -> Filter:

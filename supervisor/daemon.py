@@ -65,6 +65,7 @@ from supervisor.recovery import recover
 from supervisor.registries import configuration
 from supervisor.remapping import RefusedRemapping, Remapping
 from supervisor.remapping import lacking as remapping_lacks
+from supervisor.seccomp_options import SeccompOptions
 from supervisor.shim_link import ShimLink
 from supervisor.state_version import NewerState
 
@@ -170,13 +171,13 @@ def main(
             registries,
             access=admitted,
             userns_remap=userns_remap,
-            seccomp=seccomp_options.checked(seccomp_profile),
+            seccomp=_seccomp(seccomp_profile, inherited),
             no_new_privileges=no_new_privileges,
             default_ulimits=rlimits.read_all(default_ulimits),
         )
         context = _context(settings, inherited)
         with contextlib.ExitStack() as stack:
-            _check_machine(settings)
+            _check_machine(settings, inherited)
             if check:
                 check_directories(settings)
                 with _refusing("cannot read the state's version"):
@@ -213,11 +214,27 @@ def main(
     return 0
 
 
-def _context(settings: Settings, inherited: Inherited) -> ssl.SSLContext | None:
-    """What TLS needs; None where none is spoken.
+# Containers need a supervisor, and nobody may be there to mend its files. So who follows another
+# one goes on without what has gone since: TCP, a host, the start of what would be less confined.
 
-    Containers need a supervisor, and nobody may be there to mend its files: who follows another one
-    goes on without TCP.
+
+def _seccomp(path: str, inherited: Inherited) -> SeccompOptions:
+    """The default profile; one that is lost has whoever would get it refused.
+
+    Raises:
+        RefusedProfile: It is none, and a person has asked for it.
+    """
+    try:
+        return seccomp_options.checked(path)
+    except seccomp_options.RefusedProfile as refusal:
+        if not inherited.succeeds:
+            raise
+        log.error("seccomp.no_profile", reason=str(refusal))
+        return SeccompOptions(path, lost=str(refusal))
+
+
+def _context(settings: Settings, inherited: Inherited) -> ssl.SSLContext | None:
+    """What TLS needs; None where none is spoken, or who follows another one can't have it.
 
     Raises:
         CannotListen: A file can't be used, and a person has asked for it.
@@ -249,7 +266,7 @@ def _report(ready_fd: int | None, text: str) -> None:
         os.close(ready_fd)
 
 
-def _check_machine(settings: Settings) -> None:
+def _check_machine(settings: Settings, inherited: Inherited) -> None:
     if settings.backend not in BACKENDS:
         raise CannotStart(
             f"unknown backend {settings.backend!r}: choose one of {', '.join(BACKENDS)}"
@@ -262,8 +279,8 @@ def _check_machine(settings: Settings) -> None:
             "mounted, and cgroups made, by the machine's root alone. Run it as root or by sudo; "
             "--userns-remap has the root inside be nobody outside"
         )
-    if settings.userns_remap:
-        Remapping(settings.userns_remap)
+    if settings.userns_remap and not inherited.succeeds:
+        Remapping(settings.userns_remap).maps()
         if lacking := remapping_lacks():
             raise CannotStart(f"--userns-remap {settings.userns_remap}: {lacking}")
     missing = kernel_check.missing()
@@ -379,7 +396,8 @@ async def _supervise(
                 came = engine.generations.ready(began_ns, engine.counts.adopted)
                 engine.counts.recovery_s = (came.ready_ns - came.began_ns) / 1e9
                 options = settings.access if context else settings.access.without_tcp()
-                doors = open_doors(settings.socket, options, passed, inherited.listener)
+                left_out = _tell_left_out if inherited.succeeds else None
+                doors = open_doors(settings.socket, options, passed, inherited.listener, left_out)
                 inherited.close()
                 await _serve_until_cancelled(engine, doors, context, manager, ready_fd)
             upgrading = engine is not None and engine.upgrade.drained.is_set()
@@ -398,6 +416,10 @@ async def _supervise(
         return doors
     log.info("supervisor.stopped", containers_left_running=alive)
     return []
+
+
+def _tell_left_out(reason: str) -> None:
+    log.error("api.host_left_out", reason=reason)
 
 
 async def _cancel_at_signal(

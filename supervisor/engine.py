@@ -132,7 +132,7 @@ class Engine:
         self.upgrade = Upgrade(settings, stages.stalls)
         self.log_recoveries = log_trouble.Recoveries()
         self.remapping = Remapping(settings.userns_remap)
-        self.filters = Filters(settings.seccomp.profile)
+        self.filters = Filters(settings.seccomp.profile, lost=settings.seccomp.lost)
         self.warnings: list[str] = []
 
     # Both are made, and their modules imported, when a registry is first talked to.

@@ -11,7 +11,7 @@ import grp
 import os
 import socket
 import stat
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 
 from supervisor import access
@@ -69,6 +69,7 @@ def open_doors(
     options: AccessOptions,
     passed: Sequence[int] = (),
     kept: Callable[[Address], socket.socket | None] = lambda address: None,
+    left_out: Callable[[str], None] | None = None,
 ) -> list[Door]:
     """Take the sockets that the manager passes, or that a predecessor left, or else bind them.
 
@@ -76,6 +77,7 @@ def open_doors(
         main: Where the one is bound that there always is.
         options: Which others there are, and whose the unix sockets are.
         kept: Gives our predecessor's socket of an address, in whose backlog clients wait.
+        left_out: Told why a host can't be had, and it is done without; None to refuse.
 
     Returns:
         The main one first.
@@ -89,20 +91,24 @@ def open_doors(
             door = Door(_activated(descriptor), ours=False)
             undo.callback(door.socket.close)
             found[door.address] = door
-        wanted: list[Address] = [str(main), *(_address(host) for host in options.hosts)]
-        doors = []
+        wanted: list[Address] = [str(main)]
+        for host in options.hosts:
+            with _done_without(left_out):
+                wanted.append(_address(host))
+        doors: list[Door] = []
         if passed and wanted[0] not in found:
             # The manager may have put the main one elsewhere: it is the only one that has no host.
             moved = [one for one in found.values() if not one.tls and one.address not in wanted]
             if len(moved) == 1:
                 found[wanted[0]] = found.pop(moved[0].address)
         for address in dict.fromkeys(wanted):
-            if address in found:
-                door = found.pop(address)
-            else:
-                door = _own(address, options.group, kept(address), main)
-            undo.callback(door.socket.close)
-            doors.append(door)
+            with _done_without(left_out if doors else None):
+                if address in found:
+                    door = found.pop(address)
+                else:
+                    door = _own(address, options.group, kept(address), main)
+                undo.callback(door.socket.close)
+                doors.append(door)
         if found:
             others = ", ".join(door.host for door in found.values())
             raise CannotListen(
@@ -112,6 +118,16 @@ def open_doors(
             )
         undo.pop_all()
         return doors
+
+
+@contextlib.contextmanager
+def _done_without(tell: Callable[[str], None] | None) -> Iterator[None]:
+    try:
+        yield
+    except CannotListen as refusal:
+        if tell is None:
+            raise
+        tell(str(refusal))
 
 
 def _own(address: Address, group: str | None, kept: socket.socket | None, main: Path) -> Door:
@@ -178,6 +194,8 @@ def _address(host: str) -> Address:
         )[0]
     except OSError as error:
         raise CannotListen(f"cannot listen on {host}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise CannotListen(f"cannot listen on {host}: that is no name of a machine") from error
     return str(address[0]), int(address[1])
 
 

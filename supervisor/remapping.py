@@ -37,20 +37,15 @@ class RefusedRemapping(Exception):
 
 
 class Remapping:
-    """What `--userns-remap` asks for, read once.
+    """What `--userns-remap` asks for.
 
     Attributes:
         asked: As it was asked; "" for containers in the machine's user namespace.
     """
 
     def __init__(self, asked: str = "") -> None:
-        """Read it.
-
-        Raises:
-            RefusedRemapping: There is no such map.
-        """
         self.asked = asked
-        self._maps = read(asked) if asked else None
+        self._maps: tuple[Extents, Extents] | None = None
 
     def applies(self, config: ContainerConfig) -> bool:
         """Whether a container has a user namespace of its own (or another container's)."""
@@ -58,12 +53,16 @@ class Remapping:
         return mode == "private" or (mode != "host" and bool(self.asked))
 
     def maps(self) -> tuple[Extents, Extents]:
-        """The maps of uids and gids: those asked for, or `default`'s.
+        """The maps of uids and gids: those asked for, read once, or `default`'s.
 
         Raises:
             RefusedRemapping: There are none.
         """
-        return self._maps or read("default")
+        if not self.asked:
+            return read("default")
+        if self._maps is None:
+            self._maps = read(self.asked)
+        return self._maps
 
     def check(self, config: ContainerConfig) -> None:
         """Refuse what a container in a user namespace can't have, as Docker does.
@@ -95,7 +94,8 @@ class Remapping:
         try:
             self.maps()
         except RefusedRemapping as error:
-            raise BadParameter(f"--userns {config.userns_mode}: {error}") from error
+            option = f"--userns {config.userns_mode}" if config.userns_mode else "--userns-remap"
+            raise BadParameter(f"{option}: {error}") from error
 
     def resolve(
         self, container: Container, donors: Sequence[tuple[str, Container]]

@@ -20,10 +20,12 @@ class SeccompOptions:
     Attributes:
         path: As it was given: a file, "unconfined", or "" for what is built in.
         profile: "" for what is built in, "unconfined", or the file's content.
+        lost: Why the file, which an earlier engine has read, can't be read any more; else "".
     """
 
     path: str = ""
     profile: str = ""
+    lost: str = ""
 
     @property
     def shown(self) -> str:

@@ -104,6 +104,16 @@ async def test_a_privileged_container_has_the_one_that_it_asks_for(actions):
     assert (bool(filter.program), filter.flags) == (True, 2)
 
 
+async def test_where_the_engines_profile_is_lost_nobody_runs_without_it(actions):
+    filters = Filters(actions=actions, lost="opening seccomp profile (/p) failed")
+    assert "opening seccomp profile" in await filters.prepare()
+    with pytest.raises(EngineFault, match="opening seccomp profile"):
+        await filters.of(config(), DEFAULT_CAPABILITIES)
+    with pytest.raises(BadParameter, match="opening seccomp profile"):
+        await filters.check(config(), DEFAULT_CAPABILITIES)
+    assert await filters.of(config("seccomp=unconfined"), ()) == Filter()
+
+
 async def test_the_engines_own_profile_is_the_default(actions):
     needs_library()
     filters = Filters(ALLOWING, actions)

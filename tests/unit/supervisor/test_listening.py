@@ -134,6 +134,25 @@ def test_a_successor_finds_each_of_its_predecessors_sockets(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_successor_goes_on_without_a_host_that_it_can_not_have(tmp_path):
+    hosts = [
+        f"tcp://{'n' * 64}:1",
+        f"unix://{tmp_path}/gone/d.sock",
+        f"unix://{tmp_path}/d.sock",
+    ]
+    options = access.checked(hosts, tlsverify=True, files=("a",) * 3)
+    with pytest.raises(CannotListen, match="no name of a machine"):
+        open_doors(tmp_path / "own.sock", options)
+    told = []
+    doors = open_doors(tmp_path / "own.sock", options, left_out=told.append)
+    assert [door.path.name for door in doors] == ["own.sock", "d.sock"]
+    assert len(told) == 2
+    for door in doors:
+        door.close()
+    with pytest.raises(CannotListen, match="cannot listen on"):  # but never without its own
+        open_doors(tmp_path / "gone/own.sock", access.AccessOptions(), left_out=told.append)
+
+
 def test_an_inherited_socket_that_is_no_host_any_more_is_closed(tmp_path):
     doors = open_doors(
         tmp_path / "own.sock",

@@ -149,6 +149,16 @@ def test_ids_are_missing_at_create(remapped, files):
         Remapping().check(config(userns_mode="private"))
 
 
+def test_an_engine_whose_ids_are_gone_starts_nobody_without(remapped, files):
+    files[0].write_text("")
+    with pytest.raises(StartFailed, match=r"--userns-remap: .* has no uids for dockremap"):
+        remapped.resolve(one(), [])
+    files[0].write_text("dockremap:100000:65536\n")
+    assert remapped.resolve(one(), [])[0] == "private"
+    files[0].write_text("")  # the map that it has found it keeps
+    assert remapped.resolve(one(), [])[0] == "private"
+
+
 class Running:
     """What of a run is looked at."""
 
