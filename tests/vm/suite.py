@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
         print(f"no virtual machine: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nended; what there was is in {FOLDER}", file=sys.stderr)
+        print(f"\nended; what there was is in {options.folder}", file=sys.stderr)
         return 130
 
 
