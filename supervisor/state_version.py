@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-VERSION = 2
-"""1 knew nothing of terminals, mounts and shared namespaces, and would forget a container's."""
+VERSION = 3
+"""1 knew nothing of terminals, mounts and shared namespaces, and would forget a container's; 2
+nothing of capabilities, filters, user namespaces, devices and ulimits, and would start a container
+with rights that it was denied."""
 
 FILE = "version"
 

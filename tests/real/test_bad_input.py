@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.state_version import VERSION
 from tests.real.engine_process import EngineProcess
 
 
@@ -313,15 +314,15 @@ def test_a_newer_state_directory_is_refused_in_words_and_left_as_it_is(fresh_eng
     container = fresh_engine.run("sleep", "60")
     record = fresh_engine.root / "containers" / container / "config.json"
     for path, old, new in (
-        (fresh_engine.root / "version", "2\n", "7\n"),
-        (record, '"version":2', '"version":7'),
+        (fresh_engine.root / "version", f"{VERSION}\n", "99\n"),
+        (record, f'"version":{VERSION}', '"version":99'),
     ):
         fresh_engine.terminate()
         before = path.read_text()
         assert old in before
         path.write_text(before.replace(old, new, 1))
         with pytest.raises(
-            RuntimeError, match=r"newer mdocker \(state version 7, this one knows 2"
+            RuntimeError, match=rf"newer mdocker \(state version 99, this one knows {VERSION}"
         ):
             fresh_engine.start()
         assert fresh_engine.process.returncode == 1
