@@ -19,6 +19,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,6 +165,8 @@ class Cgroups:
             OSError: the kernel refused a directory or a value; the error names the file. EBUSY
                 where an earlier run has left a process in it.
         """
+        if parent:
+            self._refuse_files(parent)
         directory = self._unified / container_id
         try:
             os.mkdir(directory)
@@ -235,6 +238,23 @@ class Cgroups:
         if not self.hybrid:
             self._count(container_id)
         return directory
+
+    def _refuse_files(self, parent: str) -> None:
+        """See to it that no step of `parent` is a file, such as cgroup.procs, in any tree."""
+        steps = parent.split("/")
+        for tree in (self.trees.unified, *self.trees.v1.values()):
+            place = tree
+            for step in steps:
+                place = place / step
+                try:
+                    mode = os.lstat(place).st_mode
+                except FileNotFoundError:
+                    break
+                if not stat.S_ISDIR(mode):
+                    raise CgroupsUnusable(
+                        f"the cgroup parent /{parent} can't be: {place} is a file of the cgroup "
+                        "above it; choose another name"
+                    )
 
     def _make_above(self, tree: Path, parent: str) -> None:
         """Make what is missing of a directory that containers are to be in, and sign it as ours."""

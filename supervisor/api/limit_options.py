@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from supervisor.errors import BadParameter, Unsupported
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 _AN_ENGINE_S = re.compile(r"mdocker-[0-9a-f]{8}")
+_NAME_MAX = 255
 _LARGEST = 2**63 - 1
 _MOST_REQUESTS = 2**32 - 1
 """In a second: v1 keeps no more of the number (block/blk-throttle.c)."""
@@ -76,7 +78,8 @@ def checked_cgroup_parent(asked: str | None) -> str:
         return ""
     path = posixpath.normpath(asked).strip("/")
     parts = path.split("/")
-    if "\0" in asked or ".." in asked.split("/") or path in ("", ".") or len(asked) > 1024:
+    unfit = not asked.isprintable() or any(len(os.fsencode(one)) > _NAME_MAX for one in parts)
+    if unfit or ".." in asked.split("/") or path in ("", ".") or len(asked) > 1024:
         raise BadParameter(
             f"invalid cgroup parent {asked[:64]!r}: name a cgroup below the root, such as /jobs"
         )

@@ -58,6 +58,8 @@ def taken(**host):
         ({"CgroupParent": "/"}, "invalid cgroup parent '/'"),
         ({"CgroupParent": "a/../../b"}, "invalid cgroup parent"),
         ({"CgroupParent": "a\0b"}, "invalid cgroup parent"),
+        ({"CgroupParent": "a\nb"}, "invalid cgroup parent"),
+        ({"CgroupParent": "jobs/" + "a" * 256}, "invalid cgroup parent"),
         ({"CgroupParent": "/mdocker-0123abcd/x"}, "an engine's own cgroup"),
         ({"Sysctls": {"kernel.core_pattern": "|x"}}, "is not in a separate kernel namespace"),
         ({"Sysctls": {"vm.swappiness": "1"}}, '"vm.swappiness" is not in a separate kernel'),

@@ -306,6 +306,21 @@ def test_a_container_below_another_directory(tmp_path, hybrid):
     assert cgroups.create("c").unified == f"{trees.unified}/engine/c"
 
 
+@pytest.mark.parametrize("parent", ["tasks", "jobs/tasks", "jobs/tasks/x", "jobs/cgroup.procs"])
+def test_a_file_of_a_cgroup_is_none_to_be_in(tmp_path, parent):
+    trees = Trees(tmp_path / "unified", {"cpu": tmp_path / "cpu"})
+    for place in (trees.unified, *trees.v1.values()):
+        (place / "jobs").mkdir(parents=True)
+    for file in ("cpu/tasks", "cpu/jobs/tasks", "unified/jobs/cgroup.procs"):
+        (tmp_path / file).touch()
+    before = set(tmp_path.rglob("*"))
+    cgroups = Cgroups("engine", trees)
+    with pytest.raises(CgroupsUnusable, match="is a file of the cgroup above it"):
+        cgroups.create("c", parent=parent)
+    assert set(tmp_path.rglob("*")) == before
+    cgroups.remove("c")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="attributes of directories are root's alone")
 def test_what_is_below_another_directory_is_counted_on_v2_as_all_are(tmp_path, monkeypatch):
     written = []
