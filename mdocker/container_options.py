@@ -285,7 +285,7 @@ class ContainerOptions:
             "--security-opt",
             help="no-new-privileges (no program gains rights by being executed), "
             "seccomp=FILE (the system calls that are allowed, in Docker's format; or unconfined: "
-            "all, or builtin), apparmor=PROFILE, "
+            "all, builtin, or default: the engine's), apparmor=PROFILE, "
             "systempaths=unconfined (nothing of /proc and /sys is hidden or read-only)",
         ),
     ] = ()

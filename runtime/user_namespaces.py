@@ -68,11 +68,20 @@ def make(door: Kernel, plan: Plan, kinds: int, joined: int) -> int:
         A descriptor of the user namespace, which is not entered.
 
     Raises:
+        InitRefused: It may have no second process.
         OSError: The kernel refuses; ENOSPC where /proc/sys/user allows no more of a kind.
     """
     report_r, report_w = os.pipe2(os.O_CLOEXEC)
     leave_r, leave_w = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = door.clone3(flags.CLONE_PIDFD, -1)
+    try:
+        pid, pidfd = door.clone3(flags.CLONE_PIDFD, -1)
+    except BlockingIOError as error:
+        raise InitRefused(
+            "make its user namespace: that takes a second process for a moment, which its "
+            "--pids-limit or the machine does not allow",
+            error.errno or 0,
+            125,
+        ) from None
     if pid == 0:
         os.close(report_r)
         os.close(leave_w)

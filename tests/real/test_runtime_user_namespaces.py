@@ -142,6 +142,7 @@ class Refusing(FailingDoor):
             {},
             "make its user namespace: no space left on device: /proc/sys/user",
         ),
+        (Refusing("clone3", errno.EAGAIN), {}, "a second process for a moment, which its --pids-"),
         (DOOR, {"user": "5:70000"}, "gid 70000 is not in its user namespace, whose gids are"),
         (
             DOOR,
