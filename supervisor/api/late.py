@@ -10,10 +10,13 @@ import sys
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from supervisor.api.messages import Reply, Request
 from supervisor.api.router import Handler
 from supervisor.engine import Engine
+
+log = structlog.get_logger()
 
 REST_S = 1.0
 """Whoever has had the engine started wants something of it first."""
@@ -41,10 +44,14 @@ def late(module: str, name: str) -> Handler:
 
 
 async def import_all() -> None:
-    """Import what `late` has named."""
-    await anyio.sleep(REST_S)
-    for path in sorted(_modules):
-        await _bring(path)
+    """Import what `late` has named; what can't be now (no descriptors, no memory), later."""
+    while left := sorted(_modules - _here):
+        await anyio.sleep(REST_S)
+        for path in left:
+            try:
+                await _bring(path)
+            except (OSError, ImportError, MemoryError) as error:
+                log.warning("api.not_imported", module=path, error=str(error))
 
 
 async def _bring(path: str) -> None:

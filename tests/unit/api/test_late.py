@@ -45,6 +45,25 @@ async def test_all_of_it_is_imported_behind_the_start(operations, monkeypatch):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("trouble", [OSError(24, "Too many open files"), ImportError("it changes")])
+async def test_what_can_t_be_imported_now_is_later(operations, monkeypatch, trouble):
+    """It was the engine's end: no descriptors a second after its start."""
+    monkeypatch.setattr(late, "REST_S", 0)
+    late.late("told_late", "answer")
+    failures = [trouble, trouble]
+
+    def bring(path):
+        if failures:
+            raise failures.pop()
+        return real(path)
+
+    real = importlib.import_module
+    monkeypatch.setattr(late.importlib, "import_module", bring)
+    await late.import_all()
+    assert (operations in sys.modules, failures) == (True, [])
+
+
+@pytest.mark.anyio
 async def test_who_asks_while_it_is_imported_waits_for_its_end(operations, tmp_path, monkeypatch):
     """It was asked for in a module that was half there: an answer 500 (pull beside import)."""
     begun, may_end = threading.Event(), threading.Event()
