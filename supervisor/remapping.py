@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime import capabilities
+from runtime import capabilities, idmap
 from runtime.spec import Bind, Donor, Tmpfs
 from supervisor.container import Extents, UserNamespace
 from supervisor.errors import BadParameter, DonorNotShareable, StartFailed
@@ -29,6 +29,8 @@ EVERY_CAPABILITY = capabilities.mask(capabilities.NAMES)
 """What root has in a user namespace, whatever the machine's root lacks."""
 
 _FEWEST = 65_536
+_MOST_DIGITS = 10
+_NOBODY = 2**32 - 1  # (uid_t) -1, which is no id
 _MOST_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 
 
@@ -184,9 +186,9 @@ def read(asked: str, subuid: Path = SUBUID, subgid: Path = SUBGID) -> tuple[Exte
 def _user(word: str) -> set[str]:
     """All names under which a user may be found there."""
     try:
-        found = pwd.getpwuid(int(word)) if word.isdigit() else pwd.getpwnam(word)
+        found = pwd.getpwuid(int(word)) if _is_number(word) else pwd.getpwnam(word)
     except (KeyError, OverflowError):
-        if word.isdigit():
+        if _is_number(word):
             return {word}
         raise RefusedRemapping(f"there is no user {word} on this machine") from None
     return {found.pw_name, str(found.pw_uid)}
@@ -194,9 +196,9 @@ def _user(word: str) -> set[str]:
 
 def _group(word: str) -> set[str]:
     try:
-        found = grp.getgrgid(int(word)) if word.isdigit() else grp.getgrnam(word)
+        found = grp.getgrgid(int(word)) if _is_number(word) else grp.getgrnam(word)
     except (KeyError, OverflowError):
-        if word.isdigit():
+        if _is_number(word):
             return {word}
         raise RefusedRemapping(f"there is no group {word} on this machine") from None
     return {found.gr_name, str(found.gr_gid)}
@@ -218,7 +220,15 @@ def _map(kind: str, names: set[str], file: Path) -> Extents:
             raise RefusedRemapping(f"{file}: {name} may have the machine's root, {kind} 0: refused")
         extents.append((inside, first, count))
         inside += count
+    if len(extents) > idmap.MOST_EXTENTS:
+        raise RefusedRemapping(
+            f"{file}: {name} has {len(extents)} lines, and the kernel takes {idmap.MOST_EXTENTS}"
+        )
     return tuple(extents)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _lines(file: Path) -> Iterator[tuple[str, int, int]]:
@@ -232,9 +242,12 @@ def _lines(file: Path) -> Iterator[tuple[str, int, int]]:
         words = line.strip().split(":")
         if not line.strip() or line.startswith("#"):
             continue
-        if len(words) != 3 or not (words[1].isdigit() and words[2].isdigit()) or words[2] == "0":
+        if len(words) != 3 or not (_is_number(words[1]) and _is_number(words[2])):
             raise RefusedRemapping(f"{file}, line {number}: not NAME:FIRST:COUNT: {line.strip()}")
-        yield words[0], int(words[1]), int(words[2])
+        first, count = int(words[1]), int(words[2])
+        if not count or first + count > _NOBODY:
+            raise RefusedRemapping(f"{file}, line {number}: there are no such ids: {line.strip()}")
+        yield words[0], first, count
 
 
 def lacking(most: Path = _MOST_USER_NAMESPACES) -> str:
