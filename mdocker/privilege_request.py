@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _NO_PATHS = ("systempaths=unconfined", "systempaths:unconfined")
 """No security option to the API, which has lists of paths instead."""
+_LONGEST_PROFILE = 4 << 20
+"""Characters; no request's body may be longer."""
 _KNOWN_PROFILES = ("unconfined", "builtin", "default", "")
 
 
@@ -46,7 +48,10 @@ def _with_profile(word: str) -> str:
         return word
     try:
         with open(path, encoding="utf-8") as file:
-            profile = json.load(file)
+            text = file.read(_LONGEST_PROFILE)  # /dev/zero never ends
+        if len(text) == _LONGEST_PROFILE:
+            raise UsageError(f"seccomp profile ({path}) is larger than the engine takes")
+        profile = json.loads(text)
     except OSError as error:
         raise UsageError(f"opening seccomp profile ({path}) failed: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or far too deep

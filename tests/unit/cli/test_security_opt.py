@@ -45,6 +45,7 @@ def test_names_are_sent_as_they_are(asked, name):
         (b"{", "compacting json for seccomp profile ({}) failed:"),
         (b"\xff", "compacting json for seccomp profile ({}) failed:"),
         (b'{"a": ' * 100_000, "compacting json for seccomp profile ({}) failed:"),
+        (b" " * (4 << 20) + b"{}", "seccomp profile ({}) is larger than the engine takes"),
     ],
 )
 def test_what_is_no_profile_is_not_sent(engine, mdocker, tmp_path, content, words):
