@@ -301,19 +301,29 @@ def test_what_is_told_of_it(engine):
 
 
 def test_an_engines_own_profile(tmp_path):
-    """Also for containers that another supervisor starts after a kill -9."""
+    """Also for containers that another supervisor starts after a kill -9; nobody starts without."""
     path = tmp_path / "own.json"
     rule = {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 18}
     path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
     options = ("--seccomp-profile", str(path))
-    engine = EngineProcess(tmp_path / "engine", options=options).start()
+    engine = EngineProcess(tmp_path / "engine", options=options, respawn=True).start()
+    builtin = {"SecurityOpt": ["seccomp=builtin"]}
     try:
-        code, _, errors = engine.result("mkdir", "/tmp/x")
-        assert (code, "Invalid cross-device link" in errors) == (1, True)
-        builtin = {"SecurityOpt": ["seccomp=builtin"]}
+        stays = engine.run("sleep", "1000", HostConfig=builtin)
+        for first in (True, False):
+            code, _, errors = engine.result("mkdir", "/tmp/x")
+            assert (code, "Invalid cross-device link" in errors) == (1, True)
+            if not first:
+                path.unlink()
+            engine.kill()
         assert engine.result("mkdir", "/tmp/x", HostConfig=builtin)[0] == 0
-        shown = engine.get("/info").json["SecurityOptions"]
-        assert f"name=seccomp,profile={path}" in shown
+        asked = {"Image": "host", "Cmd": ["mkdir", "/tmp/x"]}
+        refused = engine.post("/containers/create", asked)
+        assert refused.status == 400 and f"opening seccomp profile ({path})" in refused.message
+        assert engine.inspect(stays)["State"]["Running"]
+        told = engine.get("/info").json
+        assert f"name=seccomp,profile={path}" in told["SecurityOptions"]
+        assert any(f"opening seccomp profile ({path})" in one for one in told["Warnings"])
     finally:
         engine.close()
 
