@@ -77,3 +77,10 @@ class BuildOptions:
         str, flag("--cpuset-mems", help="The memory nodes that they may use, such as 0")
     ] = ""
     shm_size: Annotated[str, flag("--shm-size", help="Size of their /dev/shm (64m)")] = ""
+    ulimit: Annotated[
+        tuple[str, ...],
+        flag("--ulimit", help="A limit of each of their processes: NAME=SOFT[:HARD]"),
+    ] = ()
+    cgroup_parent: Annotated[
+        str, flag("--cgroup-parent", help="The cgroup that they are in, such as /jobs/7")
+    ] = ""

@@ -10,6 +10,7 @@ from typing import Any
 from mdocker.build_options import BuildOptions
 from mdocker.create_request import extra_host, memory_swap
 from mdocker.environment import entries
+from mdocker.limit_request import ulimit
 from mdocker.paths import Query, json_text, repeated, target
 from mdocker.units import parse_size
 
@@ -41,6 +42,8 @@ def build_target(options: BuildOptions, dockerfile: str, remote: str) -> str:
         "networkmode": options.network,
         "cpusetcpus": options.cpuset_cpus,
         "cpusetmems": options.cpuset_mems,
+        "cgroupparent": options.cgroup_parent,
+        "ulimits": _json([ulimit(word) for word in options.ulimit]),
         "buildargs": _json(_build_args(options.build_arg)),
         "labels": _json(_labels(options.label)),
         "cachefrom": _json([one for word in options.cache_from for one in word.split(",") if one]),

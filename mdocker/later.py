@@ -15,9 +15,6 @@ _REAL_TIME = (
     "use --cpu-shares or --cpu-quota"
 )
 _AT_START = "what runs keeps those that it was started with: create it anew"
-_STEPS = (
-    "its steps have the limits of memory and CPUs; the engine's --default-ulimit holds for them"
-)
 
 _RUN = {
     **dict.fromkeys(("--publish", "-p", "--publish-all", "-P", "--expose", "--link"), _PORTS),
@@ -48,7 +45,6 @@ _OTHERS = {
         "--squash": "steps stay layers of their own",
         "--compress": "a context is sent over a unix socket, where that would only cost time",
         "--isolation": "that is for Windows",
-        **dict.fromkeys(("--cgroup-parent", "--ulimit"), _STEPS),
         "--security-opt": "its steps are confined as containers are that ask for nothing",
         "--disable-content-trust": "images are not signed",
     },

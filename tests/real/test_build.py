@@ -200,13 +200,17 @@ def test_what_a_command_runs_in(engine):
     dockerfile = """FROM busybox
 USER bird
 WORKDIR /tmp
-SHELL ["/bin/sh", "-c", "echo $0 $1; id -u; pwd; cat /etc/hosts; ls /sys/class/net", "zero"]
+SHELL ["/bin/sh", "-c", "echo $0 $1; id -u;pwd;ulimit -n;cat /etc/hosts;ls /sys/class/net", "zero"]
 RUN one
 """
     built = made(
-        engine, dockerfile, extrahosts=["far:10.1.2.3"], memory=64 << 20, networkmode="none"
+        *(engine, dockerfile),
+        extrahosts=["far:10.1.2.3"],
+        memory=64 << 20,
+        networkmode="none",
+        ulimits=json.dumps([{"Name": "nofile", "Soft": 77, "Hard": 99}]),
     )
-    assert "zero one\n1234\n/tmp\n" in built.text
+    assert "zero one\n1234\n/tmp\n77\n" in built.text
     assert "10.1.2.3\tfar" in built.text
     assert built.text.partition("10.1.2.3")[2].split()[1] == "lo"
     assert (
@@ -279,8 +283,8 @@ def test_refused_before_anything_is_built(engine, dockerfile, status, words):
         ("labels=%7B%22%22:%22x%22%7D", 400, "a name is empty"),
         ("memory=1", 400, "Minimum memory limit allowed is 6MB"),
         ("networkmode=bridge", 501, "NetworkMode bridge"),
-        ("cgroupparent=x", 501, "CgroupParent"),
-        ("ulimits=%5B%7B%22Name%22%3A%22nofile%22%7D%5D", 501, "Ulimits"),
+        ("cgroupparent=..%2Fx", 400, "x"),
+        ("ulimits=%5B%7B%22Name%22%3A%22noway%22%7D%5D", 400, "noway"),
         ("platform=plan9/z80/x/y", 400, "cannot parse platform"),
         ("remote=git://example.org/x.git", 501, "clone it"),
         ("remote=ftp://x", 400, "no URL"),

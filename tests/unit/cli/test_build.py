@@ -527,18 +527,20 @@ class TestRequest:
             "--target up --label k=v=w --label bare --no-cache --cache-from x,y --cache-from z "
             "--pull --platform linux/amd64 --rm=false --force-rm --network host "
             "--add-host db:10.0.0.5 --add-host v6=[::1] -m 64m --memory-swap -1 -c 5 "
-            "--cpu-period 7 --cpu-quota 8 --cpuset-cpus 0-1 --cpuset-mems 0 --shm-size 1m ."
+            "--cpu-period 7 --cpu-quota 8 --cpuset-cpus 0-1 --cpuset-mems 0 --shm-size 1m "
+            "--ulimit nofile=5:9 --cgroup-parent /jobs ."
         )
         assert mdocker(*line.split()).code == 0
         loaded = {
             key: json.loads(value)
             for key, value in queries
-            if key in ("buildargs", "labels", "cachefrom")
+            if key in ("buildargs", "labels", "cachefrom", "ulimits")
         }
         assert loaded == {
             "buildargs": {"A": "1", "FROM_HERE": "here", "NOWHERE": None},
             "labels": {"k": "v=w", "bare": ""},
             "cachefrom": ["x", "y", "z"],
+            "ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 9}],
         }
         assert sorted(pair for pair in queries if pair[0] not in loaded) == sorted(
             [
@@ -548,7 +550,7 @@ class TestRequest:
                 *[("networkmode", "host"), ("memory", str(64 * 1024**2)), ("memswap", "-1")],
                 *[("cpushares", "5"), ("cpuperiod", "7"), ("cpuquota", "8")],
                 *[("cpusetcpus", "0-1"), ("cpusetmems", "0"), ("shmsize", str(1024**2))],
-                ("dockerfile", "Dockerfile"),
+                *[("cgroupparent", "/jobs"), ("dockerfile", "Dockerfile")],
             ]
         )
 
@@ -577,7 +579,7 @@ class TestRequest:
             (["-o", "out"], "-o is not supported yet: that is BuildKit's"),
             (["--squash"], "--squash is not supported yet"),
             (["--isolation", "x"], "--isolation is not supported yet"),
-            (["--ulimit", "nofile=1"], "--ulimit is not supported yet: its steps have the limits"),
+            (["--ulimit", "nofile"], "it is NAME=SOFT[:HARD]"),
             (["--memory", "much"], 'invalid argument "much" for "-m, --memory"'),
             (["--add-host", "x"], "--add-host: x: it is NAME:ADDRESS"),
         ],
