@@ -374,7 +374,7 @@ async def _filter(engine: Engine, container: Container) -> Filter:
     beside the filter of its container."""
     config = container.config
     try:
-        return await engine.filters.of(config, engine.capabilities(config))
+        return await engine.filters.of(config, config.privileges.capabilities(_there(container)))
     except (EngineFault, CapabilityRefused) as error:
         raise ExecRefused(errno.EPERM, str(error)) from error
 
@@ -388,10 +388,14 @@ def _rights(engine: Engine, container: Container, command: Command) -> tuple[tup
     if command.privileged:
         privileges = msgspec.structs.replace(privileges, privileged=True)
     try:
-        there = remapping.EVERY_CAPABILITY if container.life.user_namespace else at_hand()
-        return privileges.capabilities(there), traceable(engine, container)
+        return privileges.capabilities(_there(container)), traceable(engine, container)
     except CapabilityRefused as error:
         raise ExecRefused(errno.EPERM, str(error)) from error
+
+
+def _there(container: Container) -> int:
+    """The capabilities that there are for it, as it was started, whatever the engine does now."""
+    return remapping.EVERY_CAPABILITY if container.life.user_namespace else at_hand()
 
 
 def _layers(engine: Engine, container: Container) -> tuple[str, ...]:
