@@ -22,6 +22,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from supervisor import signals
 from supervisor.api.messages import Request
 from supervisor.api.peers import Peer, shown
 from supervisor.api.router import without_version
@@ -167,7 +168,7 @@ def _judged(said: bytes, status: int) -> str | None:
     if text == "yes" and status == 0:
         return None
     if status < 0:
-        return f"it was ended by {signal.Signals(-status).name}"
+        return f"it was ended by {signals.name(-status)}"
     if text and text != "yes":
         return shown(text)
     return f"it ended with {status}" + ("" if text else " and said nothing")

@@ -94,6 +94,7 @@ async def test_who_came_by_tls_is_told_by_name(tmp_path, monkeypatch):
         ("exit 7", "it ended with 7 and said nothing"),
         ("echo yes; exit 1", "it ended with 1"),
         ("echo yes; kill -SEGV $$", "it was ended by SIGSEGV"),
+        ("echo yes; kill -40 $$", "it was ended by 40"),
         ("echo YES", "YES"),
         ("echo yes; echo yes", "yes\\nyes"),
         ("echo yes >&2", "it ended with 0 and said nothing"),
