@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.real.engine_process import EngineProcess
-from tests.real.made_archives import digest, docker_archive, inventory, layer, load, loaded, members
+from tests.real.made_archives import (
+    archive,
+    digest,
+    docker_archive,
+    entry,
+    inventory,
+    layer,
+    load,
+    loaded,
+    members,
+)
 
 HEAD = b"POST /v1.50/images/load HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n"
 
@@ -68,12 +78,16 @@ def stopped_at_layer(engine, sock):
     said = b""
     while b"Loading layer" not in said:
         said += sock.recv(4096)
-    (pid,) = helpers(engine)
+    while not (found := helpers(engine)):  # it may be about to have its name
+        assert engine.get("/_ping").status == 200
+    (pid,) = found
     os.kill(pid, signal.SIGSTOP)
     return pid
 
 
 BIG = docker_archive(layer("big", os.urandom(12 << 20)))
+LASTING = docker_archive(archive(*((entry(f"{number}"), b"") for number in range(10_000))))
+"""It takes a second to unpack, so whoever hears that it has begun comes in time."""
 
 
 def test_a_client_that_leaves_while_it_sends(engine):
@@ -87,7 +101,7 @@ def test_a_client_that_leaves_while_it_sends(engine):
 
 def test_a_client_that_leaves_while_layers_are_unpacked(engine):
     before, descriptors = at_rest(engine)
-    sock = sending(engine, BIG)
+    sock = sending(engine, LASTING)
     stopped_at_layer(engine, sock)
     sock.close()
     until_clean(engine, before, descriptors)
@@ -104,7 +118,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_save(engine):
 
 def test_the_process_that_unpacks_is_killed(engine):
     before, descriptors = at_rest(engine)
-    sock = sending(engine, BIG)
+    sock = sending(engine, LASTING)
     os.kill(stopped_at_layer(engine, sock), signal.SIGKILL)
     said = b""
     while b"error" not in said:
@@ -125,7 +139,7 @@ def test_the_engine_is_killed(tmp_path, moment, backend):
             while not helpers(engine):
                 assert engine.get("/_ping").status == 200
         else:
-            sock = sending(engine, BIG)
+            sock = sending(engine, LASTING)
             os.kill(stopped_at_layer(engine, sock), signal.SIGCONT)
         engine.kill()
         sock.close()
