@@ -80,19 +80,27 @@ def payloads(base):
     return found
 
 
+def settings_of_the_machine():
+    """What payloads are made to try to write."""
+    names = ("core_pattern", "modprobe", "hostname", "domainname")
+    return {(name, Path("/proc/sys/kernel", name).read_text()) for name in names}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left(tmp_path_factory):
     """At the end of the suite no process, cgroup or mount of any test's engine is there.
 
-    Other engines on this machine are not looked at.
+    Other engines on this machine are not looked at. And no payload has changed the machine itself.
     """
     base = tmp_path_factory.getbasetemp()
+    before = settings_of_the_machine()
     yield
     left = {
         "processes": our_processes(base),
         "payloads": payloads(str(base)),
         "cgroups": our_cgroups(base) | driven_cgroups(),
         "mounts": our_mounts(str(base)),
+        "settings": settings_of_the_machine() ^ before,
     }
     assert not any(left.values()), f"left behind: {left}"
 

@@ -387,11 +387,19 @@ WRITTEN = (
 MS_RDONLY, REMOUNT, BIND, REC, PRIVATE, DETACH = 1, 32, 4096, 16384, 1 << 18, 2
 NEWNS, NEWUSER, NEWPID, NEWCGROUP = 0x20000, 0x10000000, 0x20000000, 0x02000000
 
+def held(path):
+    try:
+        return open(path).read()
+    except OSError:
+        return "h"  # sysrq-trigger's: it prints its help
+
 def mount(source, target, kind, bits, data=None):
     return call("mount", source, target, kind, ctypes.c_ulong(bits), data)
 
 def break_out():
-    found = {"write": [attempt(write, path, "x") for path in WRITTEN if os.path.exists(path)]}
+    # What is there already: where nothing forbids it, the file is the machine's.
+    there = [path for path in WRITTEN if os.path.exists(path)]
+    found = {"write": [attempt(write, path, held(path)) for path in there]}
     found["make"] = [attempt(os.mkdir, path + "/x") or os.rmdir(path + "/x") or 0 for path in (
         "/sys/fs/cgroup", "/sys/kernel")]
     found["open for writing"] = attempt(
