@@ -7,6 +7,7 @@ the kernel then kills all that are in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,9 +126,8 @@ def traceable(engine: Engine, container: Container) -> bool:
     """Whether somebody in its pid namespace may trace, and so take over, who is born into it."""
     home = _home(engine, container)
     return any(
-        one.config.privileges.may_trace
-        for one in (container, *_sharers(engine))
-        if one is container or _home(engine, one) is home
+        one.config.privileges.may_trace and _home(engine, one) is home
+        for one in (container, *engine.containers.all())
     )
 
 
@@ -140,46 +140,44 @@ def _robs(engine: Engine, donor: Container) -> bool:
     if home.config.privileges.privileged or _in_hosts_pids(engine, home):
         return False
     return any(
-        one.config.privileges.may_trace and not one.config.privileges.privileged
-        for one in (home, *_sharers(engine))
-        if _home(engine, one) is home and one.state in ALIVE
+        one.config.privileges.may_trace
+        and not one.config.privileges.privileged
+        and _home(engine, one) is home
+        and one.state in ALIVE
+        for one in engine.containers.all()
     )
 
 
-def _sharers(engine: Engine) -> list[Container]:
-    """All that have to do with a shared pid namespace."""
-    joined = [one for one in engine.containers.all() if donor_id(one.config.namespaces.pid)]
-    return joined + [_home(engine, one) for one in joined]
+def _pid_mode(container: Container) -> str:
+    return container.config.namespaces.pid
 
 
-def _home(engine: Engine, container: Container) -> Container:
-    """The one whose pid namespace it is in: as a rule itself."""
+def _network_mode(container: Container) -> str:
+    return container.config.network_mode
+
+
+def _owner(engine: Engine, container: Container, mode: Callable[[Container], str]) -> Container:
+    """The one at the end of the chain of those that share: as a rule itself."""
     for _ in range(_LONGEST_CHAIN):
-        donor = engine.containers.get(donor_id(container.config.namespaces.pid))
+        donor = engine.containers.get(donor_id(mode(container)))
         if donor is None:
             break
         container = donor
     return container
 
 
+def _home(engine: Engine, container: Container) -> Container:
+    """The one whose pid namespace it is in."""
+    return _owner(engine, container, _pid_mode)
+
+
 def files(engine: Engine, container: Container) -> Path:
-    """The directory of the one whose hostname, hosts and resolv.conf it has: as a rule its own."""
-    for _ in range(_LONGEST_CHAIN):
-        donor = engine.containers.get(donor_id(container.config.network_mode))
-        if donor is None:
-            break
-        container = donor
-    return engine.directory(container)
+    """The directory of the one whose hostname, hosts and resolv.conf it has."""
+    return engine.directory(_owner(engine, container, _network_mode))
 
 
-def _in_hosts_pids(engine: Engine, container: Container | None) -> bool:
-    for _ in range(_LONGEST_CHAIN):
-        if container is None:
-            return False
-        if container.config.namespaces.pid == "host":
-            return True
-        container = engine.containers.get(donor_id(container.config.namespaces.pid))
-    return False
+def _in_hosts_pids(engine: Engine, container: Container) -> bool:
+    return _home(engine, container).config.namespaces.pid == "host"
 
 
 def _running(engine: Engine, named: str, words: str) -> Container:
